@@ -1,0 +1,1 @@
+"""Kafka, Spark and the archive around the matching core."""

@@ -1,0 +1,1 @@
+"""Catalogues: event tables and local source look-ups."""

@@ -1,0 +1,1 @@
+"""Vocabulary and pure functions: notices, regions, alerts, candidates, and how they meet."""

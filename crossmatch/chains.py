@@ -1,0 +1,130 @@
+"""Selection chains by messenger: windows, levels, newness, caps; each can be overridden.
+
+The published reasons for the numbers stand in ``docs/explanation/selection.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from crossmatch.errors import ConfigError
+from crossmatch.model import Notice, Tier, Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """How alerts are matched with, and graded for, one class of events.
+
+    ``needs_new`` asks the first detection to lie in the window; ``gold_first_days``
+    bounds the first detection of a gold candidate; ``max_tier`` caps the tier;
+    ``active_days`` ends a region before its window does.
+    """
+
+    name: str
+    window: Window
+    level: float
+    level_silver: float
+    needs_new: bool
+    max_tier: Tier = "gold"
+    gold_first_days: float | None = None
+    active_days: float | None = None
+    max_abs_mag: float | None = None
+    min_abs_mag: float | None = None
+
+
+_MINUTE = 1 / 1440
+_BURST = Window(-10 * _MINUTE, 20.0)
+
+# fmt: off
+DEFAULT_CHAINS: dict[str, Chain] = {
+    c.name: c
+    for c in (
+        Chain(name="gw_ns", window=Window(0.0, 14.0), level=0.99, level_silver=0.95,
+              needs_new=True, gold_first_days=5.0, min_abs_mag=-17.5, max_abs_mag=-10.0),
+        # Black holes alone are not expected to shine: matched, but above bronze only by opting in.
+        Chain(name="gw_bbh", window=Window(0.0, 200.0), level=0.95, level_silver=0.9,
+              needs_new=False, max_tier="bronze"),
+        Chain(name="gw_burst", window=Window(0.0, 14.0), level=0.95, level_silver=0.9,
+              needs_new=True),
+        # Never retracted by the mission, so they must expire by themselves.
+        Chain(name="gw_low", window=Window(0.0, 3.0), level=0.9, level_silver=0.9,
+              needs_new=True, max_tier="bronze", active_days=3.0),
+        Chain(name="gw_low_ns", window=Window(0.0, 7.0), level=0.9, level_silver=0.9,
+              needs_new=True, max_tier="silver", active_days=7.0),
+        Chain(name="grb", window=_BURST, level=0.99, level_silver=0.99, needs_new=True,
+              gold_first_days=3.0),
+        Chain(name="xray", window=Window(-1.0, 20.0), level=0.99, level_silver=0.99,
+              needs_new=True),
+        Chain(name="neutrino", window=Window(-30.0, 30.0), level=0.9, level_silver=0.9,
+              needs_new=False),
+        Chain(name="neutrino_statistical", window=Window(-30.0, 30.0), level=0.95,
+              level_silver=0.95, needs_new=False),
+        Chain(name="frb", window=Window(-1.0, 30.0), level=0.99, level_silver=0.9,
+              needs_new=True, max_tier="bronze"),
+        Chain(name="optical", window=Window(-1.0, 30.0), level=0.99, level_silver=0.99,
+              needs_new=False, max_tier="bronze"),
+    )
+}
+# fmt: on
+
+
+def chain_name(notice: Notice, *, systematic_included: bool) -> str:
+    """Name of the chain that applies to ``notice``.
+
+    A gravitational-wave event counts as one with a neutron star when
+    P(BNS) + P(NSBH) >= 0.1, HasRemnant >= 0.1, or it comes from the sub-solar-mass search.
+    """
+    if notice.messenger == "neutrino":
+        return "neutrino" if systematic_included else "neutrino_statistical"
+    if notice.messenger != "gw":
+        return notice.messenger
+    p = notice.classification
+    has_star = (
+        p.get("BNS", 0.0) + p.get("NSBH", 0.0) >= 0.1
+        or p.get("HasRemnant", 0.0) >= 0.1
+        or notice.details.get("search") == "SSM"
+    )
+    if not notice.significant:
+        return "gw_low_ns" if has_star else "gw_low"
+    if has_star:
+        return "gw_ns"
+    return "gw_burst" if notice.details.get("group") == "Burst" else "gw_bbh"
+
+
+def chains_with(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Chain]:
+    """Default chains with some of their values replaced, as in ``[chains.grb]`` of the TOML.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown chain or key, or a value outside its range.
+    """
+    chains = dict(DEFAULT_CHAINS)
+    for name, values in overrides.items():
+        if name not in chains:
+            raise ConfigError(f"[chains.{name}]: no such chain; known: {', '.join(sorted(chains))}")
+        chains[name] = _override(chains[name], values)
+    return chains
+
+
+def _override(chain: Chain, values: Mapping[str, Any]) -> Chain:
+    known = set(Chain.__dataclass_fields__) - {"name"}
+    unknown = set(values) - known
+    if unknown:
+        raise ConfigError(
+            f"[chains.{chain.name}]: unknown key {sorted(unknown)[0]!r}; known: {sorted(known)}"
+        )
+    changed = dict(values)
+    if "window" in changed:
+        window = changed["window"]
+        if not (isinstance(window, list | tuple) and len(window) == 2 and window[0] < window[1]):
+            raise ConfigError(f"[chains.{chain.name}] window: give [start, end], days, increasing")
+        changed["window"] = Window(float(window[0]), float(window[1]))
+    for key in ("level", "level_silver"):
+        if key in changed and not 0 < changed[key] <= 1:
+            raise ConfigError(f"[chains.{chain.name}] {key}: {changed[key]} is not in (0, 1]")
+    if changed.get("max_tier", "gold") not in ("bronze", "silver", "gold"):
+        raise ConfigError(f"[chains.{chain.name}] max_tier: bronze, silver or gold")
+    return replace(chain, **changed)

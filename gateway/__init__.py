@@ -1,0 +1,1 @@
+"""The gateway: configuration, feeds, services and the command line."""

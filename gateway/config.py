@@ -1,0 +1,309 @@
+"""Configuration: one commented TOML file, environment over it, read once.
+
+``defaults.toml`` beside this module is both the default and the template that
+``mmgateway config init`` writes. A variable ``MMGATEWAY_KAFKA__BOOTSTRAP``
+replaces ``bootstrap`` of ``[kafka]``; its value is read as TOML, or as text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from crossmatch.chains import Chain, chains_with
+from crossmatch.errors import ConfigError
+
+ENV_PREFIX = "MMGATEWAY_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where things are kept."""
+
+    state: Path
+    feeds: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kafka:
+    """The Kafka that holds our topics."""
+
+    bootstrap: str
+    embedded: bool
+    port: int
+    controller_port: int
+    properties: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gcn:
+    """GCN's Kafka, or any Kafka that carries notices."""
+
+    enabled: bool
+    client_id: str
+    client_secret: str = field(repr=False)
+    domain: str
+    bootstrap: str
+    group_id: str
+    topics: tuple[str, ...]
+    properties: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vtp:
+    """VOEvent Transport Protocol: what we serve and whom we hear."""
+
+    host: str
+    receiver_port: int
+    broadcast_port: int
+    local_ivo: str
+    author_allow: tuple[str, ...]
+    subscriber_allow: tuple[str, ...]
+    remotes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Notices from files."""
+
+    folder: str
+    poll_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The Spark query."""
+
+    master: str
+    driver_memory: str
+    alert_topics_ztf: tuple[str, ...]
+    alert_topics_lsst: tuple[str, ...]
+    alert_bootstrap: str
+    alert_properties: Mapping[str, str] = field(repr=False)
+    lsst_schemas: str
+    max_offsets_per_trigger: int
+    starting_offsets: str
+    catalogs: tuple[str, ...]
+    spark: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuts:
+    """Quality cuts on packet fields."""
+
+    enabled: bool
+    min_real_bogus: float
+    min_deep_real_bogus: float
+    max_bad_pixels: int
+    max_mag_difference: float | None
+    require_positive: bool
+    moving_radius_arcsec: float
+    min_star_score: float
+    star_radius_arcsec: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """VOEvents out."""
+
+    min_tier: str
+    author_ivo: str
+    contact_name: str
+    contact_email: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    paths: Paths
+    kafka: Kafka
+    gcn: Gcn
+    vtp: Vtp
+    listen: Listen
+    match: Match
+    cuts: Cuts
+    publish: Publish
+    chains: Mapping[str, Chain]
+    source: str = "built-in defaults"
+
+
+def default_toml() -> str:
+    """The commented template with every default."""
+    return resources.files("gateway").joinpath("defaults.toml").read_text("utf-8")
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Configuration from the defaults, the file at ``path`` and the environment, in that order.
+
+    Raises
+    ------
+    ConfigError
+        With the file, table and key at fault and what is expected there.
+    """
+    environ = os.environ if environ is None else environ
+    tables = tomllib.loads(default_toml())
+    chain_overrides: dict[str, dict[str, Any]] = {}
+    source = "built-in defaults"
+    if path is not None:
+        source = str(path)
+        _merge(tables, _read(path), chain_overrides, source)
+    _merge(tables, _from_environment(environ), chain_overrides, "environment")
+    return _build(tables, chain_overrides, source)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no such file; write one with 'mmgateway config init {path}'"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX) or "__" not in name:
+            continue
+        *parents, key = name.removeprefix(ENV_PREFIX).lower().split("__")
+        table = tables
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[key] = _toml_value(text)
+    return tables
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(
+    tables: dict[str, Any], new: Mapping[str, Any], chains: dict[str, dict[str, Any]], source: str
+) -> None:
+    for section, values in new.items():
+        if section not in tables and section != "chains":
+            known = ", ".join(sorted([*tables, "chains"]))
+            raise ConfigError(f"{source}: [{section}]: no such table; known: {known}")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: {section} must be a table, as in [{section}]")
+        if section == "chains":
+            for name, override in values.items():
+                chains.setdefault(name, {}).update(override)
+            continue
+        for key, value in values.items():
+            if key not in tables[section]:
+                known = ", ".join(sorted(tables[section]))
+                raise ConfigError(f"{source}: [{section}] {key}: no such key; known: {known}")
+            tables[section][key] = value
+
+
+def _build(
+    tables: Mapping[str, Any], chains: Mapping[str, Mapping[str, Any]], source: str
+) -> Config:
+    hints = typing.get_type_hints(Config)
+    sections: dict[str, Any] = {}
+    for name, values in tables.items():
+        cls = hints[name]
+        kinds = typing.get_type_hints(cls)
+        for key in kinds:
+            if key not in values:
+                raise ConfigError(f"{source}: [{name}] {key} is missing")
+        sections[name] = cls(
+            **{k: _convert(v, kinds[k], f"{source}: [{name}] {k}") for k, v in values.items()}
+        )
+    config = Config(**sections, chains=chains_with(chains), source=source)
+    _validate(config)
+    return config
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        (item, _) = typing.get_args(kind)
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: expected a list, found {value!r}")
+        return tuple(_convert(v, item, where) for v in value)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a table, found {value!r}")
+        return types.MappingProxyType({str(k): str(v) for k, v in value.items()})
+    if origin is types.UnionType:
+        # TOML has no null: false means "no limit".
+        return None if value is False else _convert(value, typing.get_args(kind)[0], where)
+    if kind is Path and isinstance(value, str):
+        return Path(os.path.expandvars(value)).expanduser()
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def _validate(config: Config) -> None:
+    if config.publish.min_tier not in ("bronze", "silver", "gold"):
+        raise ConfigError(
+            f"[publish] min_tier: {config.publish.min_tier!r} is not bronze, silver or gold"
+        )
+    for name in ("author_ivo",):
+        if not getattr(config.publish, name).startswith("ivo://"):
+            raise ConfigError(f"[publish] {name}: an IVOID starts with ivo://")
+    if not config.vtp.local_ivo.startswith("ivo://"):
+        raise ConfigError("[vtp] local_ivo: an IVOID starts with ivo://")
+    ports = {
+        "[kafka] port": config.kafka.port,
+        "[kafka] controller_port": config.kafka.controller_port,
+        "[vtp] receiver_port": config.vtp.receiver_port,
+        "[vtp] broadcast_port": config.vtp.broadcast_port,
+    }
+    for where, port in ports.items():
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"{where}: {port} is not a port (0 chooses a free one)")
+    for remote in config.vtp.remotes:
+        _, _, port_text = remote.rpartition(":")
+        if not port_text.isdigit():
+            raise ConfigError(f"[vtp] remotes: {remote!r} is not host:port")
+    if config.gcn.enabled and not config.gcn.bootstrap and not config.gcn.client_id:
+        raise ConfigError(
+            "[gcn] enabled, but without client_id and client_secret; get them at"
+            " https://gcn.nasa.gov/quickstart, or set bootstrap to a Kafka of your own"
+        )
+    if config.match.starting_offsets not in ("earliest", "latest"):
+        raise ConfigError("[match] starting_offsets: earliest or latest")
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """Configuration as plain values for ``config check --json``, secrets masked."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {
+                f.name: "***"
+                if not f.repr and getattr(value, f.name)
+                else plain(getattr(value, f.name))
+                for f in dataclasses.fields(value)
+            }
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, tuple):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(config)

@@ -1,0 +1,1 @@
+"""VOEvent packets and the VTP network."""

@@ -1,0 +1,1 @@
+"""VTP: the VOEvent Transport Protocol, on Comet's protocol factories."""
