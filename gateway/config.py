@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmatch.chains import Chain, chains_with
+from crossmatch.cuts import Cuts
 from crossmatch.errors import ConfigError
 
 ENV_PREFIX = "MMGATEWAY_"
@@ -93,21 +94,6 @@ class Match:
     starting_offsets: str
     catalogs: tuple[str, ...]
     spark: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cuts:
-    """Quality cuts on packet fields."""
-
-    enabled: bool
-    min_real_bogus: float
-    min_deep_real_bogus: float
-    max_bad_pixels: int
-    max_mag_difference: float | None
-    require_positive: bool
-    moving_radius_arcsec: float
-    min_star_score: float
-    star_radius_arcsec: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
