@@ -1,0 +1,228 @@
+"""Kafka clients with our settings, and the few calls that several services make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from crossmatch.errors import ServiceError
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""A GW notice with two sky maps exceeds 2 MB; GCN's own limit is 4 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic that must exist, and how it is kept."""
+
+    name: str
+    partitions: int = 1
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def _quiet(error: KafkaError) -> None:
+    """Connection trouble is reported by the call that needed the connection."""
+
+
+def _base(bootstrap: str, properties: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "bootstrap.servers": bootstrap,
+        "log_level": 2,
+        "error_cb": _quiet,
+        "socket.connection.setup.timeout.ms": 5000,
+        "reconnect.backoff.max.ms": 1000,
+        **properties,
+    }
+
+
+def producer(bootstrap: str, properties: Mapping[str, str], **extra: object) -> Producer:
+    """Idempotent producer; ``extra`` uses underscores for dots (``transactional_id``)."""
+    settings = {
+        **_base(bootstrap, properties),
+        "enable.idempotence": True,
+        "linger.ms": 2,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "compression.type": "lz4",
+        "queue.buffering.max.kbytes": 262144,
+    }
+    return Producer(settings | {k.replace("_", "."): v for k, v in extra.items()})
+
+
+def consumer(
+    bootstrap: str, properties: Mapping[str, str], group: str, **extra: object
+) -> Consumer:
+    """``read_committed`` consumer that starts at the earliest message and commits by hand."""
+    settings = {
+        **_base(bootstrap, properties),
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": False,
+        "fetch.wait.max.ms": 20,
+        "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
+    }
+    return Consumer(settings | {k.replace("_", "."): v for k, v in extra.items()})
+
+
+def ensure_topics(
+    bootstrap: str, properties: Mapping[str, str], specs: Iterable[TopicSpec], timeout: float = 20
+) -> list[str]:
+    """Create the topics that do not exist; the names of those created.
+
+    Raises
+    ------
+    ServiceError
+        If Kafka does not answer or refuses.
+    """
+    admin = AdminClient(_base(bootstrap, properties))
+    existing = set(_metadata(admin, bootstrap, timeout))
+    missing = [s for s in specs if s.name not in existing]
+    if not missing:
+        return []
+    futures = admin.create_topics(
+        [
+            NewTopic(
+                s.name, num_partitions=s.partitions, replication_factor=-1, config=dict(s.config)
+            )
+            for s in missing
+        ],
+        operation_timeout=timeout,
+    )
+    for name, future in futures.items():
+        try:
+            future.result(timeout)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise ServiceError(f"Kafka refused to create the topic {name}: {error}") from error
+    return [s.name for s in missing]
+
+
+def _metadata(admin: AdminClient, bootstrap: str, timeout: float) -> list[str]:
+    try:
+        return list(admin.list_topics(timeout=timeout).topics)
+    except KafkaException as error:
+        raise ServiceError(
+            f"no Kafka answers at {bootstrap} ({error.args[0].str()});"
+            " start it with 'mmgateway up kafka' or correct [kafka] bootstrap"
+        ) from error
+
+
+def existing_topics(
+    bootstrap: str, properties: Mapping[str, str], timeout: float = 10
+) -> list[str]:
+    """Names of all topics; ServiceError when Kafka does not answer."""
+    return _metadata(AdminClient(_base(bootstrap, properties)), bootstrap, timeout)
+
+
+def check(message: Message) -> Message:
+    """``message`` if it is one; errors arrive as messages too."""
+    error = message.error()
+    if error is not None:
+        raise ServiceError(f"Kafka: {error.str()}")
+    return message
+
+
+def read_all(
+    bootstrap: str,
+    properties: Mapping[str, str],
+    topic: str,
+    *,
+    end_offsets: Mapping[int, int] | None = None,
+    timeout: float = 30,
+) -> Iterator[Message]:
+    """Committed messages of ``topic`` from its beginning to its end as of now (or ``end_offsets``).
+
+    Aborted transactions and their markers leave gaps, so the end is known by position.
+    """
+    client = consumer(bootstrap, properties, "mmgateway-reader", enable_partition_eof=True)
+    try:
+        partitions = client.list_topics(topic, timeout=timeout).topics[topic].partitions
+        open_parts = set()
+        assignment = []
+        ends = {}
+        for number in partitions:
+            low, high = client.get_watermark_offsets(TopicPartition(topic, number), timeout)
+            end = high if end_offsets is None else min(high, end_offsets.get(number, 0))
+            if low < end:
+                assignment.append(TopicPartition(topic, number, low))
+                open_parts.add(number)
+                ends[number] = end
+        client.assign(assignment)
+        while open_parts:
+            message = client.poll(timeout)
+            if message is None:
+                raise ServiceError(f"Kafka gave nothing of {topic} for {timeout} s")
+            number = message.partition()
+            error = message.error()
+            if error is not None:
+                if error.code() != KafkaError._PARTITION_EOF:
+                    raise ServiceError(f"Kafka: {error.str()}")
+                open_parts.discard(number)
+                continue
+            if message.offset() < ends[number]:
+                yield message
+            if message.offset() >= ends[number] - 1:
+                open_parts.discard(number)
+    except KafkaException as error:
+        raise ServiceError(f"cannot read {topic} at {bootstrap}: {error.args[0].str()}") from error
+    finally:
+        client.close()
+
+
+class PacketReader:
+    """Fetches single messages again by (topic, partition, offset), bounded."""
+
+    def __init__(self, bootstrap: str, properties: Mapping[str, str], timeout: float = 5.0) -> None:
+        self._client = consumer(
+            bootstrap, properties, "mmgateway-packets", enable_partition_eof=True
+        )
+        self._timeout = timeout
+
+    def fetch(self, addresses: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], bytes]:
+        """Values at ``addresses``; those that Kafka no longer has are left out."""
+        by_partition: dict[tuple[str, int], list[int]] = {}
+        for topic, partition, offset in addresses:
+            by_partition.setdefault((topic, partition), []).append(offset)
+        found: dict[tuple[str, int, int], bytes] = {}
+        for (topic, partition), offsets in by_partition.items():
+            self._fetch_partition(topic, partition, sorted(set(offsets)), found)
+        return found
+
+    def _fetch_partition(
+        self,
+        topic: str,
+        partition: int,
+        offsets: list[int],
+        found: dict[tuple[str, int, int], bytes],
+    ) -> None:
+        position = -1
+        for offset in offsets:
+            # Reading on is cheaper than a seek when the next one is near.
+            if not position <= offset <= position + 200:
+                self._client.assign([TopicPartition(topic, partition, offset)])
+                position = offset
+            while position <= offset:
+                message = self._client.poll(self._timeout)
+                if message is None or message.error() is not None:
+                    position = -1
+                    break
+                position = message.offset() + 1
+                if message.offset() == offset:
+                    value = message.value()
+                    if value is not None:
+                        found[(topic, partition, offset)] = value
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._client.close()
