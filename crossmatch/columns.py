@@ -156,7 +156,7 @@ CANDIDATE_FIELDS: tuple[Field, ...] = (
           doc="catalogues asked, or not_looked_up"),
     Field("tier", "string", ucd="meta.code.qual", required=True, doc="bronze, silver or gold"),
     Field("score", "double", ucd="stat.likelihood", required=True,
-          doc="orders the candidates of one event; 0 to 4"),
+          doc="orders the candidates of one event: tier 0, 1 or 2 plus a part below 1"),
     Field("factors", "strings", doc="what raised or held the tier", required=True),
     Field("galactic_latitude", "double", "deg", "pos.galactic.lat", required=True),
     Field("ecliptic_latitude", "double", "deg", "pos.ecliptic.lat", required=True),

@@ -1,0 +1,261 @@
+"""From the matched alerts of one object and one event to the columns of a candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from crossmatch import lightcurve, score
+from crossmatch.chains import Chain
+from crossmatch.lightcurve import Detection
+from crossmatch.model import Circle, Region
+from crossmatch.sky import ecliptic_latitude_deg, galactic_latitude_deg
+from crossmatch.times import datetime_from_jd, jd_from_datetime
+
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedAlert:
+    """One alert inside one region: its columns, where it lies, and its packet's light curve."""
+
+    alert: Mapping[str, Any]
+    credible_level: float
+    density_per_sr: float
+    separation_deg: float
+    history: tuple[Detection, ...] = ()
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What catalogues say about a position; ``looked_up`` names the ones that were asked."""
+
+    looked_up: tuple[str, ...] = ()
+    host_name: str | None = None
+    host_distance_mpc: float | None = None
+    host_offset_arcsec: float | None = None
+    catalog_versions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventDistance:
+    """Distance of the event in the direction of the object."""
+
+    mean_mpc: float | None = None
+    sigma_mpc: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What produced a candidate besides its inputs."""
+
+    cuts: str
+    code: str
+    catalogs: tuple[str, ...] = field(default=())
+
+
+def counterpart_id(survey: str, object_id: str) -> str:
+    """One name per object, whatever events it is matched with."""
+    return f"MM-{survey.upper()}-{object_id}"
+
+
+def assess(
+    region: Region,
+    chain: Chain,
+    alerts: Sequence[MatchedAlert],
+    context: Context,
+    distance: EventDistance,
+    versions: Versions,
+) -> dict[str, Any]:
+    """Columns of a candidate that follow from its inputs alone.
+
+    The result depends on the set of ``alerts``, not on their order; identifiers of
+    the statement (record number, reason, time) are added by the fold.
+
+    Parameters
+    ----------
+    region : Region
+        The event's version in force.
+    chain : Chain
+    alerts : sequence of MatchedAlert
+        All matched alerts of the object, at least one.
+    context : Context
+    distance : EventDistance
+    versions : Versions
+
+    Returns
+    -------
+    dict
+        Keys among ``CANDIDATE_FIELDS``.
+    """
+    ordered = sorted(alerts, key=lambda m: (m.alert["time_jd"], m.alert["alert_id"]))
+    latest = ordered[-1]
+    alert = latest.alert
+    curve = lightcurve.merged(
+        *(m.history for m in ordered), [_as_detection(m.alert) for m in ordered]
+    )
+    trigger_jd = jd_from_datetime(region.trigger_time)
+    first_jd = _first_detection(ordered, curve)
+    fade = lightcurve.fade_rate(curve)
+    rise = lightcurve.rise_rate(curve)
+    absolute, host_sigma = _luminosity(alert["mag"], context, distance)
+    evidence = score.Evidence(
+        credible_level=latest.credible_level,
+        first_days=None if first_jd is None else first_jd - trigger_jd,
+        last_days=alert["time_jd"] - trigger_jd,
+        detection_span_days=_span(ordered, curve, first_jd),
+        fade=fade,
+        rise_mag_per_day=rise,
+        absolute_magnitude=absolute,
+        host_distance_sigma=host_sigma,
+    )
+    graded = score.grade(evidence, region, chain)
+    limit = lightcurve.last_limit(curve)
+    color = lightcurve.latest_color(curve)
+    error_arcsec = alert["ra_dec_error_arcsec"]
+    return {
+        **_event_columns(region),
+        "counterpart_id": counterpart_id(alert["survey"], alert["object_id"]),
+        "survey": alert["survey"],
+        "id": alert["object_id"],
+        "alert_id": str(alert["alert_id"]),
+        "n_alerts": len(ordered),
+        "ra": alert["ra_deg"],
+        "dec": alert["dec_deg"],
+        "ra_dec_error": None if error_arcsec is None else error_arcsec / 3600,
+        "containment_probability": None if error_arcsec is None else 0.3935,
+        "observation_start": _iso_jd(alert["time_jd"]),
+        "first_detection": None if first_jd is None else _iso_jd(first_jd),
+        "last_detection": _iso_jd(alert["time_jd"]),
+        "time_offset_first": None if first_jd is None else _seconds(first_jd - trigger_jd),
+        "time_offset_last": _seconds(alert["time_jd"] - trigger_jd),
+        "filter": alert["filter"],
+        "mag": alert["mag"],
+        "mag_error": alert["mag_error"],
+        "mag_system": "AB",
+        "limiting_mag": alert["limiting_mag"],
+        "last_nondetection_time": None if limit is None else _iso_jd(limit.time_jd),
+        "last_nondetection_mag": None if limit is None else limit.limiting_mag,
+        "n_detections": _n_detections(ordered, curve),
+        "fade_rate": None if fade is None else fade.mag_per_day,
+        "fade_rate_error": None if fade is None else fade.error,
+        "fade_filter": None if fade is None else fade.filter,
+        "rise_rate": rise,
+        "color": None if color is None else color[1],
+        "color_filters": None if color is None else color[0],
+        "real_bogus": _first_known(alert["deep_real_bogus"], alert["real_bogus"]),
+        "star_galaxy_score": alert["ps1_star_score"],
+        "nearest_star_distance": alert["ps1_distance_arcsec"],
+        "credible_level": latest.credible_level,
+        "probability_density": latest.density_per_sr,
+        "separation": latest.separation_deg,
+        "luminosity_distance": _first_known(distance.mean_mpc, region.distance_mpc),
+        "luminosity_distance_error": _first_known(distance.sigma_mpc, region.distance_error_mpc),
+        "host_name": context.host_name,
+        "host_distance": context.host_distance_mpc,
+        "host_offset": context.host_offset_arcsec,
+        "absolute_magnitude": absolute,
+        "looked_up": ",".join(context.looked_up) or "not_looked_up",
+        "tier": graded.tier,
+        "score": graded.score,
+        "factors": list(graded.factors),
+        "galactic_latitude": float(galactic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
+        "ecliptic_latitude": float(ecliptic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
+        "alert_sha256": latest.sha256 or None,
+        "catalog_versions": list(context.catalog_versions or versions.catalogs),
+        "cuts_version": versions.cuts,
+        "code_version": versions.code,
+    }
+
+
+def _event_columns(region: Region) -> dict[str, Any]:
+    return {
+        "role": region.role,
+        "alert_tense": "test" if region.role == "test" else "current",
+        "event_id": region.event_id,
+        "event_name": region.event_id.replace("_", " "),
+        "messenger": region.messenger,
+        "ref_type": region.kind,
+        "ref_instrument": f"{region.mission} {region.instrument}".strip(),
+        "ref_ID": region.notice_id,
+        "event_version": region.version,
+        "event_trigger_time": _iso(region.trigger_time),
+        "event_far": region.far_hz,
+        "event_class": region.event_class or None,
+        "event_area_90": region.area90_deg2,
+        "significant": region.significant,
+        "systematic_included": region.systematic_included
+        or (isinstance(region.localization, Circle) and bool(region.localization.systematic)),
+        "expires": _iso(region.expires),
+        "notice_sha256": region.notice_sha256,
+        "skymap_sha256": region.skymap_sha256 or None,
+    }
+
+
+def _as_detection(alert: Mapping[str, Any]) -> Detection:
+    return Detection(
+        time_jd=alert["time_jd"],
+        filter=alert["filter"] or "",
+        mag=alert["mag"],
+        mag_error=alert["mag_error"],
+        limiting_mag=alert["limiting_mag"],
+        positive=alert["positive"] is not False,
+    )
+
+
+def _first_detection(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -> float | None:
+    known = [
+        m.alert["first_detection_jd"] for m in ordered if m.alert["first_detection_jd"] is not None
+    ]
+    measured = lightcurve.first_detection_jd(curve)
+    return min([*known, *([] if measured is None else [measured])], default=None)
+
+
+def _span(
+    ordered: Sequence[MatchedAlert], curve: Sequence[Detection], first_jd: float | None
+) -> float:
+    """Days between the earliest and the latest detection; 0 with a single one."""
+    last = ordered[-1].alert["time_jd"]
+    if first_jd is None or (_n_detections(ordered, curve) or 1) < 2:
+        return 0.0
+    return float(max(0.0, last - first_jd))
+
+
+def _n_detections(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -> int | None:
+    counted = sum(p.is_detection for p in curve)
+    told = [m.alert["n_detections"] for m in ordered if m.alert["n_detections"] is not None]
+    return max([counted, *told]) or None
+
+
+def _luminosity(
+    mag: float | None, context: Context, event: EventDistance
+) -> tuple[float | None, float | None]:
+    """Absolute magnitude, and how many sigma the host's distance is from the event's."""
+    distance = _first_known(context.host_distance_mpc, event.mean_mpc)
+    absolute = None
+    if mag is not None and distance is not None and distance > 0:
+        absolute = mag - 5 * math.log10(distance) - 25
+    host_sigma = None
+    if context.host_distance_mpc is not None and event.mean_mpc and event.sigma_mpc:
+        host_sigma = abs(context.host_distance_mpc - event.mean_mpc) / event.sigma_mpc
+    return absolute, host_sigma
+
+
+def _first_known(*values: float | None) -> float | None:
+    return next((v for v in values if v is not None), None)
+
+
+def _seconds(days: float) -> float:
+    return round(days * SECONDS_PER_DAY, 3)
+
+
+def _iso_jd(jd: float) -> str:
+    return _iso(datetime_from_jd(jd))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

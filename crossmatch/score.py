@@ -1,0 +1,117 @@
+"""Tiers and ranking: how promising an object is for an event.
+
+The rules are those of ``docs/explanation/selection.md``: bronze is real, in region
+and window; silver is also new, seen twice and inside the silver level; gold is also
+fading, or in a host at the event's distance, or in a small region, for a significant
+and well localised event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crossmatch.chains import Chain
+from crossmatch.lightcurve import Rate
+from crossmatch.model import TIERS, Region, Tier, Window
+
+FADE_MAG_PER_DAY = 0.3
+FADE_SIGNIFICANCE = 3.0
+RISE_MAG_PER_DAY = 1.0
+GOLD_MAX_AREA_DEG2 = 2000.0
+SMALL_REGION_DEG2 = 0.1
+TWO_DETECTIONS_DAYS = 15 / 1440
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one object relative to one event; times in days after the trigger."""
+
+    credible_level: float
+    first_days: float | None
+    last_days: float
+    detection_span_days: float
+    fade: Rate | None
+    rise_mag_per_day: float | None
+    absolute_magnitude: float | None
+    host_distance_sigma: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """Tier, score (tier 0, 1, 2 plus a part below 1) and what decided it."""
+
+    tier: Tier
+    score: float
+    factors: tuple[str, ...]
+
+
+def is_new(first_days: float | None, window: Window) -> bool:
+    """Whether the first detection lies inside the window."""
+    return first_days is not None and window.start_days < first_days <= window.end_days
+
+
+def is_fading(rate: Rate | None) -> bool:
+    """At least 0.3 mag/day in one filter at 3 sigma."""
+    return (
+        rate is not None
+        and rate.mag_per_day >= FADE_MAG_PER_DAY
+        and rate.significance >= FADE_SIGNIFICANCE
+    )
+
+
+def grade(evidence: Evidence, region: Region, chain: Chain) -> Grade:
+    """Tier and score of an object that is real and inside ``region`` and its window."""
+    found = _findings(evidence, region, chain)
+    tier: Tier = "bronze"
+    silver = {"two_detections", "inside_silver_level"} | ({"new"} if chain.needs_new else set())
+    if silver <= found:
+        tier = "silver"
+        distinct = found & {"fading", "fast_rise", "host_at_event_distance", "small_region"}
+        gold = {"significant_event", "well_localised", "early", "luminosity_fits"}
+        if distinct and gold <= found:
+            tier = "gold"
+    capped = min(TIERS.index(tier), TIERS.index(chain.max_tier))
+    factors = sorted(found)
+    if capped < TIERS.index(tier):
+        factors.append(f"capped_at_{chain.max_tier}")
+    part = _score_part(evidence, found)
+    return Grade(TIERS[capped], round(capped + part, 6), tuple(factors))
+
+
+def _findings(evidence: Evidence, region: Region, chain: Chain) -> set[str]:
+    tests = {
+        "new": is_new(evidence.first_days, region.window),
+        "two_detections": evidence.detection_span_days >= TWO_DETECTIONS_DAYS,
+        "inside_silver_level": evidence.credible_level <= region.level_silver,
+        "fading": is_fading(evidence.fade),
+        "fast_rise": (evidence.rise_mag_per_day or 0.0) >= RISE_MAG_PER_DAY,
+        "host_at_event_distance": (
+            evidence.host_distance_sigma is not None and evidence.host_distance_sigma <= 3
+        ),
+        "small_region": region.area90_deg2 < SMALL_REGION_DEG2,
+        "significant_event": region.significant,
+        "well_localised": region.area90_deg2 <= GOLD_MAX_AREA_DEG2,
+        "early": chain.gold_first_days is None
+        or (evidence.first_days is not None and evidence.first_days <= chain.gold_first_days),
+        "luminosity_fits": _luminosity_fits(evidence.absolute_magnitude, chain),
+    }
+    return {name for name, holds in tests.items() if holds}
+
+
+def _luminosity_fits(absolute_magnitude: float | None, chain: Chain) -> bool:
+    if absolute_magnitude is None or chain.min_abs_mag is None or chain.max_abs_mag is None:
+        return True
+    return chain.min_abs_mag < absolute_magnitude < chain.max_abs_mag
+
+
+def _score_part(evidence: Evidence, found: set[str]) -> float:
+    """Below 1: position first, then what sets the object apart from its field."""
+    part = 0.35 * (1 - evidence.credible_level)
+    weights = {
+        "new": 0.1,
+        "two_detections": 0.05,
+        "fading": 0.2,
+        "fast_rise": 0.05,
+        "host_at_event_distance": 0.2,
+    }
+    return part + sum(weight for name, weight in weights.items() if name in found)
