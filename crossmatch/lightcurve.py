@@ -59,7 +59,7 @@ def merged(*curves: Iterable[Detection]) -> list[Detection]:
 
 
 def fade_rate(curve: Sequence[Detection], min_span_days: float = 0.1) -> Rate | None:
-    """Most significant slope of magnitude against time in any one filter, by weighted least squares.
+    """Most significant slope in any one filter, by weighted least squares.
 
     A slope needs detections that span ``min_span_days``; errors below 0.02 mag are
     raised to that, as no survey's zero points are better.

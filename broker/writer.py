@@ -1,0 +1,137 @@
+"""The one writer of candidates: everything a step says becomes visible in one transaction.
+
+A transaction holds the statements, the changed groups (a compacted topic, read back at
+start), the dead letters, the ledger and the batch's marker. A batch that Spark plays
+again after a crash is skipped when its marker was committed, and done anew when not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from confluent_kafka import KafkaException
+
+from broker import kafka_io, topics
+from broker.codec import encode_candidate
+from broker.engine import Outcome
+from broker.fold import Group, GroupKey
+from crossmatch.errors import ServiceError
+
+TRANSACTION_TIMEOUT_MS = 30_000
+_MARKER_KEY = b"match"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The last committed batch.
+
+    ``query`` is the id of Spark's checkpoint, ``regions_next`` the first message of
+    ``mm.regions`` that no committed batch has taken in, ``totals`` the ledger so far.
+    """
+
+    batch_id: int
+    query: str
+    regions_next: int
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+
+class Writer:
+    """Transactional producer for one broker.
+
+    Parameters
+    ----------
+    bootstrap : str
+    properties : mapping of str to str
+        librdkafka properties of every client.
+    name : str
+        Transactional id; a second writer of the same name fences the first.
+    """
+
+    def __init__(
+        self, bootstrap: str, properties: Mapping[str, str], name: str = "mmgateway-match"
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._properties = properties
+        self._producer = kafka_io.producer(
+            bootstrap,
+            properties,
+            transactional_id=name,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        )
+
+    def start(self) -> Marker | None:
+        """Fence earlier writers of the same name; the last committed marker, if any."""
+        try:
+            self._producer.init_transactions(30)
+        except KafkaException as error:
+            raise ServiceError(
+                f"Kafka at {self._bootstrap} does not take transactions: {error.args[0].str()}"
+            ) from error
+        marker = None
+        for message in kafka_io.read_all(self._bootstrap, self._properties, topics.MARKER):
+            if message.key() == _MARKER_KEY:
+                marker = Marker(**json.loads(message.value()))
+        return marker
+
+    def groups(self) -> dict[GroupKey, Group]:
+        """Groups as of the last committed transaction."""
+        texts: dict[bytes, bytes] = {}
+        for message in kafka_io.read_all(self._bootstrap, self._properties, topics.STATE):
+            texts[message.key()] = message.value()
+        groups = {}
+        for text in texts.values():
+            data = json.loads(text)
+            groups[GroupKey(**data["key"])] = Group.from_json(data["group"])
+        return groups
+
+    def publish(self, outcome: Outcome, marker: Marker, dead_letters: Sequence[bytes] = ()) -> None:
+        """Say all of a step, or nothing.
+
+        Raises
+        ------
+        ServiceError
+            When the transaction could not be committed; the step must be done anew
+            from the committed state.
+        """
+        try:
+            self._producer.begin_transaction()
+            for statement in outcome.statements:
+                self._say(statement)
+            for key, group in outcome.groups.items():
+                value = json.dumps({"key": asdict(key), "group": group.to_json()}, allow_nan=False)
+                self._send(topics.STATE, key.text.encode(), value.encode())
+            for letter in dead_letters:
+                self._send(topics.DEAD_LETTER, b"alert", letter)
+            entry = {"batch_id": outcome.batch_id, "kind": "alerts", "counts": outcome.ledger}
+            self._send(topics.LEDGER, b"alerts", json.dumps(entry).encode())
+            self._send(topics.MARKER, _MARKER_KEY, json.dumps(asdict(marker)).encode())
+            self._producer.commit_transaction(30)
+        except KafkaException as error:
+            raise ServiceError(
+                f"batch {outcome.batch_id} was not published: {error.args[0].str()}"
+            ) from error
+
+    def _say(self, statement: Mapping[str, object]) -> None:
+        self._send(
+            str(statement["stream"]),
+            str(statement["counterpart_id"]).encode(),
+            encode_candidate(statement),
+            [
+                ("event_id", str(statement["event_id"]).encode()),
+                ("alert_type", str(statement["alert_type"]).encode()),
+                ("tier", str(statement["tier"]).encode()),
+            ],
+        )
+
+    def _send(
+        self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]] | None = None
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=headers or [])
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self._producer.poll(0)
