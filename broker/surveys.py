@@ -245,7 +245,11 @@ def _lsst_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
         "limiting_mag": _nullable(ab_magnitude(_LIMIT_SIGMA * flux_error), good_error),
         "positive": pc.coalesce(pc.invert(native["isNegative"]), by_sign),
         "real_bogus": _nullable(reliability, np.isfinite(reliability)),
-        "first_detection_jd": _nullable(first_jd, _plausible(first_jd)),
+        # Rubin leaves the time of the first source null; of a single one it is known.
+        "first_detection_jd": pc.coalesce(
+            _nullable(first_jd, _plausible(first_jd)),
+            _nullable(time_jd, _floats(native["nDiaSources"]) == 1),
+        ),
         "n_detections": _counts(native["nDiaSources"]),
     }
 

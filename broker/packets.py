@@ -1,0 +1,429 @@
+"""Alert packets and files of alerts in Python: decoding, native leaves, history, readers.
+
+The stream decodes in the JVM; this is the path for everything that needs whole
+packets: files, unusual containers, the history of what matched.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from broker import containers
+from broker.containers import MAX_PACKET_BYTES, Record
+from broker.surveys import NATIVE_SCHEMAS, ab_magnitude, tai_mjd_to_utc_jd
+from crossmatch.errors import AlertError
+from crossmatch.lightcurve import Detection, merged
+
+ROWS_PER_BATCH = 50_000
+_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
+_ZTF_FILTERS = {1: "g", 2: "r", 3: "i"}
+_SENTINEL_BELOW = -99.0
+_FORCED_SIGMA = 5.0
+# The first ELAsTiCC challenge wrote fluxes with zero point 27.5; nJy have 31.4.
+_ELASTICC_TO_NJY = 10 ** ((31.4 - 27.5) / 2.5)
+
+
+def _in(struct: str, *names: str) -> tuple[tuple[str, ...], ...]:
+    return tuple((struct, name) for name in names)
+
+
+# Where each native leaf stands in a packet; the first place that has a value counts.
+# ELAsTiCC's simulated packets use the older names.
+_PLACES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
+    "ztf": {n: _in("candidate", n) for n in NATIVE_SCHEMAS["ztf"].names[:-3]}
+    | {
+        "objectId": (("objectId",),),
+        "candid": (("candid",), ("candidate", "candid")),
+        "schemavsn": (("schemavsn",),),
+    },
+    "lsst": {n: _in("diaSource", n) for n in NATIVE_SCHEMAS["lsst"].names[:-3]}
+    | {
+        "diaObjectId": (("diaSource", "diaObjectId"), ("diaObject", "diaObjectId")),
+        "midpointMjdTai": _in("diaSource", "midpointMjdTai", "midPointTai"),
+        "dec": _in("diaSource", "dec", "decl"),
+        "band": _in("diaSource", "band", "filterName"),
+        "psfFlux": _in("diaSource", "psfFlux", "psFlux"),
+        "psfFluxErr": _in("diaSource", "psfFluxErr", "psFluxErr"),
+        "firstDiaSourceMjdTai": _in("diaObject", "firstDiaSourceMjdTai"),
+        "nDiaSources": _in("diaObject", "nDiaSources"),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file, or the rest of one, that could not be read as alerts."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class NativeBatch:
+    """Rows of one survey with its native columns, ready for `broker.surveys.normalise`."""
+
+    survey: str
+    native: pa.Table
+
+
+def read_lsst_schemas(folder: Path) -> dict[int, str]:
+    """Self-contained LSST alert schemas by their registry number, from ``v<major>_<minor>/``.
+
+    The number is 100 x major + minor, as Rubin numbers them (9.0 is 900).
+
+    Raises
+    ------
+    AlertError
+        ``no_schemas`` when the folder has none, ``bad_schema`` when one does not parse.
+    """
+    schemas: dict[int, str] = {}
+    for path in sorted(folder.glob("v*_*/lsst.v*.alert.avsc")):
+        major, _, minor = path.parent.name.removeprefix("v").partition("_")
+        if major.isdigit() and minor.isdigit():
+            schemas[100 * int(major) + int(minor)] = containers.with_parts(path)
+    if not schemas:
+        raise AlertError("no_schemas", f"{folder} has no v<major>_<minor>/lsst.v*.alert.avsc")
+    return schemas
+
+
+def decode_packet(value: bytes, survey: str, lsst_schemas: Mapping[int, str]) -> list[Record]:
+    """Records of one message.
+
+    Parameters
+    ----------
+    value : bytes
+        Avro object container (any codec, any number of records), or Confluent wire format.
+    survey : {"ztf", "lsst"}
+        The survey whose fields the records must have.
+    lsst_schemas : mapping
+        Schema JSON by registry number (`read_lsst_schemas`).
+
+    Raises
+    ------
+    AlertError
+        Reasons of `broker.containers.decode`, and ``not_an_alert`` when the fields
+        are not those of ``survey``.
+    """
+    records = containers.decode(value, lsst_schemas)
+    for record in records:
+        found = survey_of(record)
+        if found != survey:
+            raise AlertError(
+                "not_an_alert", f"expected an alert of {survey}, found fields {sorted(record)[:8]}"
+            )
+    return records
+
+
+def survey_of(record: Mapping[str, Any]) -> str | None:
+    """Survey that writes alerts with these fields, or None."""
+    return _survey_of_names(
+        {name: v.keys() if isinstance(v, Mapping) else () for name, v in record.items()}
+    )
+
+
+def _survey_of_names(fields: Mapping[str, Collection[str]]) -> str | None:
+    """Survey by the names of the fields and of the fields inside them."""
+    # Palomar Gattini and WINTER packets look like ZTF's, but lack one of these.
+    if "objectId" in fields and {"jd", "fid", "ra", "dec", "magpsf"} <= {
+        *fields.get("candidate", ())
+    }:
+        return "ztf"
+    if {"diaSourceId", "ra"} <= {*fields.get("diaSource", ())}:
+        return "lsst"
+    return None
+
+
+def native_row(record: Mapping[str, Any], survey: str) -> dict[str, Any]:
+    """Native leaves of one packet, by name; None where the packet has no value.
+
+    Raises
+    ------
+    AlertError
+        ``wrong_type`` when a leaf has a type that its survey does not write.
+    """
+    schema = NATIVE_SCHEMAS[survey]
+    row = {n: _leaf(record, places, schema, n) for n, places in _PLACES[survey].items()}
+    if survey == "lsst" and _has_old_flux(record):
+        for name in ("psfFlux", "psfFluxErr"):
+            row[name] = None if row[name] is None else row[name] * _ELASTICC_TO_NJY
+    return row
+
+
+def _leaf(
+    record: Mapping[str, Any], places: tuple[tuple[str, ...], ...], schema: pa.Schema, name: str
+) -> Any:
+    value: Any = None
+    for place in places:
+        value = record
+        for key in place:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            break
+    if value is None:
+        return None
+    kind = schema.field(name).type
+    if pa.types.is_string(kind):
+        return value if isinstance(value, str) else str(value)
+    if pa.types.is_boolean(kind) and isinstance(value, bool):
+        return value
+    if pa.types.is_floating(kind) and isinstance(value, int | float):
+        return float(value)
+    if pa.types.is_integer(kind) and isinstance(value, int):
+        return value
+    raise AlertError("wrong_type", f"{name} is {type(value).__name__}, expected {kind}")
+
+
+def _has_old_flux(record: Mapping[str, Any]) -> bool:
+    return "hostgal_zphot_q10" in (record.get("diaObject") or {})
+
+
+def history(record: Mapping[str, Any], survey: str) -> list[Detection]:
+    """Earlier detections and limits that a packet carries, in order of time.
+
+    ZTF: ``prv_candidates``. LSST: ``prvDiaSources``, then ``prvDiaForcedSources``
+    (below 5 sigma a limit) and ``prvDiaNondetectionLimits``. The alert itself is not
+    among them; one exposure counts once. Entries without time or filter are left out.
+    """
+    points = _ztf_history(record) if survey == "ztf" else _lsst_history(record)
+    return merged(p for p in points if p.filter)
+
+
+def _ztf_history(record: Mapping[str, Any]) -> Iterator[Detection]:
+    for entry in record.get("prv_candidates") or ():
+        time_jd = _number(entry.get("jd"))
+        if time_jd is None:
+            continue
+        mag = _number(entry.get("magpsf"))
+        yield Detection(
+            time_jd=time_jd,
+            filter=_ZTF_FILTERS.get(entry.get("fid"), ""),
+            mag=mag,
+            mag_error=None if mag is None else _number(entry.get("sigmapsf")),
+            limiting_mag=_number(entry.get("diffmaglim")),
+            positive=str(entry.get("isdiffpos")).lower() in ("t", "1", "true", "none"),
+        )
+
+
+def _lsst_history(record: Mapping[str, Any]) -> Iterator[Detection]:
+    scale = _ELASTICC_TO_NJY if _has_old_flux(record) else 1.0
+    for entry in record.get("prvDiaSources") or ():
+        yield from _lsst_point(entry, scale, detected=True)
+    for entry in record.get("prvDiaForcedSources") or ():
+        yield from _lsst_point(entry, scale, detected=False)
+    for entry in record.get("prvDiaNondetectionLimits") or ():
+        noise = {"psfFlux": 0.0, "psfFluxErr": entry.get("diaNoise")}
+        yield from _lsst_point({**entry, **noise}, scale, detected=False)
+
+
+def _lsst_point(entry: Mapping[str, Any], scale: float, *, detected: bool) -> Iterator[Detection]:
+    def first(*names: str) -> Any:
+        return next((entry[n] for n in names if entry.get(n) is not None), None)
+
+    time_tai = _number(first("midpointMjdTai", "midPointTai"))
+    flux = _number(first("psfFlux", "psFlux"))
+    error = _number(first("psfFluxErr", "psFluxErr"))
+    if time_tai is None or flux is None or error is None or error <= 0:
+        return
+    seen = flux != 0 and (detected or abs(flux) >= _FORCED_SIGMA * error)
+    mag, limit = ab_magnitude(np.array([flux, _FORCED_SIGMA * error]) * scale).tolist()
+    yield Detection(
+        time_jd=float(tai_mjd_to_utc_jd(np.array([time_tai]))[0]),
+        filter=str(first("band", "filterName") or "")[:1].lower(),
+        mag=mag if seen else None,
+        mag_error=2.5 / np.log(10) * error / abs(flux) if seen else None,
+        limiting_mag=limit,
+        positive=not seen or flux > 0,
+    )
+
+
+def _number(value: Any) -> float | None:
+    if not isinstance(value, int | float) or not np.isfinite(value) or value < _SENTINEL_BELOW:
+        return None
+    return float(value)
+
+
+def read_alerts(
+    paths: Iterable[Path],
+    lsst_schemas: Mapping[int, str],
+    *,
+    report: Callable[[BadFile], None],
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[NativeBatch]:
+    """Native rows of all alerts in files and folders.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Avro files (containers, Confluent wire format), Parquet files, tarballs of Avro
+        files; folders are searched for them.
+    lsst_schemas : mapping
+        Schema JSON by registry number, for the Confluent wire format.
+    report : callable
+        Called with each file that cannot be read; reading goes on with the next.
+    progress : callable, optional
+        Called with the number of bytes read since the last call.
+
+    Yields
+    ------
+    NativeBatch
+        At most about `ROWS_PER_BATCH` rows. ``topic`` is the file (and member),
+        ``partition`` 0 and ``offset`` the row in the file.
+    """
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    for path in alert_files(paths):
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            if _is_parquet(path):
+                yield from _read_parquet(path)
+            else:
+                for survey, row in _read_rows(path, lsst_schemas, report):
+                    waiting.setdefault(survey, []).append(row)
+                    if len(waiting[survey]) >= ROWS_PER_BATCH:
+                        yield _batch(survey, waiting.pop(survey))
+        except AlertError as error:
+            report(BadFile(str(path), error.reason, error.detail))
+        except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
+            report(BadFile(str(path), "unreadable", f"{type(error).__name__}: {error}"))
+        if progress is not None:
+            progress(size)
+    for survey, rows in waiting.items():
+        yield _batch(survey, rows)
+
+
+def alert_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Files that may hold alerts: each path that is a file, and those below folders, sorted."""
+    for path in paths:
+        if path.is_dir():
+            yield from (
+                p
+                for p in sorted(path.rglob("*"))
+                if p.name.lower().endswith((".avro", ".parquet", *_TAR_SUFFIXES)) and p.is_file()
+            )
+        else:
+            yield path
+
+
+def read_packets(
+    paths: Iterable[Path], *, report: Callable[[BadFile], None]
+) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each Avro file, also in folders and tarballs, as Kafka would carry it."""
+    for path in alert_files(paths):
+        try:
+            if not _is_parquet(path):
+                for name, file in _open_members(path):
+                    yield name, file.read()
+        except (OSError, EOFError, tarfile.TarError) as error:
+            report(BadFile(str(path), "unreadable", f"{type(error).__name__}: {error}"))
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _open_members(path: Path) -> Iterator[tuple[str, BinaryIO]]:
+    if not path.name.lower().endswith(_TAR_SUFFIXES):
+        with path.open("rb") as file:
+            yield str(path), file
+        return
+    # A stream: a member is read when its turn comes, so that a tar of a night needs no memory.
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            if not member.isfile() or not member.name.endswith(".avro"):
+                continue
+            extracted = archive.extractfile(member)
+            if extracted is not None:
+                yield f"{path}:{member.name}", extracted  # type: ignore[misc]
+
+
+def _read_rows(
+    path: Path, lsst_schemas: Mapping[int, str], report: Callable[[BadFile], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, file in _open_members(path):
+        try:
+            for number, record in enumerate(_records(file, lsst_schemas)):
+                survey = survey_of(record)
+                if survey is None:
+                    raise AlertError("unknown_survey", f"fields {sorted(record)[:8]}")
+                row = native_row(record, survey)
+                yield survey, {**row, "topic": name, "partition": 0, "offset": number}
+        except AlertError as error:
+            report(BadFile(name, error.reason, error.detail))
+
+
+def _records(file: BinaryIO, lsst_schemas: Mapping[int, str]) -> Iterator[Record]:
+    head = file.read(4)
+    stream = _Rejoined(head, file)
+    if containers.is_container(head):
+        yield from containers.read_container(stream)  # type: ignore[arg-type]
+    else:
+        yield from containers.decode(stream.read(MAX_PACKET_BYTES + 1), lsst_schemas)
+
+
+class _Rejoined:
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head = head
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        head, self._head = self._head[:size], self._head[size:]
+        return head + self._file.read(size - len(head)) if len(head) < size else head
+
+
+def _batch(survey: str, rows: list[dict[str, Any]]) -> NativeBatch:
+    return NativeBatch(survey, pa.Table.from_pylist(rows, schema=NATIVE_SCHEMAS[survey]))
+
+
+def _read_parquet(path: Path) -> Iterator[NativeBatch]:
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        survey = _survey_of_names({f.name: _children(f) for f in schema})
+        if survey is None:
+            raise AlertError("unknown_survey", f"columns {schema.names[:8]}")
+        places = {
+            name: [p for p in found if _has(schema, p)] for name, found in _PLACES[survey].items()
+        }
+        wanted = sorted({".".join(p) for found in places.values() for p in found})
+        old_flux = _has(schema, ("diaObject", "hostgal_zphot_q10"))
+        first_row = 0
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=wanted):
+            columns = {n: _coalesced(batch, found) for n, found in places.items() if found}
+            if old_flux:
+                for name in ("psfFlux", "psfFluxErr"):
+                    columns[name] = pc.multiply(columns[name], _ELASTICC_TO_NJY)
+            rows = batch.num_rows
+            columns["topic"] = pa.repeat(pa.scalar(str(path)), rows)
+            columns["partition"] = pa.repeat(pa.scalar(0, pa.int32()), rows)
+            columns["offset"] = pa.array(np.arange(first_row, first_row + rows))
+            first_row += rows
+            yield NativeBatch(survey, pa.table(columns))
+
+
+def _children(field: pa.Field) -> list[str]:
+    return [child.name for child in field.type] if pa.types.is_struct(field.type) else []
+
+
+def _has(schema: pa.Schema, place: tuple[str, ...]) -> bool:
+    if place[0] not in schema.names:
+        return False
+    return len(place) == 1 or place[1] in _children(schema.field(place[0]))
+
+
+def _coalesced(batch: pa.RecordBatch, places: list[tuple[str, ...]]) -> pa.Array:
+    found = [
+        batch.column(p[0]) if len(p) == 1 else pc.struct_field(batch.column(p[0]), p[1])
+        for p in places
+    ]
+    return found[0] if len(found) == 1 else pc.coalesce(*found)
