@@ -108,6 +108,8 @@ class EmbeddedKafka:
         self._wanted = (port, controller_port)
         self._heap_mb = heap_mb
         self._process: subprocess.Popen[bytes] | None = None
+        self._attempts = 3
+        self._log_start = 0
         self.port = port
         self.log = self.directory / "kafka.log"
         self.pid_file = self.directory / "kafka.pid"
@@ -143,6 +145,7 @@ class EmbeddedKafka:
             self._write_settings(controller_port)
             if not (self.directory / "data" / "meta.properties").exists():
                 self._format(classpath)
+            self._log_start = self.log.stat().st_size if self.log.exists() else 0
             with (self.directory / "kafka.out").open("wb") as out:
                 self._process = subprocess.Popen(
                     self._command(classpath, "kafka.Kafka", "server.properties"),
@@ -173,13 +176,10 @@ class EmbeddedKafka:
         deadline = time.monotonic() + timeout
         while not self._answers():
             if self._process is None or self._process.poll() is not None:
-                self.pid_file.unlink(missing_ok=True)
-                raise ServiceError(f"Kafka ended while starting: {self._reason()}")
+                self._try_again()
             if time.monotonic() > deadline:
                 self.stop()
-                raise ServiceError(
-                    f"Kafka was not ready after {timeout:.0f} s: {self._reason()}; see {self.log}"
-                )
+                raise ServiceError(f"Kafka was not ready after {timeout:.0f} s; see {self.log}")
             time.sleep(0.05)
 
     def stop(self, timeout: float = 20.0) -> None:
@@ -255,6 +255,16 @@ class EmbeddedKafka:
                 f" {lines[-1] if lines else f'status {run.returncode}'}"
             )
 
+    def _try_again(self) -> None:
+        """Start once more if another program was faster at our port; else raise the reason."""
+        self.stop()
+        reason, taken = self._reason()
+        self._attempts -= 1
+        if not taken or not self._attempts:
+            raise ServiceError(f"Kafka ended while starting: {reason}")
+        self._wanted = (0, 0)
+        self.start()
+
     def _answers(self) -> bool:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
@@ -266,11 +276,12 @@ class EmbeddedKafka:
                 return bool(admin.list_topics(timeout=2.0).brokers)
         return False
 
-    def _reason(self) -> str:
+    def _reason(self) -> tuple[str, bool]:
+        """Why it ended, as its output says, and whether a port was taken."""
         texts = []
-        for file in (self.directory / "kafka.out", self.log):
+        for file, start in ((self.directory / "kafka.out", 0), (self.log, self._log_start)):
             with contextlib.suppress(OSError):
-                texts.append(file.read_text("utf-8", errors="replace")[-20_000:])
+                texts.append(file.read_bytes()[start:][-20_000:].decode("utf-8", "replace"))
         text = "\n".join(texts)
         known = {
             "No space left on device": f"no space left on the disk of {self.directory}",
@@ -280,9 +291,9 @@ class EmbeddedKafka:
         }
         for sign, reason in known.items():
             if sign in text:
-                return reason
+                return reason, sign == "Address already in use"
         lines = [x for x in text.splitlines() if "ERROR" in x or "FATAL" in x or "Error" in x]
-        return lines[-1].strip() if lines else f"no reason in {self.log}"
+        return (lines[-1].strip() if lines else f"no reason in {self.log}"), False
 
 
 def running(directory: Path) -> Running | None:
