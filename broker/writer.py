@@ -105,7 +105,8 @@ class Writer:
             for letter in dead_letters:
                 self._send(topics.DEAD_LETTER, b"alert", letter)
             entry = {"batch_id": outcome.batch_id, "kind": "alerts", "counts": outcome.ledger}
-            self._send(topics.LEDGER, b"alerts", json.dumps(entry).encode())
+            key = f"alerts/{outcome.batch_id}".encode()
+            self._send(topics.LEDGER, key, json.dumps(entry).encode())
             self._send(topics.MARKER, _MARKER_KEY, json.dumps(asdict(marker)).encode())
             self._producer.commit_transaction(30)
         except KafkaException as error:

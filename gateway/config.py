@@ -93,6 +93,7 @@ class Match:
     max_offsets_per_trigger: int
     starting_offsets: str
     catalogs: tuple[str, ...]
+    include_tests: bool
     spark: Mapping[str, str]
 
 

@@ -1,0 +1,366 @@
+"""The live query: Spark reads alerts and regions from Kafka, the driver takes a step a batch.
+
+One streaming query subscribes to the alert topics and to ``mm.regions``, so that a
+region wakes it as an alert does and the checkpoint has the offsets of both. The JVM
+decodes only the columns that matching needs; slim rows come to the driver as Arrow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.streaming.query import StreamingQuery
+
+from broker import decode, packets, topics
+from broker.archive import CandidateArchive
+from broker.codec import RegionRecord, decode_region, encode_dead_letter
+from broker.engine import Address, Batch, Engine, Outcome, PacketDetail
+from broker.kafka_io import PacketReader
+from broker.ledger import added
+from broker.surveys import NATIVE_SCHEMAS, normalise
+from broker.writer import Marker, Writer
+from crossmatch.columns import ALERT_SCHEMA
+from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
+from crossmatch.model import MultiOrderMap
+
+MAX_LETTER_BYTES = 1 << 20
+"""More of a rejected packet than this is not copied; topic and offset tell where it lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What the query reads.
+
+    ``alert_bootstrap`` empty means that the alerts lie on our own Kafka; properties are
+    librdkafka's and are translated for the JVM.
+    """
+
+    bootstrap: str
+    properties: Mapping[str, str] = field(repr=False)
+    ztf: tuple[str, ...]
+    lsst: tuple[str, ...]
+    alert_bootstrap: str = ""
+    alert_properties: Mapping[str, str] = field(default_factory=dict, repr=False)
+    lsst_schemas: Mapping[int, str] = field(default_factory=dict, repr=False)
+    starting_offsets: str = "earliest"
+    max_offsets_per_trigger: int = 100_000
+
+    @property
+    def survey(self) -> dict[str, str]:
+        """Survey of each alert topic."""
+        return dict.fromkeys(self.ztf, "ztf") | dict.fromkeys(self.lsst, "lsst")
+
+
+def jvm_properties(properties: Mapping[str, str]) -> dict[str, str]:
+    """librdkafka properties as Spark's Kafka source takes them, each with its ``kafka.`` prefix."""
+    plain = dict(properties)
+    user, password = plain.pop("sasl.username", None), plain.pop("sasl.password", None)
+    mechanism = plain.pop("sasl.mechanism", None) or plain.pop("sasl.mechanisms", None)
+    authority = plain.pop("ssl.ca.location", None)
+    jvm = {k: v for k, v in plain.items() if k.startswith(("security.", "ssl.", "client.id"))}
+    if mechanism is not None:
+        jvm["sasl.mechanism"] = mechanism
+    if user is not None:
+        login = (
+            "scram.ScramLoginModule" if "SCRAM" in (mechanism or "") else "plain.PlainLoginModule"
+        )
+        quoted = (password or "").replace("\\", "\\\\").replace('"', '\\"')
+        jvm["sasl.jaas.config"] = (
+            f"org.apache.kafka.common.security.{login} required"
+            f' username="{user}" password="{quoted}";'
+        )
+    if authority is not None:
+        jvm |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": authority}
+    return {f"kafka.{key}": value for key, value in jvm.items()}
+
+
+def slim_rows(spark: SparkSession, sources: Sources) -> DataFrame:
+    """Streaming rows of ``topic, partition, offset, region, ztf, lsst``.
+
+    ``region`` has the bytes of a region message; ``ztf`` and ``lsst`` are structs of
+    native columns for alerts of that survey, null otherwise.
+    """
+    alert_topics = list(sources.survey)
+    if sources.alert_bootstrap:
+        own = _read(spark, sources.bootstrap, sources.properties, [topics.REGIONS], sources)
+        theirs = _read(
+            spark, sources.alert_bootstrap, sources.alert_properties, alert_topics, sources
+        )
+        raw = own.unionByName(theirs)
+    else:
+        names = [*alert_topics, topics.REGIONS]
+        raw = _read(spark, sources.bootstrap, sources.properties, names, sources)
+    value = sf.col("value")
+    columns = [
+        sf.col("topic"),
+        sf.col("partition"),
+        sf.col("offset"),
+        sf.when(sf.col("topic") == topics.REGIONS, value).alias("region"),
+    ]
+    if sources.ztf:
+        columns.append(_survey("ztf", sources.ztf, decode.ztf_columns(value)))
+    if sources.lsst:
+        schemas = decode.lsst_columns(value, sources.lsst_schemas)
+        columns.append(_survey("lsst", sources.lsst, schemas))
+    return raw.select(*columns)
+
+
+def _survey(name: str, names: tuple[str, ...], columns: Sequence[Column]) -> Column:
+    return sf.when(sf.col("topic").isin(*names), sf.struct(*columns)).alias(name)
+
+
+def _read(
+    spark: SparkSession,
+    bootstrap: str,
+    properties: Mapping[str, str],
+    names: Sequence[str],
+    sources: Sources,
+) -> DataFrame:
+    return (
+        spark.readStream.format("kafka")
+        .options(**jvm_properties(properties))
+        .option("kafka.bootstrap.servers", bootstrap)
+        .option("subscribe", ",".join(names))
+        .option("startingOffsets", sources.starting_offsets)
+        .option("maxOffsetsPerTrigger", sources.max_offsets_per_trigger)
+        # The source waits this long in every job when a partition has nothing new.
+        .option("kafka.fetch.max.wait.ms", "20")
+        .option("kafka.isolation.level", "read_committed")
+        .option("kafka.max.partition.fetch.bytes", str(16 << 20))
+        .load()
+        .select("topic", "partition", "offset", "value")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What a batch came to, for whoever watches."""
+
+    outcome: Outcome
+    marker: Marker
+
+
+class LiveMatcher:
+    """Takes the query's batches through the engine to the writer.
+
+    Parameters
+    ----------
+    engine : Engine
+    writer : Writer
+    sources : Sources
+    reader : PacketReader
+        For the packets of matched and of rejected alerts.
+    load_map : callable
+        From (hash, path) to the sky map.
+    query_id : callable
+        Gives the id of the checkpoint, so that a marker of another one is noticed.
+    statements : CandidateArchive
+    now : callable
+        The clock of dead letters.
+    marker : Marker or None
+        The last committed batch.
+    on_batch : callable, optional
+        Called with a report after each commit.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        writer: Writer,
+        sources: Sources,
+        reader: PacketReader,
+        load_map: Callable[[str, str], MultiOrderMap],
+        query_id: Callable[[], str],
+        statements: CandidateArchive,
+        now: Callable[[], datetime],
+        marker: Marker | None,
+        on_batch: Callable[[BatchReport], None] = lambda _: None,
+    ) -> None:
+        self._engine = engine
+        self._writer = writer
+        self._sources = sources
+        self._reader = reader
+        self._load_map = load_map
+        self._query_id = query_id
+        self._statements = statements
+        self._now = now
+        self._marker = marker
+        self._on_batch = on_batch
+        self.failure: GatewayError | None = None
+        """Why the last batch failed: Spark wraps what a batch raises beyond recognition."""
+
+    def take(self, frame: DataFrame, batch_id: int) -> None:
+        """``foreachBatch`` of the query: do a batch once, whatever happened before.
+
+        Raises
+        ------
+        ServiceError
+            When the checkpoint and the published marker do not fit together.
+        """
+        try:
+            self._take(frame, batch_id)
+        except GatewayError as error:
+            self.failure = error
+            raise
+
+    def _take(self, frame: DataFrame, batch_id: int) -> None:
+        last = -1 if self._marker is None else self._marker.batch_id
+        if batch_id <= last:
+            return
+        if self._marker is not None and batch_id != last + 1:
+            raise ServiceError(
+                f"the checkpoint is at batch {batch_id}, but batch {last} was the last one"
+                " published: they are not of one run"
+            )
+        self._do(frame.toArrow(), batch_id)
+
+    def _do(self, rows: pa.Table, batch_id: int) -> None:
+        letters: list[bytes] = []
+        records, regions_next = self._records(rows, letters)
+        alerts, rejected = self._alerts(rows, letters)
+        batch = Batch(batch_id, alerts, records, rejected)
+        outcome = self._engine.step(batch)
+        totals = added([{} if self._marker is None else self._marker.totals, outcome.ledger])
+        marker = Marker(batch_id, self._query_id(), regions_next, totals)
+        self._writer.publish(outcome, marker, letters)
+        self._statements.append(outcome.statements, batch_id)
+        self._marker = marker
+        self._on_batch(BatchReport(outcome, marker))
+
+    def _records(self, rows: pa.Table, letters: list[bytes]) -> tuple[list[RegionRecord], int]:
+        """Region records of the batch in the order of the topic, and where the next one will be."""
+        regions_next = 0 if self._marker is None else self._marker.regions_next
+        found = rows.filter(pc.field("topic") == topics.REGIONS).sort_by("offset")
+        records = []
+        for row in found.select(["offset", "region"]).to_pylist():
+            regions_next = row["offset"] + 1
+            try:
+                records.append(decode_region(row["region"], self._load_map))
+            except Rejected as error:
+                letters.append(
+                    self._letter(error, (topics.REGIONS, 0, row["offset"]), row["region"])
+                )
+        return records, regions_next
+
+    def _alerts(self, rows: pa.Table, letters: list[bytes]) -> tuple[pa.Table, Counter[str]]:
+        tables = [ALERT_SCHEMA.empty_table()]
+        rejected: Counter[str] = Counter()
+        for survey in ("ztf", "lsst"):
+            if survey not in rows.column_names:
+                continue
+            native = _native(rows, survey)
+            native = self._by_python(native, survey, letters, rejected)
+            result = normalise(survey, native)
+            tables.append(result.alerts)
+            self._reject(native, result.rejected, letters, rejected)
+        return pa.concat_tables(tables), rejected
+
+    def _by_python(
+        self, native: pa.Table, survey: str, letters: list[bytes], rejected: Counter[str]
+    ) -> pa.Table:
+        """Replace the rows that the JVM does not read by what Python reads from their bytes."""
+        slow = pc.equal(native["route"], "python")
+        good = native.filter(pc.invert(slow)).select(NATIVE_SCHEMAS[survey].names)
+        extra: list[dict[str, Any]] = []
+        for row in native.filter(slow).select(["topic", "partition", "offset", "raw"]).to_pylist():
+            address = (row["topic"], row["partition"], row["offset"])
+            try:
+                for record in packets.decode_packet(row["raw"], survey, self._sources.lsst_schemas):
+                    extra.append(
+                        packets.native_row(record, survey)
+                        | dict(zip(("topic", "partition", "offset"), address, strict=True))
+                    )
+            except AlertError as error:
+                rejected[error.reason] += 1
+                letters.append(self._letter(error, address, row["raw"]))
+        if not extra:
+            return good
+        return pa.concat_tables([good, pa.Table.from_pylist(extra, schema=good.schema)])
+
+    def _reject(
+        self,
+        native: pa.Table,
+        rejections: Sequence[tuple[int, str, str]],
+        letters: list[bytes],
+        rejected: Counter[str],
+    ) -> None:
+        if not rejections:
+            return
+        where = native.select(["topic", "partition", "offset"]).take([r[0] for r in rejections])
+        addresses = [tuple(row.values()) for row in where.to_pylist()]
+        raw = self._reader.fetch(addresses)
+        for (_, reason, detail), address in zip(rejections, addresses, strict=True):
+            rejected[reason] += 1
+            letters.append(self._letter(AlertError(reason, detail), address, raw.get(address, b"")))
+
+    def _letter(self, error: Rejected, address: Address, raw: bytes) -> bytes:
+        return encode_dead_letter(
+            reason=error.reason,
+            detail=error.detail,
+            source="alerts",
+            raw=raw[:MAX_LETTER_BYTES],
+            received=self._now(),
+            topic=address[0],
+            partition=address[1],
+            offset=address[2],
+        )
+
+
+def _native(rows: pa.Table, survey: str) -> pa.Table:
+    """Rows of one survey as a flat table of its native columns, ``route``, ``raw`` and address."""
+    mine = rows.filter(pc.field(survey).is_valid())
+    flat = mine.select(["topic", "partition", "offset"])
+    struct = mine[survey].combine_chunks()
+    for name, column in zip(struct.type.names, struct.flatten(), strict=True):
+        flat = flat.append_column(name, column)
+    schema = pa.schema(
+        [*NATIVE_SCHEMAS[survey], pa.field("route", pa.string()), pa.field("raw", pa.binary())]
+    )
+    return flat.select(schema.names).cast(schema)
+
+
+def packet_details(
+    reader: PacketReader, survey_of: Mapping[str, str], lsst_schemas: Mapping[int, str]
+) -> Callable[[Sequence[Address]], dict[Address, PacketDetail]]:
+    """Source of whole packets for the engine: fetched again from Kafka, decoded in Python."""
+
+    def details(addresses: Sequence[Address]) -> dict[Address, PacketDetail]:
+        found = {}
+        for address, value in reader.fetch(addresses).items():
+            survey = survey_of[address[0]]
+            records = packets.decode_packet(value, survey, lsst_schemas)
+            history = tuple(packets.history(records[0], survey)) if len(records) == 1 else ()
+            found[address] = PacketDetail(history, hashlib.sha256(value).hexdigest())
+        return found
+
+    return details
+
+
+def checkpoint_id(folder: Path) -> str:
+    """Id of the query that a checkpoint belongs to; empty if there is no checkpoint yet."""
+    try:
+        return str(json.loads((folder / "metadata").read_text("utf-8"))["id"])
+    except FileNotFoundError:
+        return ""
+
+
+def start(matcher: LiveMatcher, rows: DataFrame, checkpoint: Path) -> StreamingQuery:
+    """Start the query; it runs until it is stopped or fails."""
+    return (
+        rows.writeStream.foreachBatch(matcher.take)
+        .option("checkpointLocation", str(checkpoint))
+        .queryName("match")
+        .start()
+    )
