@@ -1,0 +1,72 @@
+"""Candidate host galaxies of transients."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+
+from catalogs.local import LocalCatalog
+from catalogs.tables import numbers
+from crossmatch.model import FloatArray
+
+_NAMES = ("name", "galaxy", "objname", "source_name", "main_id", "id")
+_DISTANCES = ("distance_mpc", "distmpc", "dist_mpc", "d_mpc", "dist")
+
+HOST_SCHEMA = pa.schema(
+    [
+        pa.field("host_name", pa.string()),
+        pa.field("host_distance_mpc", pa.float64()),
+        pa.field("host_offset_arcsec", pa.float64()),
+    ]
+)
+
+
+def host_candidates(
+    galaxies: LocalCatalog, ra_deg: FloatArray, dec_deg: FloatArray, radius_arcsec: float = 60.0
+) -> pa.Table:
+    """Nearest galaxy of each position, its distance and the offset from its centre.
+
+    Parameters
+    ----------
+    galaxies : LocalCatalog
+        With a column for the distance in Mpc (``distance_mpc``, ``distmpc`` or the like)
+        and one for the name; values that it lacks are null.
+    ra_deg, dec_deg : (n,) float64
+        ICRS.
+    radius_arcsec : float
+        Farther galaxies are no hosts.
+
+    Returns
+    -------
+    (n,) table
+        `HOST_SCHEMA`: name, distance (Mpc), offset (arcsec); all null without a galaxy.
+    """
+    matches = galaxies.nearest(ra_deg, dec_deg, radius_arcsec)
+    found = matches.row >= 0
+    rows = len(matches.row)
+    name, distance = _column(galaxies, _NAMES), _column(galaxies, _DISTANCES)
+    columns = {
+        "host_name": pa.nulls(rows, pa.string()),
+        "host_distance_mpc": pa.nulls(rows, pa.float64()),
+        "host_offset_arcsec": pa.array(matches.separation_arcsec, mask=~found),
+    }
+    if name is not None:
+        texts = galaxies.columns([name], matches.row)[name]
+        columns["host_name"] = texts.cast(pa.string())
+    if distance is not None:
+        values = numbers(galaxies.columns([distance], matches.row)[distance])
+        columns["host_distance_mpc"] = pa.array(values, mask=~(values > 0))
+    return pa.table(columns, schema=HOST_SCHEMA)
+
+
+def nearby_galaxies() -> LocalCatalog:
+    """The small sample of well-known nearby galaxies that is shipped with the package."""
+    with resources.as_file(resources.files("catalogs") / "data" / "nearby_galaxies.csv") as path:
+        return LocalCatalog.load("nearby_galaxies", Path(path))
+
+
+def _column(galaxies: LocalCatalog, names: tuple[str, ...]) -> str | None:
+    by_lower = {c.lower(): c for c in galaxies.table.column_names}
+    return next((by_lower[n] for n in names if n in by_lower), None)

@@ -1,0 +1,203 @@
+"""Tables from files, whatever the format: CSV, FITS, VOTable, Parquet.
+
+Columns become Arrow columns with nulls (masked values, NaN, empty text) and a unit
+each; positions are degrees after `positions`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import astropy.table
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from astropy import units as u
+from astropy.coordinates import Angle
+
+from crossmatch.errors import CatalogError
+from crossmatch.model import FloatArray
+
+# In lower case, best first.
+RA_NAMES = ("ra", "raj2000", "ra_j2000", "ra_deg", "ra_icrs", "radeg", "_ra", "ra(j2000)", "r.a.")
+DEC_NAMES = (
+    *("dec", "dej2000", "decj2000", "dec_j2000", "dec_deg", "de_icrs", "dec_icrs", "decdeg"),
+    *("_de", "_dec", "decl", "dec(j2000)", "dec."),
+)
+_TEXT_NULLS = ["", "null", "None", "nan", "NaN", "--"]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of one file with their units (empty: the file does not say)."""
+
+    columns: pa.Table
+    units: Mapping[str, str]
+    sha256: str
+
+    def find(self, names: Iterable[str]) -> str | None:
+        """First of ``names`` that is a column, whatever its case."""
+        by_lower = {c.lower(): c for c in reversed(self.columns.column_names)}
+        return next((by_lower[n.lower()] for n in names if n.lower() in by_lower), None)
+
+
+def read_table(path: Path) -> Table:
+    """Columns of the first table in a CSV, FITS, VOTable or Parquet file, told by its bytes.
+
+    Raises
+    ------
+    CatalogError
+        ``no_such_file``, ``unreadable``, ``not_a_table``.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CatalogError("no_such_file", str(path)) from error
+    except OSError as error:
+        raise CatalogError("unreadable", f"{path}: {error.strerror}") from error
+    try:
+        columns, units = _parse(raw)
+    except CatalogError:
+        raise
+    except Exception as error:
+        # Four readers, each with its own errors: any of them means that this is no table.
+        raise CatalogError(
+            "not_a_table", f"{path}: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+    if columns.num_columns == 0:
+        raise CatalogError("not_a_table", f"{path} has no columns")
+    return Table(columns, units, hashlib.sha256(raw).hexdigest())
+
+
+def positions(table: Table, ra: str, dec: str) -> tuple[FloatArray, FloatArray]:
+    """Right ascension and declination of each row in degrees, NaN where there is none.
+
+    Numbers are degrees unless the column's unit says otherwise; text is sexagesimal,
+    hours and degrees, unless it is a plain number.
+
+    Returns
+    -------
+    ra_deg, dec_deg : (n,) float64
+
+    Raises
+    ------
+    CatalogError
+        ``wrong_unit`` for a unit that is no angle; ``not_a_position``.
+    """
+    return _degrees(table, ra, u.hourangle), _degrees(table, dec, u.deg)
+
+
+def unit_factor(table: Table, name: str, target: str, default: str = "") -> float:
+    """What to multiply column ``name`` with to get ``target`` units.
+
+    Raises
+    ------
+    CatalogError
+        ``wrong_unit`` when the column's unit (``default``, if it has none) cannot be converted.
+    """
+    unit = table.units.get(name) or default or target
+    try:
+        return float(u.Unit(unit, parse_strict="raise").to(u.Unit(target)))
+    except (ValueError, u.UnitConversionError, TypeError) as error:
+        raise CatalogError("wrong_unit", f"{name} is in {unit!r}, expected {target}") from error
+
+
+def numbers(column: pa.ChunkedArray) -> FloatArray:
+    """Column as float64, NaN for null and for text that is no number."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        values = pd.to_numeric(column.to_pandas(), errors="coerce")
+        return np.asarray(values, dtype=np.float64)
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Column as text, blanks stripped, None for nothing."""
+    cells = (None if v is None else str(v).strip() for v in column.to_pylist())
+    return [None if c is None or c in _TEXT_NULLS else c for c in cells]
+
+
+def _parse(raw: bytes) -> tuple[pa.Table, dict[str, str]]:
+    if raw[:4] == b"PAR1":
+        return _clean(pq.read_table(io.BytesIO(raw))), {}
+    if raw[:9] == b"SIMPLE  =":
+        return _from_astropy(raw, "fits")
+    if raw.lstrip()[:1] == b"<":
+        if b"<VOTABLE" not in raw[:4096]:
+            raise CatalogError("not_a_table", "XML, but no VOTable")
+        return _from_astropy(raw, "votable")
+    frame = pd.read_csv(io.BytesIO(raw), skipinitialspace=True, na_values=_TEXT_NULLS)
+    frame.columns = [str(c).strip() for c in frame.columns]
+    return _clean(pa.Table.from_pandas(frame, preserve_index=False)), {}
+
+
+def _from_astropy(raw: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
+    with warnings.catch_warnings():
+        # Old files spell units and versions freely; what matters is checked where it is used.
+        warnings.simplefilter("ignore")
+        table = astropy.table.Table.read(io.BytesIO(raw), format=kind)
+    columns: dict[str, pa.Array] = {}
+    units: dict[str, str] = {}
+    for name in table.colnames:
+        column = table[name]
+        if column.ndim != 1:
+            continue
+        columns[name] = _arrow(column)
+        units[name] = "" if column.unit is None else str(column.unit)
+    return _clean(pa.table(columns)), units
+
+
+def _arrow(column: Any) -> pa.Array:
+    mask = np.asarray(getattr(column, "mask", np.zeros(len(column), bool)), dtype=bool)
+    values = np.ma.getdata(np.asarray(column))
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind in "OU":
+        cells = [
+            None
+            if m or v is None
+            else (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v))
+            for v, m in zip(values.tolist(), mask.tolist(), strict=True)
+        ]
+        return pa.array(cells, pa.string())
+    # Arrow wants the machine's byte order; FITS has the other.
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
+
+
+def _clean(table: pa.Table) -> pa.Table:
+    """Dictionary columns as plain ones, NaN as null, blanks around text removed."""
+    columns = []
+    for column in table.columns:
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), None, column)
+        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = pc.utf8_trim_whitespace(column)
+        columns.append(column)
+    return pa.table(columns, names=table.column_names)
+
+
+def _degrees(table: Table, name: str, sexagesimal: u.UnitBase) -> FloatArray:
+    column = table.columns[name]
+    plain = numbers(column)
+    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+        return plain * unit_factor(table, name, "deg")
+    found = np.array([t is not None for t in texts(column)])
+    if not np.isnan(plain[found]).any():
+        return plain * unit_factor(table, name, "deg")
+    try:
+        angles = Angle([t or "0" for t in texts(column)], unit=sexagesimal).deg
+    except (ValueError, u.UnitsError) as error:
+        raise CatalogError("not_a_position", f"{name}: {str(error)[:200]}") from error
+    return np.where(found, np.asarray(angles, dtype=np.float64), np.nan)
