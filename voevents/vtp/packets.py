@@ -1,0 +1,105 @@
+"""What came over the wire: a VOEvent or a Transport message, recognised by local name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+from xml.parsers import expat
+
+from lxml import etree
+
+from crossmatch.errors import NoticeError
+from voevents.validate import local_name, parse_xml
+
+_IVORN = re.compile(rb"""\sivorn\s*=\s*["']\s*(ivo://[^"'<&\s]{1,1000})""")
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One well-formed message.
+
+    ``role`` is empty when the attribute is missing; ``ivoid`` is the event's
+    identifier, or the ``Origin`` of a Transport message.
+    """
+
+    kind: Literal["voevent", "transport"]
+    role: str
+    ivoid: str
+    raw: bytes = field(repr=False)
+    root: etree._Element = field(repr=False, compare=False)
+
+    def values(self, name: str) -> list[str]:
+        """Texts of all elements with this local name."""
+        return [(e.text or "").strip() for e in self.root.iter() if local_name(e) == name]
+
+    def asks_for_filters(self) -> bool:
+        """Whether an ``authenticate`` answer carries XPath filters, new or old style."""
+        return any(
+            (local_name(e) == "Param" and e.get("name") == "xpath-filter")
+            or (local_name(e) == "filter" and e.get("type", "xpath") == "xpath")
+            for e in self.root.iter()
+        )
+
+
+def read_packet(raw: bytes) -> Packet:
+    """Packet in ``raw``.
+
+    Raises
+    ------
+    NoticeError
+        ``xml_broken``, ``xml_dtd``, or ``unexpected_message`` for a document
+        that is neither a VOEvent nor a Transport message. Three namespaces of
+        Transport are in use, so names are compared without theirs.
+    """
+    root = parse_xml(raw)
+    name = local_name(root)
+    role = root.get("role", "").strip()
+    if name == "VOEvent":
+        return Packet("voevent", role, (root.get("ivorn") or "").strip(), raw, root)
+    if name == "Transport":
+        origin = next((e.text or "" for e in root.iter() if local_name(e) == "Origin"), "")
+        return Packet("transport", role, origin.strip(), raw, root)
+    raise NoticeError("unexpected_message", f"a {name}, neither VOEvent nor Transport")
+
+
+def guessed_ivoid(raw: bytes) -> str:
+    """IVOID that stands in a broken packet, so that a ``nak`` can name it; or empty."""
+    found = _IVORN.search(raw[:4096])
+    return found[1].decode("ascii", "replace") if found else ""
+
+
+def event_digest(raw: bytes) -> bytes:
+    """SHA-256 of exactly the bytes of the ``<VOEvent>`` element.
+
+    VTP 2.0 compares packets bit for bit over that element: the XML declaration,
+    comments and blanks around it do not count, everything inside does.
+    """
+    return hashlib.sha256(_root_bytes(raw)).digest()
+
+
+def _root_bytes(raw: bytes) -> bytes:
+    parser = expat.ParserCreate()
+    start, end, depth = -1, len(raw), 0
+
+    def opened(name: str, attributes: dict[str, str]) -> None:
+        nonlocal start, depth
+        if depth == 0:
+            start = parser.CurrentByteIndex
+        depth += 1
+
+    def closed(name: str) -> None:
+        nonlocal end, depth
+        depth -= 1
+        if depth == 0 and raw.startswith(b"</", parser.CurrentByteIndex):
+            end = raw.index(b">", parser.CurrentByteIndex) + 1
+
+    parser.StartElementHandler = opened
+    parser.EndElementHandler = closed
+    try:
+        parser.Parse(raw, True)
+    except (expat.ExpatError, ValueError):
+        # An encoding that expat lacks: then the whole packet is compared.
+        return raw
+    return raw[start:end]
