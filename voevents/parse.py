@@ -294,16 +294,14 @@ def _coord_system(
         location = next(_all(where_when, "ObservationLocation"), None)
         system = _child(location, "AstroCoordSystem")
         name = "" if system is None else system.get("id", "")
-    # Version 1.1 packets write FK5-UTC-GEO, later ones UTC-FK5-GEO.
-    parts = name.upper().split("-")
-    time_system = next((p for p in parts if p in TIME_SYSTEMS), "UTC")
-    frame = next((p for p in parts if p in FRAMES), "ICRS")
-    for part in parts[:2]:
-        if part and part not in TIME_SYSTEMS and part not in FRAMES:
-            # A word we do not know stands where it belongs, to be refused only if it matters.
-            time_system, frame = (part, frame) if part == parts[0] else (time_system, part)
+    parts = re.split(r"[-_ ]+", name.upper())
     if len(parts) < 2:
         notes.append(f"coordinate system {name[:40]!r} taken as UTC-ICRS")
+        return "UTC", "ICRS", name
+    time_system, frame = parts[:2]
+    if time_system in FRAMES:
+        # Version 1.1 packets write FK5-UTC-GEO, later ones UTC-FK5-GEO.
+        time_system, frame = frame, time_system
     return time_system, frame, name
 
 

@@ -1,0 +1,230 @@
+"""The feeds: found in files, recognised by what a message says, never listed in code.
+
+A feed is one TOML file, built in (beside this module) or in a folder of the
+operator. What the three built-in formats cannot express, a function
+``parse(message, feed) -> Notice | Ignored`` can: its name in the entry-point
+group ``mmgateway.feeds``, or ``module:function``, stands as ``parser`` in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module, resources
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from crossmatch.errors import ConfigError, NoticeError
+from crossmatch.model import Notice
+from gateway.feeds.spec import Feed, Ignored, Message, feed_from_toml
+from gateway.feeds.strictjson import load_object
+from voevents.parse import parse_voevent
+
+GROUP = "mmgateway.feeds"
+HEARTBEAT = "gcn.heartbeat"
+
+Parser = Callable[[Message, Feed], Notice | Ignored]
+
+# Resolved without entry points, so that a checkout works before it is installed.
+_BUILT_IN = {
+    "voevent": "gateway.feeds.voevent:parse",
+    "json": "gateway.feeds.unified:parse",
+    "igwn": "gateway.feeds.igwn:parse",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All feeds with their parsers. Disabled ones are used only when named outright.
+
+    Feeds are asked in the order of ``feeds``: those of the operator come before
+    the built-in ones, fall-back feeds last.
+    """
+
+    feeds: tuple[Feed, ...]
+    parsers: Mapping[str, Parser]
+
+    def topics(self) -> tuple[str, ...]:
+        """Kafka topics of all enabled feeds, each once."""
+        return tuple(dict.fromkeys(t for f in self._enabled() for t in f.topics))
+
+    def feed(self, name: str) -> Feed:
+        """Feed of that name.
+
+        Raises
+        ------
+        ConfigError
+            When there is none.
+        """
+        for feed in self.feeds:
+            if feed.name == name:
+                return feed
+        known = ", ".join(f.name for f in self.feeds)
+        raise ConfigError(f"no feed is called {name!r}; known: {known}")
+
+    def parse(self, raw: bytes, *, topic: str = "", feed: str = "") -> Notice | Ignored:
+        """Notice that ``raw`` holds, or a word on why it is none.
+
+        Parameters
+        ----------
+        raw : bytes
+            VOEvent or JSON, as received.
+        topic : str
+            Kafka topic it came from, if any; decides for JSON without ``$schema``.
+        feed : str
+            Name of the feed to use, when known; else it is recognised.
+
+        Raises
+        ------
+        NoticeError
+            When it cannot be understood; ``no_feed`` when no enabled feed knows it.
+        """
+        message = _read(raw, topic)
+        if topic == HEARTBEAT or _is_heartbeat(message):
+            return Ignored("heartbeat", "", "")
+        try:
+            chosen = self.feed(feed) if feed else self._recognise(message)
+        except ConfigError as error:
+            raise NoticeError("no_feed", str(error)) from error
+        if chosen is None:
+            return _unclaimed(message)
+        return self._run(chosen, message)
+
+    def _enabled(self) -> Iterable[Feed]:
+        return (f for f in self.feeds if f.enabled)
+
+    def _recognise(self, message: Message) -> Feed | None:
+        for feed in self._enabled():
+            if feed.recognises(message):
+                return feed
+        if message.packet is None and message.topic:
+            for feed in self._enabled():
+                matching = feed.format == "other" or message.record is not None
+                if message.topic in feed.topics and matching and feed.format != "voevent":
+                    return feed
+        return None
+
+    def _run(self, feed: Feed, message: Message) -> Notice | Ignored:
+        parser = self.parsers[feed.name]
+        try:
+            found = parser(message, feed)
+        except NoticeError:
+            raise
+        except Exception as error:
+            # A feed of the operator's must not stop the stream; ours must show their faults.
+            if not feed.parser:
+                raise
+            raise NoticeError(
+                "parser_failed", f"feed {feed.name}: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(found, Notice | Ignored):
+            raise NoticeError(
+                "parser_failed", f"feed {feed.name} returned a {type(found).__name__}, not a Notice"
+            )
+        return found
+
+
+def load_feeds(folders: Sequence[Path] = ()) -> Registry:
+    """Registry of the built-in feeds and of all ``*.toml`` in ``folders``.
+
+    A feed of the operator's with the name of a built-in one replaces it, so a
+    copy with ``enabled = false`` switches it off.
+
+    Raises
+    ------
+    ConfigError
+        For a folder that cannot be read, a bad file, two operator feeds of one
+        name, or a parser that is not there.
+    """
+    own: dict[str, tuple[Feed, str]] = {}
+    for folder in folders:
+        for path in _toml_files(folder):
+            feed = feed_from_toml(_read_text(path), str(path))
+            if feed.name in own:
+                raise ConfigError(f"{path}: feed {feed.name!r} stands in {own[feed.name][1]} too")
+            own[feed.name] = (feed, str(path))
+    found = dict(own)
+    for resource in sorted(resources.files("gateway.feeds").iterdir(), key=lambda r: r.name):
+        if resource.name.endswith(".toml"):
+            feed = feed_from_toml(resource.read_text("utf-8"), f"gateway/feeds/{resource.name}")
+            found.setdefault(feed.name, (feed, resource.name))
+    feeds = sorted((f for f, _ in found.values()), key=lambda f: f.fallback)
+    return Registry(tuple(feeds), {f.name: _parser(f, found[f.name][1]) for f in feeds})
+
+
+def _toml_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix == ".toml")
+    except OSError as error:
+        raise ConfigError(f"[paths] feeds: {folder}: {error.strerror}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+
+def _parser(feed: Feed, source: str) -> Parser:
+    name = feed.parser or feed.format
+    target = _BUILT_IN.get(name, name)
+    if ":" in target:
+        module, _, function = target.partition(":")
+        try:
+            found = getattr(import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{source}: parser {name!r}: {error}") from error
+    else:
+        points = entry_points(group=GROUP, name=target)
+        if not points:
+            raise ConfigError(
+                f"{source}: parser {name!r}: no entry point of that name in the group {GROUP};"
+                " install the package that has it, or write module:function"
+            )
+        try:
+            found = next(iter(points)).load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{source}: parser {name!r}: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{source}: parser {name!r} is not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _read(raw: bytes, topic: str) -> Message:
+    head = raw[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"<", b"\xff\xfe", b"\xfe\xff", b"\0<", b"\0\0\0<")):
+        return Message(raw, topic, packet=parse_voevent(raw))
+    if head.startswith((b"{", b"[")):
+        return Message(raw, topic, record=load_object(raw))
+    if not raw.strip():
+        raise NoticeError("empty", "no bytes")
+    raise NoticeError("unknown_format", f"starts with {raw[:12]!r}; expected XML or JSON")
+
+
+def _is_heartbeat(message: Message) -> bool:
+    record = message.record
+    return (
+        record is not None
+        and "alert_datetime" in record
+        and record.keys()
+        <= {
+            "$schema",
+            "alert_datetime",
+            "alert_tense",
+            "additional_info",
+        }
+    )
+
+
+def _unclaimed(message: Message) -> Ignored:
+    """Answer to what no feed knows: service messages are ignored, the rest is refused."""
+    if message.packet is not None:
+        packet = message.packet
+        if packet.role == "utility":
+            return Ignored("utility", "", packet.ivoid)
+        raise NoticeError(
+            "no_feed", f"no feed knows {packet.ivoid} (packet type {packet.packet_type})"
+        )
+    schema = str((message.record or {}).get("$schema", ""))
+    raise NoticeError("no_feed", f"no feed knows JSON with $schema {schema[:120]!r}")
