@@ -169,7 +169,7 @@ class Engine:
         self, change: Change, batch_id: int, touched: dict[GroupKey, str], moment: str
     ) -> list[dict[str, Any]]:
         """Search the archive for a new region; withdraw what it no longer holds."""
-        self._index.discard(change.event_id)
+        self._index.discard(lambda region: region.event_id == change.event_id)
         found: dict[GroupKey, list[MatchedAlert]] = {}
         if change.after is not None:
             self._index.add(change.after)

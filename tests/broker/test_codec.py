@@ -1,0 +1,91 @@
+"""Records of the topics: what goes in comes out, and strangers can read it."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+import fastavro
+import pytest
+
+from broker import codec
+from broker.engine import Batch
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.columns import CANDIDATE_FIELDS
+from crossmatch.errors import Rejected
+from crossmatch.model import Circle, Ellipse, Polygon, SystematicTerm
+from crossmatch.region import make_region
+
+from .conftest import alert, alerts, notice, record
+
+SHAPES = [
+    Circle(10.0, -20.0, 3.0, 0.68, (SystematicTerm(3.7, 0.9), SystematicTerm(14.3, 0.1))),
+    Ellipse(10.0, -20.0, 3.0, 1.0, 30.0, 0.9),
+    Polygon(((10.0, 10.0), (12.0, 10.0), (12.0, 12.0), (10.0, 12.0))),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: type(s).__name__)
+def test_a_region_comes_back_as_it_was(shape):
+    region = make_region(notice("E1", 1, 0, 0, 1, localization=shape), 1, DEFAULT_CHAINS)
+    assert codec.decode_region(codec.encode_region(region)).region == region
+
+
+def test_a_region_is_the_same_bytes_every_time():
+    region = make_region(notice("E1", 1, 10.0, 0, 1), 1, DEFAULT_CHAINS)
+    assert codec.encode_region(region) == codec.encode_region(region)
+
+
+def test_a_region_carries_a_moc_that_holds_its_centre():
+    from mocpy import MOC
+
+    (fields,) = fastavro.reader(
+        io.BytesIO(
+            codec.encode_region(make_region(notice("E1", 1, 10.0, -20.0, 3.0), 1, DEFAULT_CHAINS))
+        )
+    )
+    moc = MOC.from_string(fields["moc"])
+    from astropy import units as u
+    from astropy.coordinates import Latitude, Longitude
+
+    assert moc.contains_lonlat(
+        Longitude([10.0, 40.0] * u.deg), Latitude([-20.0, 0.0] * u.deg)
+    ).tolist() == [True, False]
+
+
+def test_a_retraction_has_no_region():
+    taken_back = notice("E1", 3, 0, 0, 1, alert_type="retraction", localization=None)
+    found = codec.decode_region(codec.encode_retraction(taken_back))
+    assert (found.alert_type, found.region, found.event_id) == ("retraction", None, "E1")
+    assert found.order == taken_back.order
+
+
+def test_a_candidate_is_read_by_fastavro_alone(new_engine):
+    engine = new_engine()
+    region = record(notice("E1", 1, 150.0, 2.0, 5.0))
+    (statement,) = engine.step(Batch(0, alerts([alert(1, 150.0, 2.0)]), [region])).statements
+
+    (read,) = fastavro.reader(io.BytesIO(codec.encode_candidate(statement)))
+
+    assert read == statement | {f.name: statement.get(f.name) for f in CANDIDATE_FIELDS}
+    assert list(read) == [f.name for f in CANDIDATE_FIELDS]
+
+
+def test_a_dead_letter_keeps_reason_and_bytes():
+    letter = codec.encode_dead_letter(
+        reason="xml_broken",
+        detail="line 1",
+        source="vtp",
+        raw=b"\x00<oops",
+        received=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+    read = codec.decode(letter)
+    assert (read["reason"], read["raw"]) == ("xml_broken", b"\x00<oops")
+    assert read["received"] == "2024-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize("data", [b"", b"Obj", b"not avro", b"Obj\x01" + b"\xff" * 40])
+def test_what_is_no_record_is_said_to_be_none(data):
+    with pytest.raises(Rejected) as caught:
+        codec.decode(data)
+    assert caught.value.reason == "not_avro"
