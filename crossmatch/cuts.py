@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crossmatch.model import BoolArray, FloatArray, IntArray, Window
+
+CUT_NAMES = ("not_positive", "real_bogus", "bad_pixels", "mag_difference", "moving", "star")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +30,87 @@ class Cuts:
     moving_radius_arcsec: float
     min_star_score: float
     star_radius_arcsec: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutResult:
+    """What the cuts left: ``keep`` (n,) bool, and how many each removed first."""
+
+    keep: BoolArray
+    removed: dict[str, int]
+
+
+def apply_cuts(alerts: pa.Table, cuts: Cuts) -> CutResult:
+    """Which alerts pass all cuts; each one that fails is counted under the first it fails.
+
+    Parameters
+    ----------
+    alerts : pyarrow.Table
+        With the columns of ``crossmatch.columns.ALERT_FIELDS``. A missing value never fails.
+    cuts : Cuts
+
+    Returns
+    -------
+    CutResult
+        ``removed`` has every name of ``CUT_NAMES``, in order; n = kept + removed.
+
+    Notes
+    -----
+    ``real_bogus``: one of the two scores must reach its minimum, where there is any.
+    ``moving``: a known minor body within the radius. ``star``: a PS1 source within the
+    radius whose star score is above the minimum.
+    """
+    keep = np.ones(alerts.num_rows, np.bool_)
+    removed = dict.fromkeys(CUT_NAMES, 0)
+    if cuts.enabled:
+        for name, fails in _failures(alerts, cuts):
+            removed[name] = int((keep & fails).sum())
+            keep &= ~fails
+    return CutResult(keep, removed)
+
+
+def _failures(alerts: pa.Table, cuts: Cuts) -> Iterator[tuple[str, BoolArray]]:
+    """Name and failing rows of each cut; comparisons with NaN are false: missing passes."""
+    if cuts.require_positive:
+        yield "not_positive", _values(alerts, "positive") == 0
+    score, deep = _values(alerts, "real_bogus"), _values(alerts, "deep_real_bogus")
+    poor = (score < cuts.min_real_bogus) | (deep < cuts.min_deep_real_bogus)
+    good = (score >= cuts.min_real_bogus) | (deep >= cuts.min_deep_real_bogus)
+    yield "real_bogus", poor & ~good
+    yield "bad_pixels", _values(alerts, "n_bad") > cuts.max_bad_pixels
+    if cuts.max_mag_difference is not None:
+        difference = np.abs(_values(alerts, "mag_difference"))
+        yield "mag_difference", difference >= cuts.max_mag_difference
+    yield "moving", _values(alerts, "moving_distance_arcsec") <= cuts.moving_radius_arcsec
+    near = _values(alerts, "ps1_distance_arcsec") <= cuts.star_radius_arcsec
+    yield "star", near & (_values(alerts, "ps1_star_score") > cuts.min_star_score)
+
+
+def _values(alerts: pa.Table, name: str) -> FloatArray:
+    """Column as float64, NaN where there is no value."""
+    column = pc.cast(alerts.column(name), pa.float64())
+    return np.asarray(column.to_numpy(), np.float64)
+
+
+def is_new(first_detection_jd: FloatArray, trigger_jd: FloatArray, window: Window) -> BoolArray:
+    """Whether the first detection (JD UTC, NaN: unknown) lies in the window, (n,) bool.
+
+    An unknown first detection is not new: newness must be shown.
+    """
+    offset = np.asarray(first_detection_jd, np.float64) - trigger_jd
+    return np.asarray((window.start_days < offset) & (offset <= window.end_days), np.bool_)
+
+
+def has_two_detections(
+    n_detections: IntArray | FloatArray,
+    first_detection_jd: FloatArray,
+    time_jd: FloatArray,
+    min_gap_days: float = 15 / 1440,
+) -> BoolArray:
+    """Whether an object was seen at least twice, ``min_gap_days`` or more apart, (n,) bool.
+
+    NaN (unknown) counts as no. Two detections that far apart rule out most unknown
+    asteroids: they move by arcseconds in a quarter of an hour.
+    """
+    gap = np.asarray(time_jd, np.float64) - np.asarray(first_detection_jd, np.float64)
+    return np.asarray((np.asarray(n_detections) >= 2) & (gap >= min_gap_days), np.bool_)
