@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lxml import etree
+from lxml.etree import _Element as Element
 
 from crossmatch.errors import NoticeError
 from voevents.times import TIME_SYSTEMS, parse_time
@@ -34,8 +35,6 @@ _DEGREES = {
     "deg": 1.0, "degree": 1.0, "degrees": 1.0, "deg deg": 1.0, "deg-deg": 1.0, "": 1.0,
     "rad": 180 / math.pi, "radian": 180 / math.pi, "arcmin": 1 / 60, "arcsec": 1 / 3600,
 }  # fmt: skip
-
-Element = etree._Element
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
