@@ -150,6 +150,7 @@ class SubscriptionFactory(VOEventSubscriberFactory):  # type: ignore[misc]  # Co
         self.maxDelay = max_delay
         self.jitter = jitter
         super().__init__(local_ivo=local_ivo, filters=filters)
+        self.reset_call.cancel()
         self.filters = filters
         self.on_packet = on_packet
         self.on_reject = on_reject
