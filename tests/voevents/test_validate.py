@@ -71,12 +71,20 @@ def test_absurd_depth_is_refused() -> None:
         (b"197.45", b"720", "position_invalid"),
         (b"-23.38", b"-91", "position_invalid"),
         (b"-23.38", b"INF", "position_invalid"),
-        (b"<ISOTime>2017-08-17T12:41:06", b"<ISOTime>yesterday", "time_invalid"),
+        (b"<ISOTime>2017-08-17T12:41:06", b"<ISOTime>yesterday", "bad_time"),
         (b"voe:VOEvent", b"voe:Event", "not_a_voevent"),
+        (b'version="2.0"', b'version="9"', "version_unknown"),
+        (b' version="2.0" role', b" role", "version_unknown"),
     ],
 )
 def test_nonsense_that_the_schema_allows_is_refused(old: bytes, new: bytes, expected: str) -> None:
     assert reason(validate_submission, VALID.replace(old, new)) == expected
+
+
+def test_leap_seconds_are_times() -> None:
+    validate_submission(
+        VALID.replace(b"<ISOTime>2017-08-17T12:41:06", b"<ISOTime>2016-12-31T23:59:60")
+    )
 
 
 @pytest.mark.parametrize("version", [b"1.1", b"2.1"])

@@ -136,6 +136,7 @@ def test_the_same_ivoid_with_other_content_is_another_packet(door: Door) -> None
         (EVENT.replace(b' role="test"', b""), "missing_role"),
         (EVENT.replace(b'role="test"', b'role="rumour"'), "bad_role"),
         (EVENT.replace(b"ivo://org.example/stream#1", b"stream-1"), "bad_ivoid"),
+        (EVENT.replace(b"stream#1", b"stream#1&#10;event=forged"), "bad_ivoid"),
         (EVENT.replace(b"Date>", b"Day>"), "schema_invalid"),
         (EVENT.replace(b"<Who>", b"<!DOCTYPE x><Who>"), "xml_broken"),
         (EVENT.replace(b"?>\n", b"?><!DOCTYPE x [<!ENTITY a 'b'>]>"), "xml_dtd"),

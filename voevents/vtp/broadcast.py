@@ -243,8 +243,8 @@ class BroadcastFactory(VOEventBroadcasterFactory):  # type: ignore[misc]  # Come
     def publish(self, xml: bytes) -> int:
         """Send one event to every subscriber; how many there are."""
         packet = read_packet(xml)
-        if packet.kind != "voevent" or not packet.ivoid:
-            raise NoticeError("not_a_voevent", "only VOEvents with an IVOID are broadcast")
+        if packet.kind != "voevent":
+            raise NoticeError("not_a_voevent", "only VOEvents are broadcast")
         framed = frame(xml)
         count = 0
         for connection in self.connections:

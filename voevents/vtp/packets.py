@@ -13,6 +13,8 @@ from lxml import etree
 from crossmatch.errors import NoticeError
 from voevents.validate import local_name, parse_xml
 
+# No line breaks or blanks: the identifier goes into receipts and logs.
+_PLAIN = re.compile(r"[!-~\u00a1-\uffff]{1,1024}")
 _IVORN = re.compile(rb"""\sivorn\s*=\s*["']\s*(ivo://[^"'<&\s]{1,1000})""")
 
 
@@ -49,7 +51,8 @@ def read_packet(raw: bytes) -> Packet:
     Raises
     ------
     NoticeError
-        ``xml_broken``, ``xml_dtd``, or ``unexpected_message`` for a document
+        ``xml_broken``, ``xml_dtd``, ``bad_ivoid`` for a VOEvent without an
+        identifier or with blanks in it, or ``unexpected_message`` for a document
         that is neither a VOEvent nor a Transport message. Three namespaces of
         Transport are in use, so names are compared without theirs.
     """
@@ -57,10 +60,13 @@ def read_packet(raw: bytes) -> Packet:
     name = local_name(root)
     role = root.get("role", "").strip()
     if name == "VOEvent":
-        return Packet("voevent", role, (root.get("ivorn") or "").strip(), raw, root)
+        ivoid = (root.get("ivorn") or "").strip()
+        if not _PLAIN.fullmatch(ivoid):
+            raise NoticeError("bad_ivoid", f"ivorn {ivoid[:200]!r} cannot be an identifier")
+        return Packet("voevent", role, ivoid, raw, root)
     if name == "Transport":
-        origin = next((e.text or "" for e in root.iter() if local_name(e) == "Origin"), "")
-        return Packet("transport", role, origin.strip(), raw, root)
+        origin = next((e.text or "" for e in root.iter() if local_name(e) == "Origin"), "").strip()
+        return Packet("transport", role, origin if _PLAIN.fullmatch(origin) else "", raw, root)
     raise NoticeError("unexpected_message", f"a {name}, neither VOEvent nor Transport")
 
 

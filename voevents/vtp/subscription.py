@@ -64,8 +64,6 @@ class BrokerConnection(VOEventSubscriber):  # type: ignore[misc]  # Comet has no
         """One complete message."""
         try:
             packet = read_packet(data)
-            if packet.kind == "voevent" and not packet.ivoid:
-                raise NoticeError("bad_ivoid", "the VOEvent has no ivorn")
         except NoticeError as error:
             # No nak: a broker may strike us off its list for it.
             self.factory.reject(error, data, self.peer)
