@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,7 +101,7 @@ def _global_options(
 
 
 def _register() -> None:
-    from gateway.cli import config, replay, services
+    from gateway.cli import config, crossmatch, replay, services
 
     # In the order of `mmgateway --help`.
     app.command("demo", epilog=services.DEMO_EPILOG)(services.demo)
@@ -112,10 +112,9 @@ def _register() -> None:
     app.command("match", epilog=services.MATCH_EPILOG)(services.match)
     app.command("publish", epilog=services.PUBLISH_EPILOG)(services.publish)
     app.command("replay", epilog=replay.EPILOG)(replay.replay)
-    if util.find_spec("gateway.cli.crossmatch"):
-        from gateway.cli import crossmatch
-
-        app.command("crossmatch")(crossmatch.crossmatch)
+    app.command("crossmatch", cls=crossmatch.ManyPaths, epilog=crossmatch.EPILOG)(
+        crossmatch.crossmatch
+    )
     app.add_typer(config.app, name="config")
     # What the supervisor runs; people use `up`.
     app.command("kafka", hidden=True)(services.kafka)
