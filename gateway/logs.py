@@ -79,10 +79,8 @@ class EventLog:
 
 
 class _Lines(logging.Formatter):
-    converter = time.gmtime
-
     def format(self, record: logging.LogRecord) -> str:
-        stamp = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = f"{stamp}.{int(record.msecs):03d}Z level={record.levelname.lower()} "
         line += record.getMessage()
         if record.exc_info:

@@ -98,7 +98,7 @@ def is_alive(record: Mapping[str, Any] | None) -> bool:
     """Whether the very process that ``record`` names (pid and start) still runs."""
     if record is None or not isinstance(record.get("pid"), int) or not record.get("start"):
         return False
-    return start_mark(record["pid"]) == record["start"]
+    return bool(start_mark(record["pid"]) == record["start"])
 
 
 def start_mark(pid: int) -> str:

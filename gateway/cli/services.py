@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,6 @@ PUBLISH_EPILOG = (
 
 
 def demo(
-    context: typer.Context,
     scale: Annotated[
         int, typer.Option("--scale", min=1, metavar="N", help="Number of optical alerts.")
     ] = 100_000,
@@ -60,7 +60,7 @@ def demo(
     """Replay the night of GW170817 through the whole gateway."""
     from gateway.cli import demo as night
 
-    night.run(options(context).load(), scale=scale, keep=keep, as_json=as_json)
+    night.run(scale=scale, keep=keep, as_json=as_json)
 
 
 def up(
@@ -135,7 +135,7 @@ def publish(context: typer.Context) -> None:
     """Run the publisher: candidates out as VOEvents, over VTP and Kafka."""
     from gateway import publish as service
 
-    service.run(_foreground(context))
+    service.run(_foreground(context), lambda: datetime.now(UTC))
 
 
 def kafka(context: typer.Context) -> None:
