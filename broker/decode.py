@@ -18,7 +18,7 @@ import tomllib
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from importlib import resources
@@ -102,9 +102,31 @@ class _KnownText:
     crc32: int
     layout: Layout
 
+    @property
+    def key(self) -> int:
+        """Both in one number."""
+        return int(_key(self.length, self.crc32))
+
 
 def ztf_columns(value: Column, schemas: Sequence[str] = ()) -> list[Column]:
-    """Native columns of ZTF packets, then ``raw`` and ``route``.
+    """Fields of `ztf_packet` as columns of their own; select them without a condition around."""
+    return _unpacked("ztf", ztf_packet(value, schemas))
+
+
+def lsst_columns(
+    value: Column, schemas: Mapping[int, str], container_schemas: Sequence[str] = ()
+) -> list[Column]:
+    """Fields of `lsst_packet` as columns of their own; select them without a condition around."""
+    return _unpacked("lsst", lsst_packet(value, schemas, container_schemas))
+
+
+def _unpacked(survey: str, packet: Column) -> list[Column]:
+    names = [*NATIVE_SCHEMAS[survey].names[:-_ADDRESS], "raw", "route"]
+    return [packet.getField(name).alias(name) for name in names]
+
+
+def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
+    """Struct of the native leaves of ZTF packets, ``raw`` and ``route``.
 
     Parameters
     ----------
@@ -116,8 +138,8 @@ def ztf_columns(value: Column, schemas: Sequence[str] = ()) -> list[Column]:
 
     Returns
     -------
-    list of Column
-        Named and typed as `broker.surveys.NATIVE_SCHEMAS`, without the address. ``route``
+    Column
+        Fields named and typed as `broker.surveys.NATIVE_SCHEMAS`, without the address. ``route``
         is ``jvm`` or ``python``; in the latter case all leaves are null and ``raw`` has the
         packet. A broken packet has route ``jvm`` and nulls.
 
@@ -127,13 +149,13 @@ def ztf_columns(value: Column, schemas: Sequence[str] = ()) -> list[Column]:
         ``bad_schema``, ``no_leaves`` if one of ``schemas`` is no alert schema of the survey.
     """
     texts = [*_ztf_texts(), *(_known_text("ztf", text) for text in schemas)]
-    return _columns("ztf", value, {}, texts)
+    return _packet("ztf", value, {}, texts)
 
 
-def lsst_columns(
+def lsst_packet(
     value: Column, schemas: Mapping[int, str], container_schemas: Sequence[str] = ()
-) -> list[Column]:
-    """Native columns of LSST packets, then ``raw`` and ``route``, as `ztf_columns`.
+) -> Column:
+    """Struct of the native leaves of LSST packets, ``raw`` and ``route``, as `ztf_packet`.
 
     Parameters
     ----------
@@ -151,7 +173,7 @@ def lsst_columns(
     """
     layouts = {number: _layout("lsst", text) for number, text in schemas.items()}
     texts = [_known_text("lsst", text) for text in container_schemas]
-    return _columns("lsst", value, layouts, texts)
+    return _packet("lsst", value, layouts, texts)
 
 
 def writer_schema(value: bytes) -> str | None:
@@ -173,6 +195,11 @@ def writer_schema(value: bytes) -> str | None:
             break
     text = value[at : at + (length >> 1)]
     return text.decode("utf-8", "replace") if len(text) == length >> 1 else None
+
+
+def check_schema(survey: str, text: str) -> None:
+    """Raise AlertError when packets with this writer's schema cannot be read in the JVM."""
+    _known_text(survey, text)
 
 
 def lsst_schema_folder(path: Path) -> dict[int, str]:
@@ -232,46 +259,54 @@ def _get_json(url: str, timeout_seconds: float) -> Any:
 
 # Columns ------------------------------------------------------------------------------------
 
+# What a packet is: the number of the layout that reads it, or one of these.
+_FOR_PYTHON, _BROKEN = -2, -1
 
-def _columns(
+
+def _packet(
     survey: str, value: Column, layouts: Mapping[int, Layout], texts: Sequence[_KnownText]
-) -> list[Column]:
-    """Every column holds the same two expressions (header, body): Spark evaluates them once."""
-    cases: list[tuple[Column, Column, Layout]] = []
-    for number, layout in layouts.items():
-        start = sf.lit(b"\x00" + number.to_bytes(4, "big"))
-        cases.append((value.startswith(start), _body(value, _message(layout), layout), layout))
-    is_container = value.startswith(sf.lit(_MAGIC))
-    header = _Header(value)
+) -> Column:
+    """Struct of leaves, ``raw`` and ``route``; each step is evaluated once (`_let`)."""
+    distinct: list[Layout] = []
     for known in texts:
-        # A header that does not decode has nulls, which are not true.
-        mine = is_container & header.has_text(known) & header.is_one_plain_block
-        cases.append((mine, _body(value, _container(known.layout), known.layout), known.layout))
-    taken = [condition for condition, _, _ in cases]
-    in_jvm = sf.coalesce(reduce(Column.__or__, taken), sf.lit(False)) if taken else sf.lit(False)
-    confluent = value.startswith(sf.lit(b"\x00"))
-    for_python = ~in_jvm & ((is_container & ~header.is_broken) | confluent)
-    return [
-        *_leaf_columns(survey, cases),
-        sf.when(for_python, value).alias("raw"),
-        sf.when(for_python, PYTHON).otherwise(JVM).alias("route"),
+        if known.layout not in distinct:
+            distinct.append(known.layout)
+    numbers = {t.key: len(layouts) + distinct.index(t.layout) for t in texts}
+    kinds = [
+        (value.startswith(sf.lit(b"\x00" + schema_id.to_bytes(4, "big"))), sf.lit(number))
+        for number, schema_id in enumerate(layouts)
     ]
+    kinds += [
+        (value.startswith(sf.lit(_MAGIC)), _let(_header(value), _container_kind(value, numbers))),
+        (value.startswith(sf.lit(b"\x00")), sf.lit(_FOR_PYTHON)),
+    ]
+    kind = _first(kinds).otherwise(sf.lit(_BROKEN))
+    cases = [(_body(value, _message(x), x), x) for x in layouts.values()]
+    cases += [(_body(value, _container(x), x), x) for x in distinct]
+
+    def packet(kind: Column) -> Column:
+        def struct(body: Column) -> Column:
+            for_python = kind == _FOR_PYTHON
+            return sf.struct(
+                *_leaf_columns(survey, body, kind, [layout for _, layout in cases]),
+                sf.when(for_python, value).alias("raw"),
+                sf.when(for_python, PYTHON).otherwise(JVM).alias("route"),
+            )
+
+        if not cases:
+            return struct(sf.lit(None))
+        return _let(_first([(kind == i, body) for i, (body, _) in enumerate(cases)]), struct)
+
+    return _let(kind, packet)
 
 
-def _leaf_columns(survey: str, cases: Sequence[tuple[Column, Column, Layout]]) -> list[Column]:
-    fields = list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]
-    if not cases:
-        return [sf.lit(None).cast(_SPARK[f.type]).alias(f.name) for f in fields]
-    body = _first([(condition, record) for condition, record, _ in cases])
-    scaled = [(c, sf.lit(x.flux_scale)) for c, _, x in cases if x.flux_scale != 1.0]
-    columns = []
-    for field in fields:
-        places = [leaf.place for leaf in _leaves(survey) if leaf.native == field.name]
-        column = sf.coalesce(*(reduce(Column.getField, place, body) for place in places))
-        if scaled and field.name in ("psfFlux", "psfFluxErr"):
-            column = column * _first(scaled).otherwise(sf.lit(1.0))
-        columns.append(column.cast(_SPARK[field.type]).alias(field.name))
-    return columns
+def _let(value: Column, then: Callable[[Column], Column]) -> Column:
+    """``then(value)`` with ``value`` evaluated, and written into the plan, only once.
+
+    Spark itself finds common subexpressions, but not below a condition; without this a plan
+    for ZTF had five megabytes and took 20 s to make.
+    """
+    return sf.transform(sf.array(value), then).getItem(0)
 
 
 def _first(cases: Sequence[tuple[Column, Column]]) -> Column:
@@ -279,57 +314,74 @@ def _first(cases: Sequence[tuple[Column, Column]]) -> Column:
     return reduce(lambda chain, case: chain.when(*case), others, sf.when(condition, result))
 
 
-class _Header:
-    """A container's header and the count and size of its first block."""
+def _leaf_columns(
+    survey: str, body: Column, kind: Column, layouts: Sequence[Layout]
+) -> list[Column]:
+    scaled = [i for i, layout in enumerate(layouts) if layout.flux_scale != 1.0]
+    columns = []
+    for field in list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]:
+        places = [leaf.place for leaf in _leaves(survey) if leaf.native == field.name]
+        column = sf.lit(None)
+        if layouts:
+            column = sf.coalesce(*(reduce(Column.getField, place, body) for place in places))
+        if scaled and field.name in ("psfFlux", "psfFluxErr"):
+            factor = sf.when(kind.isin(scaled), layouts[scaled[0]].flux_scale).otherwise(1.0)
+            column = column * factor
+        columns.append(column.cast(_SPARK[field.type]).alias(field.name))
+    return columns
 
-    def __init__(self, value: Column) -> None:
-        read = _from_avro(value, _container_fields([]), _fields(_HEADER_LEAVES))
-        self._value = value
-        self._meta = read.getField("meta")
-        self._sync = read.getField("sync")
-        self._count = read.getField("n")
-        self._size = read.getField("size")
-        self._text = self._meta.getItem("avro.schema")
-        codec = self._meta.getItem("avro.codec")
+
+def _header(value: Column) -> Column:
+    """A container's header, and the count and size of its first block."""
+    return _from_avro(value, _container_fields([]), _fields(_HEADER_LEAVES))
+
+
+def _container_kind(value: Column, numbers: Mapping[int, int]) -> Callable[[Column], Column]:
+    """From the decoded header to the number of the layout, by the schema's length and CRC-32."""
+
+    def kind(header: Column) -> Column:
+        meta, count, size = (header.getField(n) for n in ("meta", "n", "size"))
+        text, codec = meta.getItem("avro.schema"), meta.getItem("avro.codec")
+        length = sf.octet_length(text)
+        # Some writers leave the codec out for "null". With further entries, or with entries in
+        # several blocks, the length is another one: that takes the way through Python.
         entries = sf.when(codec.isNull(), 1).otherwise(2)
-        # Java writes its key "avro.codec" always, others leave it out for "null".
-        self._is_plain = (codec.isNull() | (codec == sf.lit(b"null"))) & (
-            sf.size(self._meta) == entries
+        is_plain = (sf.size(meta) == entries) & (sf.coalesce(codec, sf.lit(b"null")) == b"null")
+        before_block = (
+            sf.lit(len(_MAGIC) + 1 + 1 + 11 + 1 + _SYNC_BYTES)
+            + (_varint_bytes(length) + length)
+            + sf.when(codec.isNull(), 0).otherwise(1 + 10 + 1 + 4)
         )
-        length = sf.octet_length(self._text)
-        # One block of map entries, as every writer makes it: count, entries, a final 0. Anything
-        # else gives another length, and thereby the way through Python.
-        header = (
-            sf.lit(len(_MAGIC) + 1 + 12 + 1 + _SYNC_BYTES)
-            + _varint_bytes(length)
-            + length
-            + sf.when(codec.isNull(), 0).otherwise(11 + 5)
+        block = 1 + _varint_bytes(size) + size + _SYNC_BYTES
+        excess = sf.octet_length(value) - before_block - block
+        at_end = sf.substring(value, -_SYNC_BYTES, _SYNC_BYTES) == header.getField("sync")
+        is_one_block = is_plain & (count == 1) & (excess == 0)
+        too_short = is_plain & (excess < 0)
+        return (
+            sf.when(count.isNull() | (count < 0) | too_short, _BROKEN)
+            .when(is_one_block & ~at_end, _BROKEN)
+            .when(is_one_block, _number_of(_key(length, sf.crc32(text)), numbers))
+            .otherwise(_FOR_PYTHON)
         )
-        body_end = header + 1 + _varint_bytes(self._size) + self._size
-        self._excess = sf.octet_length(value) - body_end - _SYNC_BYTES
 
-    def has_text(self, known: _KnownText) -> Column:
-        """Whether the schema is that one: 25 kB are compared in 2 microseconds."""
-        return (sf.octet_length(self._text) == known.length) & (sf.crc32(self._text) == known.crc32)
+    return kind
 
-    @property
-    def is_one_plain_block(self) -> Column:
-        """One record in one block, uncompressed, whole, with its sync marker at the end."""
-        tail = sf.substring(self._value, -_SYNC_BYTES, _SYNC_BYTES)
-        return self._is_plain & (self._count == 1) & (self._excess == 0) & (tail == self._sync)
 
-    @property
-    def is_broken(self) -> Column:
-        """Too short for its own header and first block; Python could not read it either."""
-        too_short = self._is_plain & (self._excess < 0)
-        return self._count.isNull() | (self._count < 0) | sf.coalesce(too_short, sf.lit(False))
+def _key(length: Any, crc32: Any) -> Any:
+    return length * (1 << 32) + crc32
+
+
+def _number_of(key: Column, numbers: Mapping[int, int]) -> Column:
+    if not numbers:
+        return sf.lit(_FOR_PYTHON)
+    pairs = [sf.lit(x) for pair in numbers.items() for x in pair]
+    return sf.coalesce(sf.create_map(*pairs).getItem(key), sf.lit(_FOR_PYTHON))
 
 
 def _varint_bytes(number: Column) -> Column:
     """Bytes that Avro needs for a number from 0 to 2**34."""
-    return _first([(number < 1 << (7 * n - 1), sf.lit(n)) for n in range(1, 5)]).otherwise(
-        sf.lit(5)
-    )
+    sizes = [(number < 1 << (7 * n - 1), sf.lit(n)) for n in range(1, 5)]
+    return _first(sizes).otherwise(sf.lit(5))
 
 
 # Avro schemas -------------------------------------------------------------------------------
@@ -391,8 +443,8 @@ def _ztf_texts() -> tuple[_KnownText, ...]:
     file = resources.files("broker").joinpath("schemas/ztf_layouts.toml")
     known = []
     for entry in tomllib.loads(file.read_text("utf-8"))["layouts"]:
-        candidate = {"type": "record", "name": "ztf.candidate"}
-        candidate["fields"] = _plain_fields(entry["candidate"], {})
+        inner = _plain_fields(entry["candidate"], {})
+        candidate = {"type": "record", "name": "ztf.candidate", "fields": inner}
         fields = _plain_fields(entry["alert"], candidate)
         layout = _cut("ztf", {"type": "record", "name": "ztf.alert", "fields": fields})
         known += [_KnownText(length, crc32, layout) for length, crc32 in entry["texts"]]

