@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from io import BytesIO
 
 import healpy as hp
 import numpy as np
-from astropy.io import fits
 
 from crossmatch.model import FloatArray, IntArray, MultiOrderMap
 
@@ -270,29 +268,3 @@ def fits_header(
     if distance is not None:
         cards |= {"DISTMEAN": distance.mean_mpc, "DISTSTD": distance.std_mpc}
     return cards
-
-
-def fits_bytes(sky: MultiOrderMap, cards: Mapping[str, str | float]) -> bytes:
-    """``sky`` as a multi-order FITS table."""
-    orders = 29 - np.round(np.log2(sky.end - sky.start) / 2).astype(np.int64)
-    uniq = (sky.start >> (2 * (29 - orders))) + (np.int64(4) << (2 * orders))
-    columns = [
-        fits.Column(name="UNIQ", format="K", array=uniq),
-        fits.Column(name="PROBDENSITY", format="D", unit="sr-1", array=sky.density),
-    ]
-    for name, unit, values in (
-        ("DISTMU", "Mpc", sky.distmu),
-        ("DISTSIGMA", "Mpc", sky.distsigma),
-        ("DISTNORM", "Mpc-2", sky.distnorm),
-    ):
-        if values is not None:
-            columns.append(fits.Column(name=name, format="D", unit=unit, array=values))
-    table = fits.BinTableHDU.from_columns(columns)
-    table.header.update(
-        {"PIXTYPE": "HEALPIX", "ORDERING": "NUNIQ", "COORDSYS": "C",
-         "MOCORDER": int(orders.max()), "INDXSCHM": "EXPLICIT"}
-    )  # fmt: skip
-    table.header.update(dict(cards))
-    out = BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), table]).writeto(out)
-    return out.getvalue()

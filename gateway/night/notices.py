@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crossmatch.model import FloatArray, MultiOrderMap
+from crossmatch.skymap import write_skymap
 from gateway.night import voevents
 from gateway.night.facts import burst_position, decoy, facts, julian_date, wave_map
 from gateway.night.maps import (
@@ -18,7 +19,6 @@ from gateway.night.maps import (
     Density,
     Distance,
     antenna_power,
-    fits_bytes,
     fits_header,
     multi_order_map,
     single_detector,
@@ -177,7 +177,7 @@ def _alert(
             "classification": wave.classification,
             "duration": None,
             "central_frequency": None,
-            "skymap": base64.b64encode(fits_bytes(sky[0], cards)).decode("ascii"),
+            "skymap": base64.b64encode(write_skymap(sky[0], cards)).decode("ascii"),
         }
     message = {
         "alert_type": kind,

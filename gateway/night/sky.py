@@ -180,7 +180,7 @@ def exposures() -> Exposures:
     """All exposures of the replay: the early watch, the night, and four nights of follow-up."""
     grid = fields()
     early, main = site("early"), site("main")
-    wanted = _target_fields(grid)
+    wanted = target_fields(grid)
     target = _target_visits(wanted[:5], _jd(17, 23.55), (INFRARED, RED, GREEN, INFRARED))
     # A small telescope keeps the early watch, hence the slower cadence.
     plan = _pairs(grid, early, np.arange(_jd(17, 12.85), _jd(17, 17.70), 165 * SECOND), 12, True)
@@ -211,7 +211,7 @@ def _limits(
     return depth - 0.25 * (airmass - 1) - 0.4 * early
 
 
-def _target_fields(grid: Fields) -> list[int]:
+def target_fields(grid: Fields) -> list[int]:
     """Fields around the three-detector map, that of AT2017gfo first, then by distance."""
     source = facts()["kilonova"]
     entry = next(m for m in facts()["wave"]["maps"] if "peak_ra" in m)
