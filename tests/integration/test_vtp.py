@@ -28,30 +28,29 @@ EVENT = f"""<?xml version="1.0" encoding="UTF-8"?>
 
 # Our side runs in a process of its own: a reactor runs once in a process.
 NODE = """
-import json, sys, threading
+import json, logging, sys, threading
 from twisted.internet import reactor
-from twisted.internet.task import LoopingCall
 from voevents.vtp import Broadcaster, Receiver, Subscriber
 
 def say(**fields):
     print(json.dumps(fields), flush=True)
 
+class Said(logging.Handler):
+    def emit(self, record):
+        say(log=record.getMessage())
+
+logging.getLogger("mmgateway.vtp").addHandler(Said())
+logging.getLogger("mmgateway.vtp").setLevel("INFO")
 options = json.loads(sys.argv[1])
 ours = "ivo://org.mmgateway/broker"
 taken = lambda raw, peer: say(taken=raw.decode("latin-1"))
 refused = lambda error, raw, peer: say(refused=error.reason, raw=raw.decode("latin-1"))
 receiver = Receiver(reactor, "127.0.0.1", 0, ours, taken, on_reject=refused)
-broadcaster = Broadcaster(reactor, "127.0.0.1", options.get("port", 0), ours, alive_interval=0.5)
+broadcaster = Broadcaster(reactor, "127.0.0.1", options.get("port", 0), ours,
+    alive_interval=options.get("alive", 60), max_buffer=1_000_000)
 remote = options.get("remote")
 subscriber = remote and Subscriber(
     reactor, "127.0.0.1", remote, ours, taken, on_reject=refused, first_delay=0.2)
-last = [0]
-
-def watch():
-    if broadcaster.subscribers != last[0]:
-        last[0] = broadcaster.subscribers
-        say(subscribers=last[0])
-
 def command(line):
     if line.strip() == "stop":
         receiver.stop().addCallback(lambda _: broadcaster.stop()).addCallback(
@@ -67,7 +66,6 @@ def begin():
     say(receiver=receiver.listen(), broadcaster=broadcaster.listen())
     if subscriber:
         subscriber.start()
-    LoopingCall(watch).start(0.02)
     threading.Thread(target=listen_to_stdin, daemon=True).start()
 
 reactor.callWhenRunning(begin)
@@ -101,8 +99,8 @@ class Node:
             if key in message:
                 return message
 
-    def wait_for_subscribers(self, count: int) -> None:
-        while self.wait("subscribers")["subscribers"] != count:
+    def wait_for_log(self, event: str) -> None:
+        while event not in self.wait("log")["log"]:
             pass
 
     def publish(self, xml: bytes) -> None:
@@ -184,7 +182,7 @@ def test_comet_receives_what_we_broadcast(
 ) -> None:
     node = start_node()
     events = comet(f"--remote=127.0.0.1:{node.broadcaster}")
-    node.wait_for_subscribers(1)
+    node.wait_for_log("event=subscriber_connected")
     node.publish(EVENT)
     assert node.wait("published") == {"published": 1}
     assert saved(events) == EVENT
@@ -195,8 +193,8 @@ def test_comet_with_a_filter_is_told_why_it_gets_nothing(
 ) -> None:
     node = start_node()
     events = comet(f"--remote=127.0.0.1:{node.broadcaster}", "--filter=//Param", "--verbose")
-    node.wait_for_subscribers(1)
-    node.wait_for_subscribers(0)
+    node.wait_for_log("reason=asks_for_filters")
+    node.wait_for_log("event=subscriber_gone")
     assert not events.exists()
 
 
@@ -278,11 +276,29 @@ def test_a_taken_port_becomes_a_free_one(start_node: Callable[..., Node]) -> Non
     assert second.broadcaster not in (0, first.broadcaster)
 
 
-def test_a_subscriber_that_never_reads_is_dropped(start_node: Callable[..., Node]) -> None:
-    node = start_node()
+def test_a_silent_subscriber_is_dropped(start_node: Callable[..., Node]) -> None:
+    node = start_node(alive=0.2)
     with socket.create_connection(("127.0.0.1", node.broadcaster), PATIENCE_S):
-        node.wait_for_subscribers(1)
-        node.wait_for_subscribers(0)
+        node.wait_for_log("reason=silent")
+        node.wait_for_log("event=subscriber_gone")
+
+
+def test_a_subscriber_that_never_reads_is_dropped(
+    start_node: Callable[..., Node], comet: Callable[..., Path]
+) -> None:
+    """More than the sockets and the buffer hold is dropped with its reader; others get it."""
+    node = start_node()
+    long = EVENT.replace(b"</Who>", b"</Who><Description>" + b"x" * 500_000 + b"</Description>")
+    with socket.create_connection(("127.0.0.1", node.broadcaster), PATIENCE_S):
+        node.wait_for_log("event=subscriber_connected")
+        for _ in range(40):
+            node.publish(long)
+        node.wait_for_log("reason=does_not_read")
+    node.wait_for_log("event=subscriber_gone")
+    events = comet(f"--remote=127.0.0.1:{node.broadcaster}")
+    node.wait_for_log("event=subscriber_connected")
+    node.publish(EVENT)
+    assert saved(events) == EVENT
 
 
 def test_stopping_ends_the_process_with_clients_connected(start_node: Callable[..., Node]) -> None:
@@ -291,5 +307,5 @@ def test_stopping_ends_the_process_with_clients_connected(start_node: Callable[.
         socket.create_connection(("127.0.0.1", node.broadcaster), PATIENCE_S),
         socket.create_connection(("127.0.0.1", node.receiver), PATIENCE_S),
     ):
-        node.wait_for_subscribers(1)
+        node.wait_for_log("event=subscriber_connected")
         assert node.stop() == 0

@@ -84,6 +84,7 @@ def test_packets_are_known_by_local_name() -> None:
 def test_an_ivoid_is_guessed_from_broken_packets() -> None:
     assert guessed_ivoid(b"<VOEvent ivorn='ivo://a/b#c' <<") == "ivo://a/b#c"
     assert guessed_ivoid(b"<VOEvent ivorn='http://a'") == ""
+    assert guessed_ivoid(b"<VOEvent ivorn='ivo://a/b\x00c'") == ""
 
 
 def test_what_was_not_met_for_longest_is_forgotten() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lxml import etree
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -301,3 +304,33 @@ def test_stopping_closes_the_connections_and_does_not_wait_for_ever(door: Door) 
     assert stopped.called
     assert door.service.port == 0
     assert door.reactor.getDelayedCalls() == []
+
+
+def _damaged(event: bytes, at: int, byte: int) -> bytes:
+    at %= len(event)
+    return event[:at] + bytes([byte]) + event[at + 1 :]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    damage=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=6),
+    cuts=st.lists(st.integers(0, 2000), max_size=5),
+)
+def test_every_packet_is_taken_or_refused_and_answered(
+    damage: list[tuple[int, int]], cuts: list[int]
+) -> None:
+    """However the bytes are damaged and cut into pieces, nothing vanishes."""
+    door = Door()
+    packets = [EVENT, *(_damaged(EVENT, *d) for d in damage)]
+    stream = b"".join(frame(p) for p in packets)
+    protocol, transport = door.connect()
+    # All in one read, or in pieces of one connection as long as it is open.
+    for start, end in pairwise([0, *sorted(min(c, len(stream)) for c in cuts), len(stream)]):
+        if not transport.disconnecting:
+            protocol.dataReceived(stream[start:end])
+    roles = [a.get("role") for a in answers(transport)]
+    assert roles.count("nak") == len(door.refused)
+    assert roles.count("ack") >= len(door.taken)
+    assert len(set(door.taken)) == len(door.taken)
+    if not cuts:
+        assert len(roles) == len(packets)

@@ -27,9 +27,11 @@ Faults of Comet 3.1.0 that are mended here
 
 Besides: a peer that stays silent within a packet is cut off (total time, not idle
 time); a packet whose handling failed gets no receipt, so that its author sends it
-again; a stopped subscriber stays stopped; nothing runs in the reactor's threads.
+again; a stopped subscriber stays stopped; a subscriber's ``nak`` concerns that event only;
+nothing but the look-up of host names runs in the reactor's threads.
 
-What remains: no TLS and no authentication (VTP has none; use the allow-lists or a
+What remains: Comet's own subscribers still disconnect at packets above 99,999
+bytes (the limit is theirs); no TLS and no authentication (VTP has none; use the allow-lists or a
 tunnel), no replay of what a subscriber missed, and duplicates are remembered in
 memory, so that after a restart the receiver passes on a repeated packet once more.
 """

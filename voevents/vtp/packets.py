@@ -15,7 +15,7 @@ from voevents.validate import local_name, parse_xml
 
 # No line breaks or blanks: the identifier goes into receipts and logs.
 _PLAIN = re.compile(r"[!-~\u00a1-\uffff]{1,1024}")
-_IVORN = re.compile(rb"""\sivorn\s*=\s*["']\s*(ivo://[^"'<&\s]{1,1000})""")
+_IVORN = re.compile(rb"""\sivorn\s*=\s*["']\s*(ivo://[!#-%(-;=-~]{1,1000})["']""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def read_packet(raw: bytes) -> Packet:
 def guessed_ivoid(raw: bytes) -> str:
     """IVOID that stands in a broken packet, so that a ``nak`` can name it; or empty."""
     found = _IVORN.search(raw[:4096])
-    return found[1].decode("ascii", "replace") if found else ""
+    return found[1].decode("ascii") if found else ""
 
 
 def event_digest(raw: bytes) -> bytes:
