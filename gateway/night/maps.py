@@ -263,7 +263,7 @@ def fits_header(
         "DATE-OBS": when,
         "DATE": created,
         "CREATOR": "mmgateway",
-        "ORIGIN": "mmgateway replay of 17 August 2017: a model, not the map that was sent",
+        "ORIGIN": "replay of 17 August 2017: not the map that was sent",
     }
     if distance is not None:
         cards |= {"DISTMEAN": distance.mean_mpc, "DISTSTD": distance.std_mpc}
