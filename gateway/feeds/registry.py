@@ -79,30 +79,36 @@ class Registry:
         NoticeError
             When it cannot be understood; ``no_feed`` when no enabled feed knows it.
         """
-        message = _read(raw, topic)
-        if topic == HEARTBEAT or _is_heartbeat(message):
+        if topic == HEARTBEAT:
             return Ignored("heartbeat", "", "")
-        try:
-            chosen = self.feed(feed) if feed else self._recognise(message)
-        except ConfigError as error:
-            raise NoticeError("no_feed", str(error)) from error
-        if chosen is None:
+        chosen = self._told(topic, feed)
+        if chosen is not None and chosen.format == "other":
+            return self._run(chosen, Message(raw, topic))
+        message = _read(raw, topic)
+        if _is_heartbeat(message):
+            return Ignored("heartbeat", "", "")
+        if not feed:
+            # What a message says of itself outranks the topic it came by.
+            chosen = self._recognise(message) or chosen
+        if chosen is None or (chosen.format == "voevent") != (message.packet is not None):
             return _unclaimed(message)
         return self._run(chosen, message)
 
     def _enabled(self) -> Iterable[Feed]:
         return (f for f in self.feeds if f.enabled)
 
+    def _told(self, topic: str, name: str) -> Feed | None:
+        """Feed that the caller names, or the only one that has this topic."""
+        if name:
+            try:
+                return self.feed(name)
+            except ConfigError as error:
+                raise NoticeError("no_feed", str(error)) from error
+        having = [f for f in self._enabled() if topic and topic in f.topics]
+        return having[0] if len(having) == 1 else None
+
     def _recognise(self, message: Message) -> Feed | None:
-        for feed in self._enabled():
-            if feed.recognises(message):
-                return feed
-        if message.packet is None and message.topic:
-            for feed in self._enabled():
-                matching = feed.format == "other" or message.record is not None
-                if message.topic in feed.topics and matching and feed.format != "voevent":
-                    return feed
-        return None
+        return next((f for f in self._enabled() if f.recognises(message)), None)
 
     def _run(self, feed: Feed, message: Message) -> Notice | Ignored:
         parser = self.parsers[feed.name]

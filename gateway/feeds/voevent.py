@@ -213,7 +213,7 @@ def _classes(params: Mapping[str, str], feed: Feed) -> tuple[dict[str, float], s
     for name in feed.properties:
         value = _probability(params.get(name), 1.0)
         if value is not None:
-            exclusive[name] = value
+            exclusive[feed.class_names.get(name, name)] = value
     return exclusive, best
 
 

@@ -274,13 +274,15 @@ def test_real_packets_agree_with_the_manifest(shared_data: Path) -> None:
         facts = row["facts"]
         packet = parse_voevent((shared_data / row["file"]).read_bytes())
         listed = re.search(r"RA (\S+) Dec (\S+) err (\S+) deg", facts)
-        if listed and packet.position_note != "sentinel" and "TOPO" not in packet.coord_system:
+        # For two authors the manifest lists the place of the observatory.
+        elsewhere = re.search("Antares|utmost", packet.ivoid)
+        if listed and packet.position_note != "sentinel" and not elsewhere:
             expected = [float(v) for v in listed.groups()]
             if expected[:2] != [0.0, 0.0]:
                 place = [packet.ra_deg, packet.dec_deg]
                 assert place == pytest.approx(expected[:2], abs=1e-4), row["file"]
             assert packet.error_deg == pytest.approx(expected[2], abs=1e-4), row["file"]
-        when = re.search(r"; time (\S+?);", facts)
+        when = re.search(r"; time (\d\S+?);", facts)
         if when and packet.time_system == "UTC":
             assert packet.isotime is not None
             expected_time = datetime.fromisoformat(when[1])
