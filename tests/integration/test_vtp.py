@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from voevents.build import build_voevent
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 PROGRAMS = Path(sys.executable).parent
@@ -25,6 +27,24 @@ EVENT = f"""<?xml version="1.0" encoding="UTF-8"?>
 <voe:VOEvent xmlns:voe="http://www.ivoa.net/xml/VOEvent/v2.0" version="2.0" role="test"
  ivorn="{IVOID}"><Who><Date>2017-08-17T12:41:06</Date></Who></voe:VOEvent>
 """.encode()
+
+CANDIDATE = {
+    "candidate_id": "ztf.ZTF17 a/b.gw:G298048.1",
+    "counterpart_id": "ztf.ZTF17 a/b",
+    "record_number": 1,
+    "alert_type": "initial",
+    "alert_datetime": "2017-08-18T23:34:12.5Z",
+    "role": "test",
+    "messenger": "gw",
+    "event_name": "GW170817",
+    "ref_ID": "G298048-INITIAL-2017-08-17T13:21:42",
+    "survey": "ztf",
+    "id": "ZTF17 a/b",
+    "ra": 197.45,
+    "dec": -23.38,
+    "observation_start": "2017-08-18T23:33:00Z",
+    "tier": "gold",
+}
 
 # Our side runs in a process of its own: a reactor runs once in a process.
 NODE = """
@@ -265,8 +285,10 @@ def test_we_hear_comet_and_each_other(
     # Comet's own test events show that the subscriber is connected.
     root = etree.fromstring(node.wait("taken")["taken"].encode("latin-1"))
     assert root.get("ivorn").startswith("ivo://org.example/comet#TestEvent")
-    assert sendvo(receive, EVENT).returncode == 0
-    while node.wait("taken")["taken"].encode("latin-1") != EVENT:
+    # A broker that is not ours accepts our candidates, schema and IVOID, and passes them on.
+    candidate = build_voevent(CANDIDATE, author_ivo="ivo://org.mmgateway")
+    assert sendvo(receive, candidate).returncode == 0
+    while node.wait("taken")["taken"].encode("latin-1") != candidate:
         pass
 
 

@@ -262,12 +262,33 @@ def test_the_receipt_waits_for_the_handling(door: Door) -> None:
     transport = door.send(EVENT)
     assert transport.value() == b""
     assert not transport.disconnecting
-    second = door.send(EVENT)  # meanwhile the same again: not acted on, no receipt yet
+    second = door.send(EVENT)  # the same again, meanwhile
     assert second.value() == b""
-    assert second.disconnecting
     handling.callback(None)
-    assert only(transport).get("role") == "ack"
-    assert transport.disconnecting
+    for each in (transport, second):
+        assert only(each).get("role") == "ack"
+        assert each.disconnecting
+    assert door.taken == [EVENT]
+
+
+def test_all_copies_share_a_failure(door: Door) -> None:
+    door.outcome = handling = Deferred()
+    copies = [door.send(EVENT), door.send(EVENT)]
+    handling.errback(OSError("disk full"))
+    assert [c.value() for c in copies] == [b"", b""]
+    assert all(c.disconnecting for c in copies)
+    door.outcome = None
+    assert only(door.send(EVENT)).get("role") == "ack"
+
+
+def test_an_author_that_left_does_no_harm(door: Door) -> None:
+    door.outcome = handling = Deferred()
+    protocol, _ = door.connect()
+    protocol.dataReceived(frame(EVENT))
+    protocol.connectionLost()
+    handling.callback(None)
+    assert door.refused == []
+    assert only(door.send(EVENT)).get("role") == "ack"
     assert door.taken == [EVENT]
 
 

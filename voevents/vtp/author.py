@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from comet.protocol.receiver import VOEventReceiver, VOEventReceiverFactory
-from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
 from crossmatch.errors import NoticeError, Rejected
@@ -118,26 +117,18 @@ class AuthorConnection(VOEventReceiver):  # type: ignore[misc]  # Comet has no t
         self.factory.check(packet.raw)
 
     def _accept(self, packet: Packet) -> None:
-        digest = event_digest(packet.raw)
-        if digest in self.factory.seen:
-            log.info("event=packet_repeated ivoid=%s peer=%s", packet.ivoid, self.peer)
-            self._answer("ack", packet.ivoid)
-            return
-        if digest in self.factory.pending:
-            # Its first copy is being handled; without a receipt the author asks again.
-            self.transport.loseConnection()
-            return
-        self.factory.pending.add(digest)
         self._unanswered += 1
-        handled = maybeDeferred(self.factory.on_packet, packet.raw, self.peer)
+        handled = self.factory.seen.once(
+            event_digest(packet.raw), lambda: self.factory.on_packet(packet.raw, self.peer)
+        )
         handled.addCallbacks(
             self._handled, self._failed, callbackArgs=(packet,), errbackArgs=(packet,)
         )
-        handled.addBoth(self._finished, digest)
+        handled.addBoth(self._finished)
 
-    def _handled(self, result: object, packet: Packet) -> None:
-        self.factory.seen.add(event_digest(packet.raw))
-        log.info("event=packet_received ivoid=%s peer=%s", packet.ivoid, self.peer)
+    def _handled(self, new: bool, packet: Packet) -> None:
+        event = "packet_received" if new else "packet_repeated"
+        log.info("event=%s ivoid=%s peer=%s", event, packet.ivoid, self.peer)
         self._answer("ack", packet.ivoid)
 
     def _failed(self, failure: Failure, packet: Packet) -> None:
@@ -147,8 +138,7 @@ class AuthorConnection(VOEventReceiver):  # type: ignore[misc]  # Comet has no t
             packet.ivoid, self.peer, failure.value,
         )  # fmt: skip
 
-    def _finished(self, result: object, digest: bytes) -> None:
-        self.factory.pending.discard(digest)
+    def _finished(self, result: object) -> None:
         self._unanswered -= 1
         self._close_if_done()
 
@@ -207,7 +197,6 @@ class AuthorFactory(VOEventReceiverFactory):  # type: ignore[misc]  # Comet has 
         self.check = check
         self.allow = allow
         self.seen = seen
-        self.pending: set[bytes] = set()
         self.max_length = max_length
         self.max_connections = max_connections
         self.timeout = timeout

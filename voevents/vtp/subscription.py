@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from comet.protocol.subscriber import VOEventSubscriber, VOEventSubscriberFactory
-from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
 from crossmatch.errors import NoticeError, Rejected
@@ -87,18 +86,16 @@ class BrokerConnection(VOEventSubscriber):  # type: ignore[misc]  # Comet has no
         self.transport.loseConnection()
 
     def _take(self, packet: Packet) -> None:
-        digest = event_digest(packet.raw)
-        if digest in self.factory.seen:
-            self._answer("ack", packet.ivoid)
-            return
-        handled = maybeDeferred(self.factory.on_packet, packet.raw, self.peer)
+        handled = self.factory.seen.once(
+            event_digest(packet.raw), lambda: self.factory.on_packet(packet.raw, self.peer)
+        )
         handled.addCallbacks(
-            self._handled, self._failed, callbackArgs=(packet, digest), errbackArgs=(packet,)
+            self._handled, self._failed, callbackArgs=(packet,), errbackArgs=(packet,)
         )
 
-    def _handled(self, result: object, packet: Packet, digest: bytes) -> None:
-        self.factory.seen.add(digest)
-        log.info("event=packet_received ivoid=%s peer=%s", packet.ivoid, self.peer)
+    def _handled(self, new: bool, packet: Packet) -> None:
+        event = "packet_received" if new else "packet_repeated"
+        log.info("event=%s ivoid=%s peer=%s", event, packet.ivoid, self.peer)
         self._answer("ack", packet.ivoid)
 
     def _failed(self, failure: Failure, packet: Packet) -> None:
