@@ -89,9 +89,9 @@ def reference_ivoid(candidate: Mapping[str, Any], author_ivo: str) -> str:
     """
     reference = str(candidate["ref_ID"])
     if reference.startswith("ivo://"):
-        return reference
+        return _text(reference)
     if candidate.get("messenger") == "gw":
-        return f"ivo://gwnet/LVC#{quote(reference, safe=_LOCAL_SAFE)}"
+        return f"ivo://gwnet/LVC#{_local(reference)}"
     return _minted(author_ivo, "notices", reference)
 
 
@@ -291,7 +291,7 @@ def _authority(author_ivo: str) -> str:
 
 
 def _local(name: str) -> str:
-    return quote(name, safe=_LOCAL_SAFE)
+    return quote(_text(name), safe=_LOCAL_SAFE)
 
 
 def _minted(author_ivo: str, resource: str, name: str) -> str:

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lxml import etree
 
 from crossmatch.columns import CANDIDATE_FIELDS
@@ -224,6 +226,29 @@ def test_a_record_without_the_essentials_is_refused(name: str) -> None:
 
 
 def test_markup_and_control_characters_in_text_do_no_harm() -> None:
-    document = build(candidate(reason='<Param name="x"/> \x00\x1b ]]> &amp; é', host_name="\ufffe"))
+    document = build(
+        candidate(reason='<Param name="x"/> \x00\x1b ]]> &amp; é', host_name="\ufffe\ud800")
+    )
     validate_voevent(document)
     assert params(document)["reason"].get("value") == ('<Param name="x"/> \ufffd\ufffd ]]> &amp; é')
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(text=st.text(min_size=1, max_size=30), number=st.floats(allow_nan=False, width=64))
+def test_any_text_and_number_makes_a_valid_document(text: str, number: float) -> None:
+    if math.isinf(number):
+        number = 0.0
+    names = ["reason", "host_name", "event_name", "ref_ID", "candidate_id", "supersedes", "id"]
+    document = build(candidate(**dict.fromkeys(names, text), score=number, factors=[text, text]))
+    validate_voevent(document)
+    assert float(params(document)["score"].get("value")) == number
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    import numpy as np
+
+    plain = candidate()
+    arrays = plain | {
+        name: np.float64(value) for name, value in plain.items() if isinstance(value, float)
+    }
+    assert build(arrays) == build(plain)
