@@ -19,6 +19,7 @@ from typing import Any
 
 from broker import kafka_io
 from crossmatch.errors import Rejected, ServiceError
+from crossmatch.model import Notice
 from gateway import services
 from gateway.config import Config
 from gateway.feeds.registry import Registry, load_feeds
@@ -26,13 +27,15 @@ from gateway.intake import EventBook
 from gateway.logs import EventLog
 from gateway.pipeline import Batch, NoticePipeline, SkymapStore
 from gateway.sink import KafkaSink
-from gateway.sources import Arrival, FolderSource, KafkaSource
+from gateway.sources import Arrival, FolderSource, KafkaSource, map_in_folder
 
 log = EventLog("listen")
 
 _BATCH = 64
 _BATCH_BYTES = 64 * 2**20
 _WAITING = 1000
+# A killed listener is out of its group after 10 s, and a new topic is seen within 30 s.
+_MEMBER = {"session_timeout_ms": 10_000, "topic_metadata_refresh_interval_ms": 30_000}
 
 __all__ = ["Batch", "KafkaSink", "Listener", "NoticePipeline", "SkymapStore", "Worker", "run"]
 
@@ -176,9 +179,14 @@ class Listener:
         registry = load_feeds(config.paths.feeds)
         sink = KafkaSink(bootstrap, properties)
         progress = sink.start()
-        store = SkymapStore(config.paths.state)
         self.pipeline = NoticePipeline(
-            registry, EventBook(), config.chains, sink, store, progress.totals
+            registry,
+            EventBook(),
+            config.chains,
+            sink,
+            SkymapStore(config.paths.state),
+            progress.totals,
+            self._find_map,
         )
         self.pipeline.restore(sink.regions())
         self._finish(self.pipeline, sink.stored_from(progress.next_notice))
@@ -187,6 +195,10 @@ class Listener:
         self._start_kafka(registry, bootstrap)
         self._start_folder()
         self._start_vtp()
+
+    def _find_map(self, notice: Notice) -> bytes | None:
+        folder = self._config.listen.folder
+        return map_in_folder(Path(folder).expanduser() / "maps", notice) if folder else None
 
     def _finish(self, pipeline: NoticePipeline, stored: Iterable[tuple[Arrival, int]]) -> None:
         for arrival, offset in stored:
@@ -204,7 +216,10 @@ class Listener:
             specs = [kafka_io.TopicSpec(name, 1, large) for name in wanted]
             kafka_io.ensure_topics(own, config.kafka.properties, specs)
             group = f"{config.gcn.group_id}-own"
-            client = kafka_io.consumer(own, config.kafka.properties, group)
+            # A named member takes the place of its killed predecessor at once, not after 45 s.
+            client = kafka_io.consumer(
+                own, config.kafka.properties, group, group_instance_id=group, **_MEMBER
+            )
             self._add_kafka("own", client, wanted)
 
     def _add_kafka(self, name: str, client: Any, wanted: Sequence[str]) -> None:
@@ -285,25 +300,35 @@ class Listener:
         if self.failure is None:
             self.failure = error
             log.error("listener_failed", detail=str(error))
-        self._reactor.callFromThread(self._end)
+        self._reactor.callFromThread(self.end)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the reactor, in its thread."""
         if self._reactor.running:
             self._reactor.stop()
 
-    def stop(self) -> None:
-        """Close the sources, then work through what they handed over."""
-        for stop in self._stops:
-            stop()
-        if self._worker is not None:
-            self._worker.stop()
+    def stop(self) -> Any:
+        """Close the sources, then work through what they handed over; a Deferred.
+
+        While the reactor still runs, so that VTP connections are closed in order.
+        """
+        from twisted.internet.defer import DeferredList, maybeDeferred
+        from twisted.internet.threads import deferToThread
+
+        def finish(closed: object) -> Any:
+            return None if self._worker is None else deferToThread(self._worker.stop)
+
+        closing = DeferredList([maybeDeferred(stop) for stop in self._stops], consumeErrors=True)
+        return closing.addCallback(finish)
 
 
 def _gcn_consumer(config: Config) -> tuple[str, Any]:
     """Name of the server and a consumer of GCN's topics, or of those of another Kafka."""
     gcn = config.gcn
     if gcn.bootstrap:
-        return gcn.bootstrap, kafka_io.consumer(gcn.bootstrap, gcn.properties, gcn.group_id)
+        return gcn.bootstrap, kafka_io.consumer(
+            gcn.bootstrap, gcn.properties, gcn.group_id, **_MEMBER
+        )
     import gcn_kafka
 
     settings: dict[str, Any] = {
@@ -313,6 +338,8 @@ def _gcn_consumer(config: Config) -> tuple[str, Any]:
         "group.id": gcn.group_id,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
+        "session.timeout.ms": _MEMBER["session_timeout_ms"],
+        "topic.metadata.refresh.interval.ms": _MEMBER["topic_metadata_refresh_interval_ms"],
         "fetch.message.max.bytes": kafka_io.MAX_MESSAGE_BYTES,
         "log_level": 2,
         **gcn.properties,
@@ -330,7 +357,7 @@ def run(config: Config) -> None:
     listener = Listener(config, reactor)
     state = config.paths.state
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: reactor.callFromThread(listener._end))
+        signal.signal(number, lambda *_: reactor.callFromThread(listener.end))
 
     def ready() -> None:
         services.announce(
@@ -343,10 +370,10 @@ def run(config: Config) -> None:
 
     listener.start()
     reactor.callWhenRunning(ready)
+    reactor.addSystemEventTrigger("before", "shutdown", listener.stop)
     try:
         reactor.run(installSignalHandlers=False)
     finally:
         services.withdraw(state, "listen")
-        listener.stop()
     if listener.failure is not None:
         raise listener.failure

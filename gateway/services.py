@@ -93,7 +93,7 @@ def topic_specs(alert_topics: Iterable[str] = ()) -> list[Any]:
     return [
         TopicSpec(topics.NOTICES, 1, _KEEP | _LARGE),
         # Every version of every event stays: a consumer rebuilds what is in force from them.
-        TopicSpec(topics.REGIONS, 1, {"cleanup.policy": "delete"} | _KEEP),
+        TopicSpec(topics.REGIONS, 1, {"cleanup.policy": "delete"} | _KEEP | _LARGE),
         TopicSpec(topics.DEAD_LETTER, 1, _KEEP | _LARGE),
         *(TopicSpec(name, 1, _MONTH) for name in candidates),
         TopicSpec(topics.VOEVENTS, 1, _MONTH),
@@ -432,9 +432,10 @@ def run_kafka(config: Config) -> None:
     # One that a killed predecessor left behind would hold the data, and nobody would watch it.
     if stop_running(folder):
         log.warning("kafka_left_behind_stopped", folder=folder)
-    kafka = EmbeddedKafka(
-        folder, config.kafka.port, config.kafka.controller_port, find_java(os.environ)
-    )
+    # After a crash the port of before, if it can be had: running clients know no other.
+    before = runfiles.read_json(state / "run" / "kafka.json") or {}
+    port = int(before.get("port", config.kafka.port))
+    kafka = EmbeddedKafka(folder, port, config.kafka.controller_port, find_java(os.environ))
 
     def check() -> None:
         if kafka.pid is None:
@@ -444,7 +445,7 @@ def run_kafka(config: Config) -> None:
         kafka.start()
         kafka.wait_ready(60)
         ensure_topics(kafka.bootstrap, config.kafka.properties, own_alert_topics(config))
-        announce(state, "kafka", bootstrap=kafka.bootstrap, java_pid=kafka.pid)
+        announce(state, "kafka", bootstrap=kafka.bootstrap, port=kafka.port, java_pid=kafka.pid)
         log.info("kafka_ready", bootstrap=kafka.bootstrap)
         until_signal(check)
     finally:

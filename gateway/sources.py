@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
-from crossmatch.errors import Rejected, ServiceError
+from crossmatch.errors import NoticeError, Rejected, ServiceError
+from crossmatch.model import Notice
 from gateway.logs import EventLog
 
 log = EventLog("listen")
@@ -21,6 +23,9 @@ log = EventLog("listen")
 LAST_STORE_SECONDS = 5.0
 """How long a source that is told to stop still waits for its notices to be stored."""
 NOTICE_SUFFIXES = (".xml", ".json")
+MAX_NOTICE_BYTES = 7 * 2**20
+"""Longer ones are refused, and only their beginning is kept: Kafka would not take them."""
+_KEPT_BYTES = 2**16
 _BATCH = 100
 
 
@@ -53,6 +58,32 @@ class Arrival:
     offset: int = -1
     feed: str = ""
     refused: Rejected | None = None
+
+
+def bounded(arrival: Arrival) -> Arrival:
+    """``arrival``, or its beginning and the refusal if it is too long."""
+    size = len(arrival.raw)
+    if size <= MAX_NOTICE_BYTES:
+        return arrival
+    refusal = NoticeError("too_large", f"{size} bytes; at most {MAX_NOTICE_BYTES} are taken")
+    return replace(arrival, raw=arrival.raw[:_KEPT_BYTES], refused=refusal)
+
+
+def map_in_folder(folder: Path, notice: Notice) -> bytes | None:
+    """The sky map that ``notice`` names by its address, if the operator put it into ``folder``.
+
+    It must bear the event's name, since many events have a ``bayestar.fits.gz``:
+    ``S190814bv/bayestar.fits.gz`` or ``S190814bv_bayestar.fits.gz``.
+    """
+    # LVK appends a version: bayestar.multiorder.fits,1
+    name = Path(urlsplit(notice.skymap_url or "").path).name.partition(",")[0]
+    event = Path(notice.trigger_id).name
+    if not name or not event:
+        return None
+    for path in (folder / event / name, folder / f"{event}_{name}", folder / f"{event}-{name}"):
+        if path.is_file():
+            return path.read_bytes()
+    return None
 
 
 class Deliver(Protocol):
@@ -131,7 +162,7 @@ class KafkaSource:
         if not good:
             return 0
         stored = threading.Event()
-        self._deliver([self._arrival(m) for m in good], stored=stored.set)
+        self._deliver([bounded(self._arrival(m)) for m in good], stored=stored.set)
         while not stored.wait(0.2):
             if self._over.is_set() and not stored.wait(LAST_STORE_SECONDS):
                 # Not stored, so not committed: they come again at the next start.
@@ -238,7 +269,8 @@ class FolderSource:
         def done(outcomes: Sequence[str]) -> None:
             self._move(path, "rejected" if "rejected" in outcomes else "done")
 
-        self._deliver([Arrival(raw, f"folder:{path.name}", "", self._now())], done=done)
+        arrival = bounded(Arrival(raw, f"folder:{path.name}", "", self._now()))
+        self._deliver([arrival], done=done)
 
     def _move(self, path: Path, into: str) -> None:
         target = self._folder / into / path.name
