@@ -1,4 +1,4 @@
-"""Spherical polygons smaller than a hemisphere: inside, nearness, area, scaled depth."""
+"""Spherical polygons smaller than a hemisphere: inside, cover, area, and how far in."""
 
 from __future__ import annotations
 
@@ -59,16 +59,19 @@ class SkyPolygon:
         x, y, z = self._centre
         return float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arcsin(z)))
 
-    def depth(self, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-        """Scale of the polygon, shrunk about its centre, whose border passes each position.
+    def share(self, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
+        """Part of the polygon's area that lies further in than each position.
 
-        0 at the centre, 1 on the border, infinite outside; (n,) float64.
+        0 at the centre, 1 on the border, infinite outside; (n,) float64. "Further in"
+        compares, for each direction from the centre, the solid angle up to the position
+        with that up to the (farthest) border. So the positions with a share below s
+        fill exactly s of the area, if every border point can be seen from the centre.
         """
         vectors = unit_vectors(ra_deg, dec_deg)
         found = np.full(len(vectors), np.inf)
         front = vectors @ self._centre > 1e-6
         plane = self._on_plane(vectors[front])
-        found[front] = np.where(self._inside(plane), self._scale(plane), np.inf)
+        found[front] = np.where(self._inside(plane), self._share(plane), np.inf)
         return found
 
     def cover(self) -> IntArray:
@@ -103,8 +106,7 @@ class SkyPolygon:
             crossing = ax + (y - ay) / (by - ay) * (bx - ax)
         return np.asarray((straddles & (x < crossing)).sum(axis=1) % 2 == 1, np.bool_)
 
-    def _scale(self, plane: FloatArray) -> FloatArray:
-        """Distance from the centre over that of the farthest side in the same direction."""
+    def _share(self, plane: FloatArray) -> FloatArray:
         radius = np.linalg.norm(plane, axis=1)
         direction = plane / np.where(radius > 0, radius, 1)[:, None]
         dx, dy = direction[:, :1], direction[:, 1:]
@@ -116,9 +118,9 @@ class SkyPolygon:
             along = (ax * ey - ay * ex) / turn
             place = (ax * dy - ay * dx) / turn
         hit = (along > 0) & (place >= -1e-12) & (place <= 1 + 1e-12)
-        farthest = np.where(hit, along, 0.0).max(axis=1)
-        scale = np.divide(radius, farthest, out=np.ones_like(radius), where=farthest > 0)
-        return np.where(radius > 0, np.minimum(scale, 1.0), 0.0)
+        border = _versine(np.where(hit, along, 0.0).max(axis=1))
+        share = np.divide(_versine(radius), border, out=np.ones_like(radius), where=border > 0)
+        return np.where(radius > 0, np.minimum(share, 1.0), 0.0)
 
     def _border_distance(self, vectors: FloatArray) -> FloatArray:
         """Angle in radians from each vector to the nearest side."""
@@ -136,6 +138,12 @@ class SkyPolygon:
         to_ends = 2 * np.arcsin(np.clip(chord / 2, 0, 1))
         to_side = np.where(beside, np.arcsin(np.clip(height, 0, 1)), to_ends)
         return np.asarray(to_side.min(axis=1), np.float64)
+
+
+def _versine(tangent: FloatArray) -> FloatArray:
+    """1 - cos of angles given by their tangents: solid angle per radian of direction."""
+    secant = np.sqrt(1 + tangent**2)
+    return np.asarray(tangent**2 / (secant * (1 + secant)), np.float64)
 
 
 def polygon_ranges(vertices_deg: tuple[tuple[float, float], ...]) -> IntArray:

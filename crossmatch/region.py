@@ -122,12 +122,12 @@ def _distance_moments(mu: FloatArray, sigma: FloatArray) -> tuple[FloatArray, Fl
 
     With a = mu / sigma and J_k = integral of (t + a)**k phi(t) over t > -a, the k-th
     moment is sigma**k J_{k+2} / J_2, and J_k = a J_{k-1} + (k-1) J_{k-2}. That recurrence
-    is stable upwards for a > 0; below, its ratios J_k / J_{k-1} are found downwards
-    (Miller's algorithm), since upwards everything cancels.
+    is fine upwards for a > -2; below, its ratios J_k / J_{k-1} are found downwards
+    (Miller's algorithm), since upwards everything cancels there.
     """
     a = mu / sigma
     third, fourth = np.empty(len(a)), np.empty(len(a))  # J_3 / J_2, J_4 / J_3
-    up = a > 0
+    up = a > -2
     b = a[up]
     j0 = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in b])
     j1 = b * j0 + np.exp(-0.5 * b**2) / math.sqrt(2 * math.pi)

@@ -292,9 +292,9 @@ class PolygonShape:
     """Uniform density inside a polygon, nothing known outside.
 
     All positions inside are equally likely, so which come first is a choice: those
-    inside a smaller copy of the polygon, shrunk about its centre. The copy scaled by s
-    has level containment * s**2; outside the polygon the level is 1. A level above the
-    containment is the polygon itself.
+    nearer to the centre, in parts of the way to the border (:meth:`SkyPolygon.share`).
+    The level is the containment times that share; outside the polygon it is 1. A level
+    above the containment is the polygon itself.
     """
 
     def __init__(self, polygon: Polygon) -> None:
@@ -316,11 +316,11 @@ class PolygonShape:
         self, ra_deg: FloatArray, dec_deg: FloatArray, ipix29: IntArray
     ) -> tuple[FloatArray, FloatArray]:
         """Density and level from the position in the polygon."""
-        depth = self._polygon.depth(ra_deg, dec_deg)
-        inside = np.isfinite(depth)
+        share = self._polygon.share(ra_deg, dec_deg)
+        inside = np.isfinite(share)
         area_sr = self._polygon.area_deg2 / sky.DEG2_PER_SR
         density = np.where(inside, self._containment / area_sr, 0.0)
-        level = np.where(inside, self._containment * np.where(inside, depth, 0.0) ** 2, 1.0)
+        level = np.where(inside, self._containment * share, 1.0)
         return density, level
 
 
