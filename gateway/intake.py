@@ -33,7 +33,8 @@ class EventState:
 
     ``current`` is the notice in force (``None``: retracted, or never localised) and
     ``version`` its number, 0 without one. ``versions`` are all localised notices,
-    version 1 first, retracted ones included.
+    version 1 first, retracted ones included; ``withdrawn`` tells of each whether a
+    retraction covers it.
     """
 
     event_id: str
@@ -41,6 +42,7 @@ class EventState:
     current: Notice | None
     version: int
     retracted: bool
+    withdrawn: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +179,20 @@ class EventBook:
         event_id, test = key
         versions = self._versions(key)
         withdrawn_until = max((r.order for r in self._retractions.get(key, ())), default=None)
-        current, number, cited = None, 0, False
-        for version, notice in enumerate(versions, start=1):
-            if (notice.notice_id, test) in self._retractions:
-                cited = True
-            elif withdrawn_until is None or notice.order > withdrawn_until:
-                current, number = notice, version
-        retracted = current is None and (withdrawn_until is not None or cited)
-        return EventState(event_id, tuple(versions), current, number, retracted)
+        withdrawn = tuple(
+            (n.notice_id, test) in self._retractions
+            or (withdrawn_until is not None and n.order <= withdrawn_until)
+            for n in versions
+        )
+        number = max((v for v, gone in enumerate(withdrawn, start=1) if not gone), default=0)
+        return EventState(
+            event_id=event_id,
+            versions=tuple(versions),
+            current=versions[number - 1] if number else None,
+            version=number,
+            retracted=not number and (withdrawn_until is not None or any(withdrawn)),
+            withdrawn=withdrawn,
+        )
 
     def _decision(self, outcome: Outcome, notice: Notice, changed: tuple[str, ...]) -> Decision:
         state = self._state((notice.event_id, notice.role == "test"))

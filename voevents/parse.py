@@ -22,6 +22,7 @@ from voevents.times import TIME_SYSTEMS, parse_time
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_ELEMENTS = 100_000
+MAX_IVOID = 1000
 
 ROLES = ("observation", "prediction", "utility", "test")
 CITES = ("followup", "supersedes", "retraction")
@@ -31,6 +32,7 @@ _KNOWN_NAMESPACES = re.compile(r"http://www\.ivoa\.net/xml/VOEvent/v(1\.1|2\.0|2
 # Encodings in which the bytes "<!DOCTYPE" mean just that; VTP asks for ASCII or UTF-8 (section 2).
 _ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252")
 _DECLARED = re.compile(rb"""^<\?xml[^>]{0,200}?encoding\s*=\s*["']([^"']{1,40})["']""")
+_SPACE = re.compile(rb"[ \t\r\n]*")
 _DEGREES = {
     "deg": 1.0, "degree": 1.0, "degrees": 1.0, "deg deg": 1.0, "deg-deg": 1.0, "": 1.0,
     "rad": 180 / math.pi, "radian": 180 / math.pi, "arcmin": 1 / 60, "arcsec": 1 / 3600,
@@ -88,8 +90,8 @@ def parse_voevent(data: bytes) -> Packet:
     ------
     NoticeError
         With the reason ``too_large``, ``too_deep``, ``xml_encoding``, ``xml_dtd``,
-        ``xml_broken``, ``not_voevent``, ``bad_version``, ``no_ivoid``, ``bad_role``,
-        ``bad_time``, ``bad_position`` or ``bad_citation``.
+        ``xml_broken``, ``not_voevent``, ``bad_version``, ``no_ivoid``, ``bad_ivoid``,
+        ``bad_role``, ``bad_time``, ``bad_position`` or ``bad_citation``.
     """
     root = _root(data)
     notes: list[str] = []
@@ -159,8 +161,7 @@ def _has_doctype(document: bytes) -> bool:
     """Whether a DOCTYPE stands in the prolog; a mention in a comment or CDATA is harmless."""
     position = 0
     while True:
-        while position < len(document) and document[position : position + 1].isspace():
-            position += 1
+        position = _SPACE.match(document, position).end()  # type: ignore[union-attr]
         for opening, closing in ((b"<?", b"?>"), (b"<!--", b"-->")):
             if document.startswith(opening, position):
                 end = document.find(closing, position + len(opening))
@@ -203,6 +204,8 @@ def _check_envelope(root: Element, notes: list[str]) -> None:
     ivoid = root.get("ivorn", "").strip()
     if not ivoid:
         raise NoticeError("no_ivoid", "the VOEvent element has no ivorn")
+    if len(ivoid) > MAX_IVOID:
+        raise NoticeError("bad_ivoid", f"an ivorn of {len(ivoid)} characters; at most {MAX_IVOID}")
     if not ivoid.startswith("ivo://") or any(c.isspace() for c in ivoid):
         notes.append("ivorn is not an IVOID")
     role = root.get("role")

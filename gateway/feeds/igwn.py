@@ -8,7 +8,7 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Notice
-from gateway.feeds.spec import Feed, Ignored, Message
+from gateway.feeds.spec import Feed, Ignored, Message, checked_trigger
 from gateway.feeds.unified import map_bytes, number_of, text_of
 from voevents.times import parse_time
 
@@ -33,12 +33,12 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     Raises
     ------
     NoticeError
-        ``missing_field``, ``bad_field``, ``bad_time``, ``bad_skymap``.
+        ``missing_field``, ``bad_field``, ``bad_trigger_id``, ``bad_time``, ``bad_skymap``.
     """
     record = message.record
     if record is None:
         raise NoticeError("not_json", f"feed {feed.name} expects a JSON object")
-    superevent = _required(record, "superevent_id")
+    superevent = checked_trigger(_required(record, "superevent_id"))
     alert = _required(record, "alert_type").upper()
     if alert not in _TYPES:
         raise NoticeError("bad_field", f"alert_type is {alert[:40]!r}; known: {', '.join(_TYPES)}")

@@ -230,7 +230,7 @@ def _unclaimed(message: Message) -> Ignored:
         if packet.role == "utility":
             return Ignored("utility", "", packet.ivoid)
         raise NoticeError(
-            "no_feed", f"no feed knows {packet.ivoid} (packet type {packet.packet_type})"
+            "no_feed", f"no feed knows {packet.ivoid[:120]} (packet type {packet.packet_type})"
         )
     schema = str((message.record or {}).get("$schema", ""))
     raise NoticeError("no_feed", f"no feed knows JSON with $schema {schema[:120]!r}")

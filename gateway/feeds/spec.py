@@ -12,12 +12,13 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from crossmatch.errors import ConfigError
+from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Messenger, SystematicTerm
 from voevents.parse import Packet
 
 FORMATS = ("voevent", "json", "igwn", "other")
 _MESSENGERS = typing.get_args(Messenger)
+_TRIGGER = re.compile(r"[A-Za-z0-9+-][A-Za-z0-9._:+-]{0,119}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -175,6 +176,21 @@ class Feed:
         if message.record is not None and self.format == "igwn":
             return {"superevent_id", "alert_type", "time_created"} <= message.record.keys()
         return False
+
+
+def checked_trigger(text: str) -> str:
+    """``text`` if it can name an event on topics, in files and in IVOIDs.
+
+    Raises
+    ------
+    NoticeError
+        ``bad_trigger_id``: other than 1 to 120 letters, digits and ``._:+-``.
+    """
+    if not _TRIGGER.fullmatch(text):
+        raise NoticeError(
+            "bad_trigger_id", f"{text[:60]!r}; expected 1 to 120 letters, digits and ._:+-"
+        )
+    return text
 
 
 def feed_from_toml(text: str, source: str) -> Feed:

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Circle, Ellipse, Notice, Role
-from gateway.feeds.spec import Feed, Ignored, Kind, Message
+from gateway.feeds.spec import Feed, Ignored, Kind, Message, checked_trigger
 from gateway.feeds.voevent import YEAR_SECONDS, plain_number
 from voevents.parse import check_position
 from voevents.times import parse_time
@@ -43,8 +43,8 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     Raises
     ------
     NoticeError
-        ``missing_field``, ``bad_field``, ``bad_time``, ``bad_position``, ``bad_skymap``,
-        ``no_feed`` (a kind that the feed does not know).
+        ``bad_field``, ``no_trigger_id``, ``bad_trigger_id``, ``bad_time``, ``bad_position``,
+        ``bad_skymap``, ``no_feed`` (a kind that the feed does not know).
     """
     if message.record is None:
         raise NoticeError("not_json", f"feed {feed.name} expects a JSON object")
@@ -220,7 +220,9 @@ def _trigger_id(record: Mapping[str, Any], trigger_time: datetime | None) -> str
         value = str(value)
     if isinstance(value, str) and value.strip():
         text = value.strip()
-        return "_".join(plain_number(p) for p in text.split("_")) if "_" in text else text
+        # IceCube's run_event is written with and without leading zeros.
+        text = "_".join(map(plain_number, text.split("_"))) if "_" in text else text
+        return checked_trigger(text)
     if value not in (None, []):
         raise NoticeError("bad_field", f"id is {str(value)[:60]!r}; expected text")
     if trigger_time is None:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Circle, Notice, Role
-from gateway.feeds.spec import Feed, Ignored, Kind, Message
+from gateway.feeds.spec import Feed, Ignored, Kind, Message, checked_trigger
 from voevents.parse import Packet
 
 YEAR_SECONDS = 365.25 * 86400
@@ -29,8 +29,8 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     Raises
     ------
     NoticeError
-        ``no_feed`` (packet type not of this feed), ``no_trigger_id``, ``bad_time``,
-        ``bad_position``.
+        ``no_feed`` (packet type not of this feed), ``no_trigger_id``, ``bad_trigger_id``,
+        ``bad_time``, ``bad_position``.
     """
     packet = message.packet
     if packet is None:
@@ -133,13 +133,13 @@ def _trigger_id(packet: Packet, feed: Feed) -> str:
     parts = []
     for name in feed.trigger:
         if name == "@ivoid":
-            value = packet.ivoid.rpartition("#")[2] or packet.ivoid
+            value = re.sub(r"[^A-Za-z0-9._:+-]", "_", packet.ivoid.rpartition("#")[2])
         else:
             value = packet.params.get(name, "").strip()
         if not value:
-            raise NoticeError("no_trigger_id", f"{name} is missing in {packet.ivoid}")
+            raise NoticeError("no_trigger_id", f"{name} is missing in {packet.ivoid[:120]}")
         parts.append(plain_number(value))
-    return "_".join(parts)
+    return checked_trigger("_".join(parts))
 
 
 def plain_number(text: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Circle, Ellipse, Notice, SystematicTerm
@@ -162,6 +164,7 @@ def test_flag_not_a_burst_retracts_the_event() -> None:
 def test_missing_trigger_time_and_id() -> None:
     assert reason(final(("<ISOTime>2026-01-02T03:04:05.67</ISOTime>", ""))) == "bad_time"
     assert reason(final(('name="TrigID"', 'name="Other"'))) == "no_trigger_id"
+    assert reason(final(('value="100000001"', 'value="a b"'))) == "bad_trigger_id"
     assert reason(final(("238.4100", "720"))) == "bad_position"
 
 
@@ -261,6 +264,8 @@ def test_wxt_without_id_is_named_by_its_time() -> None:
         ({"trigger_time": 12}, "bad_field"),
         ({"trigger_time": ...}, "bad_time"),
         ({"id": {"a": 1}}, "bad_field"),
+        ({"id": ["a/b"]}, "bad_trigger_id"),
+        ({"id": ["1" * 200]}, "bad_trigger_id"),
         ({"record_number": -1}, "bad_field"),
         ({"alert_type": "rumour"}, "bad_field"),
         ({"alert_tense": "future"}, "bad_field"),
@@ -358,6 +363,7 @@ def test_mock_search_is_a_test() -> None:
     ("changes", "expected"),
     [
         ({"event": None}, "missing_field"),
+        ({"superevent_id": "../S1"}, "bad_trigger_id"),
         ({"superevent_id": ""}, "missing_field"),
         ({"alert_type": "RUMOUR"}, "bad_field"),
         ({"time_created": "now"}, "bad_time"),
@@ -491,3 +497,49 @@ def test_topic_of_another_format_is_no_excuse() -> None:
     assert reason(record(WXT), feed="fermi_gbm") == "no_feed"
     assert reason(FINAL, feed="lvk") == "no_feed"
     assert notice(FINAL, topic="igwn.gwalert").feed == "fermi_gbm"
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_damaged_messages_are_understood_or_refused(data: st.DataObject) -> None:
+    """No other exception, and nothing off the sphere comes out."""
+    sources = [FINAL, RETRACTION, record(WXT), record(GW)]
+    raw = bytearray(data.draw(st.sampled_from(sources)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        length = data.draw(st.integers(0, 12))
+        raw[at : at + length] = data.draw(st.binary(max_size=6) | st.just(b'": null, "'))
+    try:
+        found = FEEDS.parse(bytes(raw))
+    except NoticeError as error:
+        found = Ignored(error.reason, "", "")
+    if isinstance(found, Notice) and isinstance(found.localization, Circle):
+        assert 0 <= found.localization.ra_deg < 360
+        assert -90 <= found.localization.dec_deg <= 90
+        assert 0 < found.localization.radius_deg < 180
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_value_in_any_field_is_understood_or_refused(data: st.DataObject) -> None:
+    table = data.draw(st.sampled_from([WXT, GW, GW["event"]]))
+    extra = ["record_number", "alert_type", "alert_tense", "healpix_file", "p_astro", "far"]
+    name = data.draw(st.sampled_from([*table, *extra]))
+    value = data.draw(VALUES)
+    if table is GW["event"]:
+        raw = record(GW, event=table | {name: value})
+    else:
+        raw = record(table, **{name: value})
+    try:
+        found = FEEDS.parse(raw)
+    except NoticeError as error:
+        found = Ignored(error.reason, "", "")
+    assert isinstance(found, Notice | Ignored)

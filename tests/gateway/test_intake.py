@@ -102,6 +102,7 @@ def test_only_a_later_localised_notice_revives_an_event() -> None:
     revived = book.accept(notice(4))
     assert (revived.retracted, revived.current) == (False, notice(4))
     assert revived.version == 2
+    assert book.state("Fermi_1").withdrawn == (True, False)
     assert book.accept(retraction(5)).retracted
 
 
