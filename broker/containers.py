@@ -25,6 +25,7 @@ from crossmatch.errors import AlertError
 MAX_PACKET_BYTES = 16 << 20
 _MAX_SCHEMA_BYTES = 4 << 20
 _MAX_BLOCK_BYTES = 64 << 20
+_XZ_MEMORY_BYTES = 256 << 20
 _MAX_HEADER_ENTRIES = 1000
 _MAX_SCHEMA_DEPTH = 40
 _MAGIC = b"Obj\x01"
@@ -179,7 +180,7 @@ def _inflate(codec: str, block: bytes) -> bytes:
     if codec == "bzip2":
         return bz2.BZ2Decompressor().decompress(block, limit)
     if codec == "xz":
-        return lzma.LZMADecompressor(memlimit=4 * _MAX_BLOCK_BYTES).decompress(block, limit)
+        return lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES).decompress(block, limit)
     if codec == "zstandard":
         with pa.CompressedInputStream(pa.BufferReader(block), "zstd") as stream:
             return bytes(stream.read(limit))

@@ -6,6 +6,7 @@ packets: files, unusual containers, the history of what matched.
 
 from __future__ import annotations
 
+import math
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -200,16 +201,16 @@ def history(record: Mapping[str, Any], survey: str) -> list[Detection]:
 
 def _ztf_history(record: Mapping[str, Any]) -> Iterator[Detection]:
     for entry in record.get("prv_candidates") or ():
-        time_jd = _number(entry.get("jd"))
+        time_jd = _ztf_number(entry.get("jd"))
         if time_jd is None:
             continue
-        mag = _number(entry.get("magpsf"))
+        mag = _ztf_number(entry.get("magpsf"))
         yield Detection(
             time_jd=time_jd,
             filter=_ZTF_FILTERS.get(entry.get("fid"), ""),
             mag=mag,
-            mag_error=None if mag is None else _number(entry.get("sigmapsf")),
-            limiting_mag=_number(entry.get("diffmaglim")),
+            mag_error=None if mag is None else _ztf_number(entry.get("sigmapsf")),
+            limiting_mag=_ztf_number(entry.get("diffmaglim")),
             positive=str(entry.get("isdiffpos")).lower() in ("t", "1", "true", "none"),
         )
 
@@ -240,16 +241,21 @@ def _lsst_point(entry: Mapping[str, Any], scale: float, *, detected: bool) -> It
         time_jd=float(tai_mjd_to_utc_jd(np.array([time_tai]))[0]),
         filter=str(first("band", "filterName") or "")[:1].lower(),
         mag=mag if seen else None,
-        mag_error=2.5 / np.log(10) * error / abs(flux) if seen else None,
+        mag_error=2.5 / math.log(10) * error / abs(flux) if seen else None,
         limiting_mag=limit,
         positive=not seen or flux > 0,
     )
 
 
 def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float) or not np.isfinite(value) or value < _SENTINEL_BELOW:
+    if not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def _ztf_number(value: Any) -> float | None:
+    number = _number(value)
+    return None if number is None or number < _SENTINEL_BELOW else number
 
 
 def read_alerts(
@@ -426,4 +432,6 @@ def _coalesced(batch: pa.RecordBatch, places: list[tuple[str, ...]]) -> pa.Array
         batch.column(p[0]) if len(p) == 1 else pc.struct_field(batch.column(p[0]), p[1])
         for p in places
     ]
-    return found[0] if len(found) == 1 else pc.coalesce(*found)
+    # A column that is null throughout has no type of its own.
+    typed = [column for column in found if not pa.types.is_null(column.type)]
+    return pc.coalesce(*typed) if typed else found[0]

@@ -24,7 +24,7 @@ from broker.packets import BadFile, alert_files, read_alerts
 from broker.surveys import normalise
 from crossmatch.chains import Chain
 from crossmatch.cuts import Cuts, apply_cuts
-from crossmatch.errors import ConfigError, Rejected, ServiceError
+from crossmatch.errors import AlertError, ConfigError, Rejected, ServiceError
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
 from crossmatch.model import Region, Window
@@ -279,7 +279,12 @@ def _match_alerts(
         progress=progress.alert_bytes,
     )
     for batch in batches:
-        good = normalise(batch.survey, batch.native)
+        try:
+            good = normalise(batch.survey, batch.native)
+        except AlertError as error:
+            file = str(batch.native["topic"][0])
+            result.bad_alert_files.append(BadFile(file, error.reason, error.detail))
+            continue
         result.alerts_read += batch.native.num_rows
         result.alerts_rejected.update(r.reason for r in good.rejected)
         alerts = seen.new_ones(batch.survey, good.alerts)
