@@ -46,6 +46,7 @@ class EventColumns:
     dec: tuple[str, ...] = ()
     error: tuple[str, ...] = ()
     error_unit: str = "deg"
+    zero_error_deg: float | None = None
     containment: float = 0.9
     systematic: Systematic = ()
     systematic_from_deg: float = 0.0
@@ -282,6 +283,8 @@ class _Reader:
             raise CatalogError("ra_out_of_range", f"{ra}, expected [0, 360) degrees")
         if not -90 <= dec <= 90:
             raise CatalogError("dec_out_of_range", f"{dec}, expected [-90, 90] degrees")
+        if radius == 0 and self._columns.zero_error_deg is not None:
+            radius = self._columns.zero_error_deg
         if not np.isfinite(radius) or radius == 0:
             raise CatalogError("no_error_radius", "the row gives no error of the position")
         if not 0 < radius <= 180:

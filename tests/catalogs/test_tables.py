@@ -1,0 +1,92 @@
+"""Tables of every format with units and nulls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.table import MaskedColumn, Table
+
+from catalogs.tables import numbers, positions, read_table, texts, unit_factor
+from crossmatch.errors import CatalogError
+
+
+def sample() -> Table:
+    return Table(
+        {
+            "name": ["a", " b ", "c"],
+            "ra": MaskedColumn([1.0, 2.0, 3.0], mask=[False, False, True], unit="deg"),
+            "dec": [4.0, np.nan, 6.0] * u.deg,
+            "count": np.array([1, 2, 3], dtype=np.int32),
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["fits", "votable", "csv", "parquet"])
+def test_formats_agree(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        frame = sample().to_pandas()
+        frame.to_parquet(path)
+    elif kind == "csv":
+        sample().write(path, format="ascii.csv")
+    else:
+        sample().write(path, format=kind)
+
+    table = read_table(path)
+
+    assert [t.strip() for t in texts(table.columns["name"]) if t] == ["a", "b", "c"]
+    assert table.columns["ra"].to_pylist() == [1.0, 2.0, None]
+    assert table.columns["dec"].to_pylist() == [4.0, None, 6.0]
+    assert numbers(table.columns["count"]).tolist() == [1.0, 2.0, 3.0]
+    assert table.units.get("ra", "") == ("deg" if kind in ("fits", "votable") else "")
+    assert len(table.sha256) == 64
+
+
+def test_units_are_converted_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.vot"
+    columns = {"r": [6.0] * u.arcmin, "h": [1.0] * u.hourangle, "m": [1.0] * u.m, "n": [1.0]}
+    Table(columns).write(path, format="votable")
+    table = read_table(path)
+
+    assert unit_factor(table, "r", "deg") == pytest.approx(1 / 60)
+    assert unit_factor(table, "h", "deg") == pytest.approx(15.0)
+    assert unit_factor(table, "n", "deg", default="arcsec") == pytest.approx(1 / 3600)
+    with pytest.raises(CatalogError) as caught:
+        unit_factor(table, "m", "deg")
+    assert caught.value.reason == "wrong_unit"
+
+
+def test_columns_are_found_whatever_their_case(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("RA,Dec\n10,20\n")
+    table = read_table(path)
+
+    assert table.find(("raj2000", "ra")) == "RA"
+    assert table.find(("x",)) is None
+
+
+def test_sexagesimal_text_is_hours_and_degrees(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('ra,dec\n"12 00 00","-00 30 00"\n"","10:00:00"\n')
+
+    ra, dec = positions(read_table(path), "ra", "dec")
+
+    assert ra[0] == pytest.approx(180.0)
+    assert np.isnan(ra[1])
+    assert dec.tolist() == pytest.approx([-0.5, 10.0])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"SIMPLE  =  broken", b"PAR1 broken PAR1", b"<?xml version='1.0'?><VOTABLE>", b"\xff\xfe\x00"],
+)
+def test_broken_files_are_no_tables(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "t.bin"
+    path.write_bytes(content)
+
+    with pytest.raises(CatalogError) as caught:
+        read_table(path)
+    assert caught.value.reason == "not_a_table"
