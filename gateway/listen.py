@@ -211,7 +211,8 @@ class Listener:
         if config.gcn.enabled and wanted:
             self._add_kafka(*_gcn_consumer(config), wanted)
         embedded = not config.kafka.bootstrap
-        if embedded and wanted and config.gcn.bootstrap != own:
+        subscribed = config.gcn.enabled and config.gcn.bootstrap == own
+        if embedded and wanted and not subscribed:
             large = {"max.message.bytes": str(kafka_io.MAX_MESSAGE_BYTES)}
             specs = [kafka_io.TopicSpec(name, 1, large) for name in wanted]
             kafka_io.ensure_topics(own, config.kafka.properties, specs)

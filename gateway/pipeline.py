@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,9 @@ from gateway.logs import EventLog
 from gateway.sources import Arrival
 
 log = EventLog("listen")
+
+_PART = 64
+_PART_BYTES = 2**20
 
 
 @dataclass(slots=True)
@@ -159,7 +162,10 @@ class NoticePipeline:
         """
         offsets = self._sink.store(arrivals)
         stored()
-        return self.resume(list(zip(arrivals, offsets, strict=True)))
+        outcomes: list[str] = []
+        for part in _parts(list(zip(arrivals, offsets, strict=True))):
+            outcomes += self.resume(part)
+        return outcomes
 
     def resume(self, arrivals: Sequence[tuple[Arrival, int]]) -> list[str]:
         """Work through notices that are stored at these offsets of the notices topic."""
@@ -307,6 +313,22 @@ class NoticePipeline:
                 self._records[notice.sha256] = value
             count += 1
         return count
+
+
+def _parts(arrivals: list[tuple[Arrival, int]]) -> Iterator[list[tuple[Arrival, int]]]:
+    """Arrivals in parts that are committed together: small notices by the dozen, for speed,
+    those with sky maps nearly alone, so that none waits for the maps of others.
+    """
+    part: list[tuple[Arrival, int]] = []
+    size = 0
+    for arrival in arrivals:
+        part.append(arrival)
+        size += len(arrival[0].raw)
+        if size >= _PART_BYTES or len(part) >= _PART:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _slim(notice: Notice) -> Notice:

@@ -186,6 +186,15 @@ def test_ledger_adds_up(pipeline: NoticePipeline, sink: MemorySink) -> None:
     assert sink.batches[-1].next_notice == len(names)
 
 
+def test_large_notices_are_committed_nearly_alone(
+    pipeline: NoticePipeline, sink: MemorySink
+) -> None:
+    small, large = b"{", b"{" + b" " * 2**20
+    outcomes = pipeline.take([arrival(raw) for raw in (small, large, large, small)])
+    assert outcomes == ["rejected"] * 4
+    assert [b.next_notice for b in sink.batches] == [2, 3, 4]
+
+
 def test_versions_count_in_the_order_of_issue_and_are_sent_again_when_they_shift(
     pipeline: NoticePipeline, sink: MemorySink
 ) -> None:
