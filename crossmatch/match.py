@@ -8,8 +8,10 @@ import numpy as np
 
 from crossmatch.index import RegionIndex
 from crossmatch.model import BoolArray, FloatArray, IntArray
-from crossmatch.sky import ipix29, separation_deg
-from crossmatch.times import jd_from_datetime
+from crossmatch.sky import ipix29, separation_of_vectors_deg, unit_vectors
+
+# Alerts taken at a time: the arrays of millions of pairs would leave the caches.
+_CHUNK = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,30 +79,34 @@ def match(
         If a position is not one.
     """
     time, ra, dec = (np.asarray(a, np.float64) for a in (time_jd, ra_deg, dec_deg))
+    parts = [
+        _match_chunk(time[i : i + _CHUNK], ra[i : i + _CHUNK], dec[i : i + _CHUNK], index, i)
+        for i in range(0, max(len(time), 1), _CHUNK)
+    ]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _match_chunk(
+    time: FloatArray, ra: FloatArray, dec: FloatArray, index: RegionIndex, first_row: int
+) -> Pairs:
+    regions = index.columns
     pixels = ipix29(ra, dec)
     alert, row = index.lookup(pixels)
-    regions = index.regions
-    trigger = np.array([jd_from_datetime(r.trigger_time) for r in regions], np.float64)
-    start = np.array([r.window.start_days for r in regions], np.float64)
-    end = np.array([r.window.end_days for r in regions], np.float64)
-    offset = time[alert] - trigger[row]
-    timely = (start[row] < offset) & (offset <= end[row])
+    offset = time[alert] - regions.trigger_jd[row]
+    timely = (regions.window_start_days[row] < offset) & (offset <= regions.window_end_days[row])
     alert, row, offset = alert[timely], row[timely], offset[timely]
-    density, level, separation = _evaluate(ra[alert], dec[alert], pixels[alert], row, index)
-    allowed = np.array([r.level for r in regions], np.float64)
-    pairs = Pairs(alert, row, level, density, separation, offset)
-    return pairs[level <= allowed[row]]
+    density, level = index.evaluate(ra[alert], dec[alert], pixels[alert], row)
+    inside = level <= regions.level[row]
+    alert, row = alert[inside], row[inside]
+    here = unit_vectors(ra, dec)
+    separation = separation_of_vectors_deg(here[alert], regions.best_vector[row])
+    return Pairs(alert + first_row, row, level[inside], density[inside], separation, offset[inside])
 
 
-def _evaluate(
-    ra: FloatArray, dec: FloatArray, pixels: IntArray, row: IntArray, index: RegionIndex
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Density, level and separation of each pair, region by region."""
-    density, level, separation = np.empty(len(row)), np.empty(len(row)), np.empty(len(row))
-    by_region = np.argsort(row, kind="stable")
-    bounds = np.flatnonzero(np.diff(row[by_region])) + 1
-    for group in np.split(by_region, bounds) if len(row) else []:
-        shape = index.shape(int(row[group[0]]))
-        density[group], level[group] = shape.at(ra[group], dec[group], pixels[group])
-        separation[group] = separation_deg(*shape.best_deg, ra[group], dec[group])
-    return density, level, separation
+def _joined(parts: list[Pairs]) -> Pairs:
+    return Pairs(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in Pairs.__dataclass_fields__
+        )
+    )

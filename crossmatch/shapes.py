@@ -341,6 +341,13 @@ class MapShape:
         ra, dec = sky.cell_centres(skymap.start[best], skymap.end[best])
         self.best_deg = (float(ra[0]), float(dec[0]))
 
+        self.smallest_cell = int((skymap.end - skymap.start).min())
+
+    def cells_inside(self, level: float) -> tuple[IntArray, FloatArray, FloatArray]:
+        """First pixel, density and level of the cells inside ``level``, in order of pixels."""
+        cells = self.levels <= level
+        return self._map.start[cells], self._map.density[cells], self.levels[cells]
+
     def inside(self, level: float) -> IntArray:
         """Set of ranges of the cells inside ``level``."""
         cells = self.levels <= level

@@ -129,7 +129,7 @@ def uniq_to_ranges(uniq: IntArray) -> IntArray:
 def ranges_to_uniq(ranges: IntArray) -> IntArray:
     """UNIQ numbers, sorted, of the largest cells that make up ``ranges``."""
     found = [
-        _FIRST_UNIQ[order] + _expand(first, last) for order, first, last in _cells_by_order(ranges)
+        _FIRST_UNIQ[order] + expand(first, last) for order, first, last in _cells_by_order(ranges)
     ]
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
@@ -153,8 +153,8 @@ def _cells_by_order(ranges: IntArray) -> list[tuple[int, IntArray, IntArray]]:
     return found
 
 
-def _expand(first: IntArray, last: IntArray) -> IntArray:
-    """All integers of half-open runs, one run after another."""
+def expand(first: IntArray, last: IntArray) -> IntArray:
+    """All integers of the half-open runs ``first[i] <= k < last[i]``, one run after another."""
     counts = last - first
     offsets = np.cumsum(counts) - counts
     runs = np.arange(counts.sum(), dtype=np.int64) + np.repeat(first - offsets, counts)
@@ -190,7 +190,7 @@ def intersection(a: IntArray, b: IntArray) -> IntArray:
     low = np.searchsorted(b[:, 1], a[:, 0], side="right")
     high = np.searchsorted(b[:, 0], a[:, 1], side="left")
     high = np.maximum(high, low)
-    of_b = _expand(low, high)
+    of_b = expand(low, high)
     of_a = np.repeat(np.arange(len(a)), high - low)
     start = np.maximum(a[of_a, 0], b[of_b, 0])
     end = np.minimum(a[of_a, 1], b[of_b, 1])
@@ -292,6 +292,15 @@ def separation_deg(
     )
     along = sin1 * sin2 + cos1 * cos2 * np.cos(delta)
     return np.asarray(np.degrees(np.arctan2(across, along)), np.float64)
+
+
+def separation_of_vectors_deg(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Angle in degrees between unit vectors, (n, 3) each; (n,) float64.
+
+    By the chord: exact for small angles, to a microdegree next to 180.
+    """
+    chord = np.sqrt(np.square(a - b).sum(axis=-1))
+    return np.asarray(np.degrees(2 * np.arcsin(np.minimum(chord / 2, 1.0))), np.float64)
 
 
 def position_angle_deg(

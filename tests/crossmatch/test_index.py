@@ -12,6 +12,7 @@ from crossmatch.errors import RegionError
 from crossmatch.index import RegionIndex
 from crossmatch.model import Circle, MultiOrderMap, Region
 from crossmatch.region import cover_ranges
+from crossmatch.shapes import shape_of
 
 CIRCLES = st.builds(
     Circle,
@@ -98,16 +99,6 @@ def test_maps_and_circles_together(
     assert pairs_of(RegionIndex.build(regions), pixels) == brute_force(regions, pixels)
 
 
-def test_a_lookup_in_chunks_is_the_same_lookup(
-    region_of: Callable[..., Region], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = RegionIndex.build([region_of(Circle(float(10 * i), 0.0, 20.0, 0.9)) for i in range(9)])
-    pixels = np.random.default_rng(1).integers(0, sky.N_PIX, 1000)
-    whole = pairs_of(index, pixels)
-    monkeypatch.setattr(index_module, "_CHUNK", 77)
-    assert pairs_of(index, pixels) == whole
-
-
 def test_many_additions_are_taken_into_the_large_index(
     region_of: Callable[..., Region], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,3 +118,33 @@ def test_a_region_that_cannot_be_is_not_added(region_of: Callable[..., Region]) 
         index.add(replace(good, localization=Circle(0.0, 0.0, -1.0, 0.9)))
     assert index.regions == ()
     assert index.add(good) == 0
+
+
+@given(st.integers(0, 6), st.sets(st.integers(0, 5)), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_density_and_level_are_those_of_each_region_alone(
+    region_of: Callable[..., Region],
+    gaussian_map: MultiOrderMap,
+    n_first: int,
+    gone: set[int],
+    compacted: bool,
+) -> None:
+    """Maps in both indices, before and after rows have moved."""
+    maps = [replace(gaussian_map, density=np.roll(gaussian_map.density, 40 * i)) for i in range(5)]
+    places = [*maps[:3], Circle(40.0, -20.0, 9.0, 0.9), *maps[3:]]
+    regions = [replace(region_of(p, level=0.95), event_id=f"E{i}") for i, p in enumerate(places)]
+    index = RegionIndex.build(regions[:n_first])
+    for region in regions[n_first:]:
+        index.add(region)
+    index.discard(lambda r: r.event_id in {f"E{i}" for i in gone})
+    if compacted:
+        index.compact()
+    pixels = pixels_for(regions)
+    alerts, rows = index.lookup(pixels)
+    ra, dec = sky.to_radec(pixels[alerts])
+    density, level = index.evaluate(ra, dec, pixels[alerts], rows)
+    for row, region in enumerate(index.regions):
+        mine = rows == row
+        expected = shape_of(region.localization).at(ra[mine], dec[mine], pixels[alerts][mine])
+        assert np.array_equal(density[mine], expected[0])
+        assert np.array_equal(level[mine], expected[1])

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossmatch import match as match_module
 from crossmatch.index import RegionIndex
 from crossmatch.match import Pairs, match
 from crossmatch.model import Circle, Ellipse, MultiOrderMap, Polygon, Region, Window
 from crossmatch.region import credible_level, density_per_sr
+from crossmatch.sky import PIXEL_SR, to_radec
 from crossmatch.skymap import read_skymap
 from crossmatch.times import jd_from_datetime
 
@@ -62,6 +64,38 @@ def test_pairs_are_those_of_asking_every_region_about_every_alert(
         assert np.array_equal(mine.credible_level, credible_level(*where))
         assert np.array_equal(mine.density_per_sr, density_per_sr(*where))
         assert mine.time_offset_days == pytest.approx(time[a] - T0)
+
+
+def test_chunks_change_nothing(
+    region_of: Callable[..., Region], gaussian_map: MultiOrderMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = RegionIndex.build(many(region_of, gaussian_map))
+    whole = match(*alerts(1000), index)
+    monkeypatch.setattr(match_module, "_CHUNK", 77)
+    parts = match(*alerts(1000), index)
+    for name in Pairs.__dataclass_fields__:
+        assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
+
+
+def test_maps_with_cells_too_small_for_the_common_table(
+    region_of: Callable[..., Region],
+) -> None:
+    start = np.arange(4, dtype=np.int64)
+    density = np.array([1.0, 4.0, 2.0, 3.0]) / (10 * PIXEL_SR)
+    index = RegionIndex.build([region_of(MultiOrderMap(start, start + 1, density))])
+    ra, dec = to_radec(np.arange(5))
+    pairs = match(np.full(5, T0 + 1), ra, dec, index)
+    assert pairs.alert_row.tolist() == [1, 2, 3]
+    assert pairs.credible_level == pytest.approx([0.4, 0.9, 0.7])
+
+
+def test_level_one_is_everywhere(
+    region_of: Callable[..., Region], gaussian_map: MultiOrderMap
+) -> None:
+    half = MultiOrderMap(np.array([0]), np.array([1 << 58]), np.array([3 / np.pi]))
+    index = RegionIndex.build([region_of(half, level=1.0), region_of(gaussian_map, level=1.0)])
+    _, ra, dec = alerts(50)
+    assert len(match(np.full(50, T0 + 1), ra, dec, index)) == 100
 
 
 @given(st.lists(st.integers(0, 400), max_size=4), st.permutations(range(5)))
