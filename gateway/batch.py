@@ -110,7 +110,11 @@ class Matched:
 
 @dataclass(slots=True)
 class BatchResult:
-    """Pairs and the account of everything that was read."""
+    """Pairs and the account of everything that was read.
+
+    Notices: read = ignored + rejected + regions + those without region. Alerts: read =
+    rejected + repeated + cut + those that were matched against the regions.
+    """
 
     pairs: pa.Table
     notices: NoticeFiles
@@ -122,6 +126,7 @@ class BatchResult:
     alerts_rejected: Counter[str] = field(default_factory=Counter)
     alerts_cut: Counter[str] = field(default_factory=Counter)
     bad_alert_files: list[BadFile] = field(default_factory=list)
+    bad_localizations: list[BadNotice] = field(default_factory=list)
 
     def pairs_by_version(self) -> Counter[tuple[str, int]]:
         """Number of pairs of each event and version."""
@@ -203,23 +208,21 @@ def crossmatch(
         table_columns=given.table_columns,
         advance=progress.notice_file,
     )
-    regions, without = make_regions(notices, given, chains)
+    regions, without, bad = make_regions(notices, given, chains)
     result = BatchResult(PAIR_SCHEMA.empty_table(), notices, regions, without)
+    result.bad_localizations = bad
     _match_alerts(given, cuts, lsst_schemas, result, progress)
     return result
 
 
 def make_regions(
     files: NoticeFiles, given: BatchInput, chains: Mapping[str, Chain]
-) -> tuple[list[Matched], Counter[str]]:
-    """Regions of all versions, by event and version, and the others counted by reason.
-
-    What is wrong with a localisation is added to the rejected notices.
-    """
+) -> tuple[list[Matched], Counter[str], list[BadNotice]]:
+    """Regions of all versions, the notices without one by reason, and wrong localisations."""
     maps = LocalMaps(given.skymaps, (f.notice for f in files.notices))
     regions: list[Matched] = []
-    without: Counter[str] = Counter()
-    without.update(_unplaced(files))
+    without = _unplaced(files)
+    bad: list[BadNotice] = []
     for item in numbered(files.notices):
         notice = item.notice
         if notice.role != "observation" and not given.include_tests:
@@ -237,10 +240,10 @@ def make_regions(
                 without["no_position (map_not_local)"] += 1
             else:
                 without[error.reason] += 1
-                files.rejected.append(BadNotice(item.file, error.reason, error.detail))
+                bad.append(BadNotice(item.file, error.reason, error.detail))
             continue
         regions.append(Matched(region, item))
-    return regions, without
+    return regions, without, bad
 
 
 def _unplaced(files: NoticeFiles) -> Counter[str]:

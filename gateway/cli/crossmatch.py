@@ -202,7 +202,7 @@ def _show(result: BatchResult, out: Path | None) -> None:
     _show_events(result, console)
     for bad in result.bad_alert_files[:10]:
         console.print(f"{bad.path}: {bad.reason}: {bad.detail}", style="yellow", markup=False)
-    for notice in result.notices.rejected[:10]:
+    for notice in [*result.bad_localizations, *result.notices.rejected][:10]:
         line = f"{notice.file}: {notice.reason}: {notice.detail}"
         console.print(line, style="yellow", markup=False)
     if out is not None:

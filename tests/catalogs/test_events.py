@@ -203,9 +203,9 @@ def test_the_real_gbm_catalogue(shared_data: Path) -> None:
     assert len(events.notices) + len(events.rejected) == 3120
     assert {r.reason for r in events.rejected} == {"no_error_radius"}
     by_name = {n.event_id: n for n in events.notices}
-    assert by_name["GRB170816599"].trigger_time == datetime(
-        2017, 8, 16, 14, 23, 3, 954998, tzinfo=UTC
-    )
+    time = by_name["GRB170816599"].trigger_time
+    assert time is not None
+    assert abs((time - datetime(2017, 8, 16, 14, 23, 3, 955000, tzinfo=UTC)).total_seconds()) < 1e-4
     # Its place is AT2017gfo's, without an error.
     assert "GRB170817529" in {r.name for r in events.rejected}
 
