@@ -276,7 +276,9 @@ def _wait_ready(
             record = runfiles.pid_record(config.paths.state, one.service) or {}
             # What failed before this request does not count.
             current = record.get("request", -1) >= request
-            if current and (record["given_up"] or record["failures"] >= _TRIES):
+            over = record.get("given_up") or record.get("failures", 0) >= _TRIES
+            # While it starts once more there is nothing to tell yet.
+            if current and over and one.state in ("waiting", "failed"):
                 raise ServiceError(f"{one.service} does not start: {one.error}")
         return all(one.state == "running" for one in statuses)
 
@@ -352,14 +354,14 @@ def status_of(config: Config, service: str) -> ServiceStatus:
             memory_mb=runfiles.memory_mb(facts["pid"]),
             restarts=restarts,
         )
-    error = ""
-    if record.get("failures"):
-        error = _last_words(supervisor.log_path(state, service), int(record.get("log_start", 0)))
     if runfiles.is_alive(record):
         memory = runfiles.memory_mb(record["pid"])
         return ServiceStatus(
-            service, "starting", record["pid"], record["since"], "", memory, restarts, error
+            service, "starting", record["pid"], record["since"], "", memory, restarts
         )
+    error = ""
+    if record.get("failures"):
+        error = _last_words(supervisor.log_path(state, service), int(record.get("log_start", 0)))
     if service not in supervisor.wanted(state)[0]:
         return ServiceStatus(service, "stopped")
     if record.get("given_up"):

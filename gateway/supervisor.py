@@ -294,4 +294,8 @@ class Supervisor:
             "status": worker.status,
             "log_start": worker.log_start,
         }
-        runfiles.write_json(runfiles.run_folder(self._state) / f"{name}.pid.json", record)
+        try:
+            runfiles.write_json(runfiles.run_folder(self._state) / f"{name}.pid.json", record)
+        except ServiceError as error:
+            # A full disk must not leave the services without a supervisor.
+            log.error("state_not_written", name=name, detail=str(error))
