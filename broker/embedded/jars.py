@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -204,3 +205,18 @@ def _progress(jars: Sequence[Jar], console: Console, host: str) -> Iterator[Call
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(f"Downloading {title}", total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def main() -> int:
+    """Fetch all jars, for ``make install``; 1 and a sentence if that fails."""
+    console = Console(stderr=True)
+    try:
+        fetch_jars(console=console)
+    except ServiceError as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+# make run: the whole gateway on the night of 17 August 2017. make test: its tests.
+# Everything is installed into .venv; jars go to the user's cache (MMGATEWAY_CACHE moves it).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCALE ?=
+KEEP ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check install clean
+
+help:
+	@echo 'make run      install, then replay the night of GW170817 through the whole gateway'
+	@echo '              KEEP=1 leaves the gateway up, SCALE=N sets the number of alerts, ARGS=... adds options'
+	@echo 'make test     install, then run all tests'
+	@echo 'make check    ruff, mypy and the direction of imports'
+	@echo 'make install  set up $(VENV) and fetch the jars of Kafka and Spark'
+	@echo 'make clean    remove $(VENV), caches in this folder and the data of the demo'
+	@echo
+	@echo 'PYTHON=python3.12 chooses the interpreter (3.11, 3.12 or 3.13).'
+
+install: $(VENV)/.installed $(VENV)/.jars
+
+# The version is looked at before anything is downloaded.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo 'mmgateway needs Python 3.11, 3.12 or 3.13; $(PYTHON) is' \
+	    "$$($(PYTHON) --version 2>&1 || true). Name another one: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; }
+	@echo 'Making $(VENV) with $(PYTHON) ...'
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo '$(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv' >&2; \
+	  rm -rf $(VENV); exit 1; }
+
+$(VENV)/.locked: requirements.lock | $(VENV)/bin/python
+	@echo 'Installing the packages of requirements.lock ...'
+	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.locked
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/.jars: broker/embedded/jars.lock $(VENV)/.installed
+	@$(BIN)/python -m broker.embedded.jars
+	@touch $@
+
+run: install
+	@$(BIN)/mmgateway demo $(if $(KEEP),--keep) $(if $(SCALE),--scale $(SCALE)) $(ARGS)
+
+test: install
+	@$(BIN)/python -m pytest --durations=15 $(ARGS)
+
+check: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build ./*.egg-info mmgateway-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
