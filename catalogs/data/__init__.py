@@ -1,0 +1,1 @@
+"""Data files: the sample of galaxies, and the tables of events that are recognised."""
