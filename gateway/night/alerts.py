@@ -211,7 +211,7 @@ def _scores(kind: IntArray, rng: np.random.Generator) -> tuple[FloatArray, Float
     """Real-bogus, deep real-bogus and bad pixels by class."""
     n = len(kind)
     bogus = kind == BOGUS
-    rb = np.where(bogus, rng.beta(2.0, 4.5, size=n), rng.beta(9.0, 2.2, size=n))
+    rb = np.where(bogus, rng.beta(2.0, 6.0, size=n), rng.beta(9.0, 2.2, size=n))
     drb = np.where(bogus, rng.beta(0.4, 5.0, size=n), 1 - rng.beta(0.6, 12.0, size=n))
     bad = np.where(bogus & (rng.uniform(size=n) < 0.3), rng.integers(1, 5, size=n), 0)
     best = kind >= YOUNG_SN

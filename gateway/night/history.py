@@ -14,7 +14,16 @@ from crossmatch.model import BoolArray, FloatArray, IntArray
 from gateway.night import packets
 from gateway.night.facts import facts
 from gateway.night.packets import Column
-from gateway.night.population import AGN, BOGUS, OLD_SN, STAR, Night
+from gateway.night.population import (
+    AGN,
+    BOGUS,
+    EARLY_SN,
+    NEW_SN,
+    OLD_SN,
+    STAR,
+    YOUNG_SN,
+    Night,
+)
 from gateway.night.sky import GREEN, RED, Exposures, Fields, target_fields
 
 DAYS = 30.0
@@ -137,8 +146,9 @@ def entries(
     alert = np.repeat(np.arange(len(rows)), counts)
     within = np.arange(len(alert)) - np.repeat(np.cumsum(counts) - counts, counts)
     visit = begin[alert] + within
-    recent = history.jd[visit] > sky.exposures.jd[sky.exposure[rows]][alert] - DAYS
-    alert, visit = alert[recent], visit[recent]
+    told = history.jd[visit] > sky.exposures.jd[sky.exposure[rows]][alert] - DAYS
+    told &= ~_in_a_gap(history, sky, sky.object[rows][alert], visit)
+    alert, visit = alert[told], visit[told]
     counts = np.bincount(alert, minlength=len(rows)).astype(np.int64)
     columns = _columns(history, sky, sky.object[rows][alert], visit, numbers, fixed)
     data, ends = packets.encode(packets.slots("prv_candidate"), columns, len(alert))
@@ -146,15 +156,33 @@ def entries(
     return data, ends[edges], counts
 
 
+def _rows_in_replay(
+    history: History, sky: Night, obj: IntArray, visit: IntArray
+) -> tuple[BoolArray, IntArray]:
+    """Whether an object was detected in a visit of the replay, and the row of the detection."""
+    exposure = history.exposure[visit]
+    wanted = obj * len(sky.exposures.jd) + exposure
+    at = np.minimum(np.searchsorted(history.key, wanted), len(history.key) - 1)
+    found = (exposure >= 0) & (history.key[at] == wanted)
+    return found, np.where(found, history.key_row[at], -1)
+
+
+def _in_a_gap(history: History, sky: Night, obj: IntArray, visit: IntArray) -> BoolArray:
+    """Visits of new supernovae that fell between the detectors: no detection, no limit either.
+
+    A limit there would make them look as if they had risen in minutes.
+    """
+    new = np.isin(sky.objects.kind[obj], (NEW_SN, YOUNG_SN, EARLY_SN))
+    found, _ = _rows_in_replay(history, sky, obj, visit)
+    return new & (history.exposure[visit] >= 0) & ~found
+
+
 def _detections(
     history: History, sky: Night, obj: IntArray, visit: IntArray
 ) -> tuple[BoolArray, FloatArray, FloatArray, BoolArray, IntArray]:
     """Detected or not, magnitude, error, sign, and row among the detections (or -1)."""
     exposure = history.exposure[visit]
-    wanted = obj * len(sky.exposures.jd) + exposure
-    at = np.minimum(np.searchsorted(history.key, wanted), len(history.key) - 1)
-    in_replay = (exposure >= 0) & (history.key[at] == wanted)
-    row = np.where(in_replay, history.key_row[at], -1)
+    in_replay, row = _rows_in_replay(history, sky, obj, visit)
     kind, limit = sky.objects.kind[obj], history.limit[visit]
     share = np.array([_DETECTED.get(k, 0.0) for k in range(9)])[kind]
     jd, start = history.jd[visit], sky.objects.start_jd[obj]

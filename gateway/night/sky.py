@@ -212,12 +212,17 @@ def _limits(
 
 
 def target_fields(grid: Fields) -> list[int]:
-    """Fields around the three-detector map, that of AT2017gfo first, then by distance."""
+    """Fields around the three-detector map, that of AT2017gfo first, then by distance.
+
+    Only those that stand high enough until the last exposure of an evening.
+    """
     source = facts()["kilonova"]
     entry = next(m for m in facts()["wave"]["maps"] if "peak_ra" in m)
     first = int(grid.of(np.array([source["ra"]]), np.array([source["dec"]]))[0])
     peak = unit_vectors(np.array(entry["peak_ra"]), np.array(entry["peak_dec"]))
     distance = np.arccos(np.clip(unit_vectors(grid.ra_deg, grid.dec_deg) @ peak, -1, 1))
+    low = altitude_deg(site("main"), _jd(21, 24.0), grid.ra_deg, grid.dec_deg) < 25
+    distance[low] = np.inf
     return [first, *(int(f) for f in np.argsort(distance, kind="stable") if f != first)]
 
 
