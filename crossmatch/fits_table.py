@@ -25,7 +25,10 @@ Header: TypeAlias = dict[str, Value]
 _BLOCK = 2880
 _CARD = 80
 _MAX_HEADER_BLOCKS = 1000
+_MAX_WIDTH = 1 << 20  # of the rows of a table that has none
 _GZIP = b"\x1f\x8b"
+# Each member costs a copy of what follows: a file of empty members would take minutes.
+_MAX_MEMBERS = 64
 # Bytes of one element, and the NumPy type of those that we read.
 _SIZES = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16}
 _SIZES |= {"P": 8, "Q": 16}
@@ -48,7 +51,11 @@ def decompressed(data: bytes, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     rest = data
+    members = 0
     while rest.startswith(_GZIP):  # a gzip file may have several members
+        members += 1
+        if members > _MAX_MEMBERS:
+            raise RegionError("gzip_invalid", f"more than {_MAX_MEMBERS} gzip members")
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
             try:
@@ -112,7 +119,8 @@ def _scaled(values: NDArray[Any], code: str, header: Header, number: int) -> NDA
     if code in "IJK" and scale == 1 and zero == 2 ** (bits - 1):
         unsigned = values.view(f"u{bits // 8}")
         return np.asarray(unsigned ^ unsigned.dtype.type(1 << (bits - 1)))
-    return values.astype(np.float64) * scale + zero
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float64) * scale + zero
 
 
 def read_table(data: bytes) -> Table:
@@ -133,9 +141,11 @@ def read_table(data: bytes) -> Table:
         header, offset = _read_header(data, offset)
         size = _data_size(header)
         if header.get("XTENSION") == "BINTABLE":
-            if offset + int(header["NAXIS1"]) * int(header["NAXIS2"]) > len(data):
+            columns = _columns(header)
+            width, rows = _count(header, "NAXIS1"), _count(header, "NAXIS2")
+            if offset + width * max(rows, 1) > len(data) and (rows or width > _MAX_WIDTH):
                 raise RegionError("fits_truncated", "the table is longer than the file")
-            return Table({**primary, **header}, _columns(header), data, offset)
+            return Table({**primary, **header}, columns, data, offset)
         primary = primary or header
         offset += -(-size // _BLOCK) * _BLOCK
     raise RegionError("no_table", "there is no binary table")
@@ -206,6 +216,8 @@ def _columns(header: Header) -> dict[str, int]:
     """Numbers of the columns by their names in capitals."""
     if _count(header, "NAXIS") != 2 or _count(header, "TFIELDS") > 999:
         raise RegionError("fits_invalid", "the header does not describe a table")
+    if _count(header, "NAXIS1") == 0:
+        raise RegionError("fits_invalid", "the rows of the table are empty")
     numbers = range(1, _count(header, "TFIELDS") + 1)
     if sum(_width(header, n) for n in numbers) != _count(header, "NAXIS1"):
         raise RegionError("fits_invalid", "the columns do not fill a row")

@@ -159,7 +159,7 @@ class RegionIndex:
         index.compact()
         return index
 
-    @property
+    @cached_property
     def regions(self) -> tuple[Region, ...]:
         """Regions by row."""
         return tuple(self._regions)
@@ -306,4 +306,5 @@ class RegionIndex:
         return _layer(self._covers[first_row:], self._shapes[first_row:], levels, first_row)
 
     def _changed(self) -> None:
-        self.__dict__.pop("columns", None)
+        for name in ("columns", "regions"):
+            self.__dict__.pop(name, None)

@@ -9,6 +9,7 @@ from crossmatch.model import BoolArray, FloatArray, IntArray
 from crossmatch.sky import (
     DEG2_PER_SR,
     cover_order,
+    dot,
     refine,
     unit_vectors,
 )
@@ -69,7 +70,7 @@ class SkyPolygon:
         """
         vectors = unit_vectors(ra_deg, dec_deg)
         found = np.full(len(vectors), np.inf)
-        front = vectors @ self._centre > 1e-6
+        front = dot(vectors, self._centre) > 1e-6
         plane = self._on_plane(vectors[front])
         found[front] = np.where(self._inside(plane), self._share(plane), np.inf)
         return found
@@ -80,15 +81,16 @@ class SkyPolygon:
         def near(ra: FloatArray, dec: FloatArray, margin: float) -> BoolArray:
             vectors = unit_vectors(ra, dec)
             close: BoolArray = np.asarray(self._border_distance(vectors) <= np.radians(margin))
-            front = vectors @ self._centre > 1e-6
+            front = dot(vectors, self._centre) > 1e-6
             close[front] |= self._inside(self._on_plane(vectors[front]))
             return close
 
         return refine(near, cover_order(0.5 * self.area_deg2**0.5))
 
     def _on_plane(self, vectors: FloatArray) -> FloatArray:
-        height = vectors @ self._centre
-        return np.stack([vectors @ self._east / height, vectors @ self._north / height], axis=-1)
+        height = dot(vectors, self._centre)
+        x, y = dot(vectors, self._east), dot(vectors, self._north)
+        return np.stack([x / height, y / height], axis=-1)
 
     def _area_deg2(self) -> float:
         """Sum of signed triangles with the centre (Eriksson 1990, Math. Mag. 63, 184)."""

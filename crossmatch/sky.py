@@ -276,6 +276,16 @@ def unit_vectors(ra_deg: FloatArray | float, dec_deg: FloatArray | float) -> Flo
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
+def dot(vectors: FloatArray, direction: FloatArray) -> FloatArray:
+    """Scalar products of vectors (..., 3) with one direction (3,).
+
+    Written out, since the last digit of a BLAS product depends on how many rows come
+    with it, and a position must give the same answer in every batch.
+    """
+    x, y, z = direction.tolist()
+    return np.asarray(vectors[..., 0] * x + vectors[..., 1] * y + vectors[..., 2] * z, np.float64)
+
+
 def separation_deg(
     ra1_deg: FloatArray | float,
     dec1_deg: FloatArray | float,
@@ -420,5 +430,5 @@ def ecliptic_latitude_deg(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray
 
 
 def _latitude_deg(pole: FloatArray, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-    sine = unit_vectors(ra_deg, dec_deg) @ pole
+    sine = dot(unit_vectors(ra_deg, dec_deg), pole)
     return np.asarray(np.degrees(np.arcsin(np.clip(sine, -1, 1))), np.float64)

@@ -133,7 +133,8 @@ def checked_map(
     if (end[:-1] > start[1:]).any():
         raise RegionError("cells_overlap", "two cells of the map overlap")
     _check_values(density)
-    total = float((density * ((end - start) * sky.PIXEL_SR)).sum())
+    with np.errstate(over="ignore"):  # an infinite total is not 1 either
+        total = float((density * ((end - start) * sky.PIXEL_SR)).sum())
     if not abs(total - 1) <= 1e-3:
         raise RegionError("not_normalised", f"the probabilities add up to {total:.6g}, not 1")
     mu, sigma, norm = distances or (None, None, None)
@@ -159,7 +160,8 @@ def _flat(table: Table, digest: str) -> MultiOrderMap:
     nside = _nside(table, len(probability))
     per_sr = 12 * nside**2 / (4 * math.pi)
     chosen = np.flatnonzero(probability > _NEGLIGIBLE_PER_SR / per_sr)
-    density = probability[chosen].astype(np.float64) * per_sr
+    with np.errstate(over="ignore"):
+        density = probability[chosen].astype(np.float64) * per_sr
     distances = [_column_like(table, n, probability)[chosen] for n in _distance_columns(table)]
     pixels = _pixels(table, chosen, nside)
     ipix = _nested(table, pixels, nside)

@@ -106,6 +106,12 @@ class TestReading:
         rows = b"NAXIS2  =                    1"
         assert reason(data.replace(rows, b"NAXIS2  = 99999999999999999999")) == "fits_truncated"
 
+    def test_rows_without_width(self) -> None:
+        data = by_astropy(fits.Column("x", "D", array=[1.0]))
+        data = data.replace(b"NAXIS1  =                    8", b"NAXIS1  =                    0")
+        data = data.replace(b"TFORM1  = 'D       '", b"TFORM1  = '0D      '")
+        assert reason(data) == "fits_invalid"
+
     @given(st.integers(0, 5759), st.binary(min_size=1, max_size=30))
     @settings(max_examples=150, deadline=None)
     def test_a_damaged_header_is_read_or_rejected(self, where: int, junk: bytes) -> None:
@@ -167,6 +173,11 @@ class TestGzip:
                 decompressed(data, 100)
             assert error.value.reason == "skymap_too_large"
         assert len(decompressed(gzip.compress(bytes(50)) * 2, 100)) == 100
+
+    def test_a_file_of_countless_members_is_rejected_at_once(self) -> None:
+        with pytest.raises(RegionError) as error:
+            decompressed(gzip.compress(b"") * 100_000, 10_000_000)
+        assert error.value.reason == "gzip_invalid"
 
     @pytest.mark.parametrize("cut", [2, 10, 40, -1])
     def test_damaged_files_are_rejected(self, cut: int) -> None:

@@ -66,6 +66,20 @@ def test_pairs_are_those_of_asking_every_region_about_every_alert(
         assert mine.time_offset_days == pytest.approx(time[a] - T0)
 
 
+def test_every_alert_alone_gives_what_it_gives_among_others(
+    region_of: Callable[..., Region], gaussian_map: MultiOrderMap
+) -> None:
+    """To the last digit: a replay must repeat the night byte for byte."""
+    index = RegionIndex.build(many(region_of, gaussian_map))
+    time, ra, dec = alerts(300)
+    whole = match(time, ra, dec, index)
+    for i in range(300):
+        alone = match(time[i : i + 1], ra[i : i + 1], dec[i : i + 1], index)
+        mine = whole[whole.alert_row == i]
+        for name in ("region_row", "credible_level", "density_per_sr", "separation_deg"):
+            assert np.array_equal(getattr(alone, name), getattr(mine, name)), name
+
+
 def test_chunks_change_nothing(
     region_of: Callable[..., Region], gaussian_map: MultiOrderMap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
