@@ -79,6 +79,16 @@ def alert_times(n: int = DEFAULT_ALERTS, seed: int = SEED) -> FloatArray:
     return np.sort(_send_times(night(n, seed), seed))
 
 
+def alert_positions(n: int = DEFAULT_ALERTS, seed: int = SEED) -> tuple[FloatArray, FloatArray]:
+    """(n,) right ascensions and declinations, degrees, of the objects of ``alerts(n, seed)``.
+
+    In order of sending; to 0.1 arcsec those of the packets.
+    """
+    sky = night(n, seed)
+    order = sky.object[np.lexsort((sky.object, _send_times(sky, seed)))]
+    return sky.objects.ra_deg[order], sky.objects.dec_deg[order]
+
+
 def _send_times(sky: Night, seed: int) -> FloatArray:
     """(n,) Unix seconds: exposure, read-out and a few minutes of processing by image."""
     rng = np.random.default_rng([seed, 7])
@@ -143,7 +153,9 @@ def _object_columns(sky: Night, seed: int) -> dict[str, FloatArray]:
     bright = np.clip(21.5 - rng.exponential(2.0, size=n), 12, 22.5)
     bright[star] = np.clip(objects.mag[star] - rng.uniform(0.2, 2.5, size=int(star.sum())), 11, 21)
     columns = {"distpsnr1": distance, "sgscore1": score, "srmag1": bright}
-    known = (kind == ASTEROID) & (rng.uniform(size=n) < 0.86)
+    # What is bright enough has an orbit by now.
+    unnamed = (objects.mag > 19) & (rng.uniform(size=n) < 0.2)
+    known = (kind == ASTEROID) & ~unnamed
     columns["ssdistnr"] = np.where(known, rng.rayleigh(0.4, size=n), np.nan)
     columns["minor_body"] = np.where(known, rng.integers(1000, 600_000, size=n), 0).astype(float)
     columns["neargaia"] = np.where(star, distance, rng.rayleigh(18.0, size=n))

@@ -1,5 +1,11 @@
 """What can be seen: Sun, altitude, fields, and the survey's exposures of these nights.
 
+The survey has ZTF's packet format, not its site: it stands at Cerro Pachón, from where the
+field of AT2017gfo was 47 degrees high at dusk (6 at Palomar). Chile had daylight from the
+merger to the three-detector map; a small early watch at Siding Spring, where it was night,
+sends some 8 % of the alerts, so that the one-detector map has something to match which the
+next one excludes. Four evenings of follow-up around that map end the replay.
+
 Positions are good to a few arcminutes, which is enough to plan with; no ephemeris file
 or table of Earth orientation is read.
 """

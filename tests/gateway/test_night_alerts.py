@@ -12,7 +12,7 @@ import pytest
 from broker import packets as broker_packets
 from crossmatch.lightcurve import fade_rate, rise_rate
 from gateway.night import packets
-from gateway.night.alerts import alert_times, alerts
+from gateway.night.alerts import alert_positions, alert_times, alerts
 from gateway.night.facts import decoy, facts, julian_date
 from gateway.night.maps import unit_vectors
 from gateway.night.population import (
@@ -128,6 +128,21 @@ def test_sent_minutes_after_the_exposure(made, records):
 
 def test_alert_times_are_those_of_the_alerts(made):
     np.testing.assert_allclose(alert_times(N, 5), [a.sent.timestamp() for a in made], atol=1e-5)
+
+
+def test_positions_are_those_of_the_packets(records):
+    ra, dec = alert_positions(N, 5)
+    packets_ = unit_vectors(
+        *(np.array([r["candidate"][k] for r in records]) for k in ("ra", "dec"))
+    )
+    apart = np.linalg.norm(packets_ - unit_vectors(ra, dec), axis=1)
+    assert np.degrees(apart.max()) * 3600 < 1
+
+
+def test_known_minor_bodies_have_names(records):
+    named = [r for r in records if 0 <= r["candidate"]["ssdistnr"] < 5]
+    assert len(named) > 150
+    assert all(r["candidate"]["ssnamenr"].isdigit() for r in named)
 
 
 def test_equal_seeds_give_equal_bytes(made):
