@@ -1,4 +1,9 @@
-"""The notices of the night, rebuilt in the formats of the missions, in the order of sending."""
+"""The notices of the night, rebuilt in the formats of the missions, in the order of sending.
+
+What ``facts.toml`` states is as it was sent. Parameters that it does not state (serial
+numbers, classification probabilities of the flight software, durations) are plausible
+fillers, and the sky maps are models with the published areas, positions and distances.
+"""
 
 from __future__ import annotations
 
