@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from crossmatch import sky
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.errors import ServiceError
-from crossmatch.model import IntArray
+from crossmatch.model import FloatArray, IntArray
 
 _APP = "mmgateway-match"
 ARCHIVE_SCHEMA = pa.schema(
@@ -141,7 +142,8 @@ class AlertArchive:
             return np.empty(0, dtype=np.int64)
         where = (pc.field("night") == night) & (pc.field("batch_id") < before_batch)
         rows = self._dataset(table).to_table(columns=["alert_id"], filter=where)
-        return _numpy(rows, "alert_id")
+        ids: IntArray = _numpy(rows, "alert_id")
+        return ids
 
     def _remember(self, alerts: pa.Table, nights: pa.Array) -> None:
         of_row = np.asarray(nights)
@@ -155,6 +157,14 @@ class AlertArchive:
         """Number of alerts."""
         table = self._table()
         return 0 if table is None else self._dataset(table).count_rows()
+
+    def positions(self) -> tuple[FloatArray, FloatArray]:
+        """Right ascensions and declinations (ICRS, deg) of all alerts."""
+        table = self._table()
+        if table is None:
+            return np.empty(0), np.empty(0)
+        rows = self._dataset(table).to_table(columns=["ra_deg", "dec_deg"])
+        return _numpy(rows, "ra_deg"), _numpy(rows, "dec_deg")
 
     def _dataset(self, table: DeltaTable) -> pads.Dataset:
         partitioning = pads.partitioning(pa.schema([("night", pa.string())]), flavor="hive")
@@ -175,7 +185,7 @@ def _files(table: DeltaTable) -> Sequence[str]:
     return [uri.removeprefix("file://").removeprefix(root) for uri in table.file_uris()]
 
 
-def _numpy(table: pa.Table, column: str) -> np.ndarray:
+def _numpy(table: pa.Table, column: str) -> Any:
     return table[column].combine_chunks().to_numpy(zero_copy_only=False)
 
 
@@ -220,4 +230,5 @@ class CandidateArchive:
             table = DeltaTable(str(self.path))
         except TableNotFoundError:
             return []
-        return table.to_pyarrow_table().to_pylist()
+        rows: list[dict[str, object]] = table.to_pyarrow_table().to_pylist()
+        return rows

@@ -71,7 +71,9 @@ class Group:
             MatchedAlert(**(a | {"history": tuple(Detection(**d) for d in a["history"])}))
             for a in data["alerts"]
         ]
-        context = {k: tuple(v) if isinstance(v, list) else v for k, v in data["context"].items()}
+        context: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data["context"].items()
+        }
         return cls(
             alerts={a.alert["alert_id"]: a for a in alerts},
             context=Context(**context),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import (
     Consumer,
@@ -13,7 +14,8 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from crossmatch.errors import ServiceError
 
@@ -34,7 +36,7 @@ def _quiet(error: KafkaError) -> None:
     """Connection trouble is reported by the call that needed the connection."""
 
 
-def _base(bootstrap: str, properties: Mapping[str, str]) -> dict[str, object]:
+def _base(bootstrap: str, properties: Mapping[str, str]) -> dict[str, Any]:
     return {
         "bootstrap.servers": bootstrap,
         "log_level": 2,
@@ -125,12 +127,67 @@ def existing_topics(
     return _metadata(AdminClient(_base(bootstrap, properties)), bootstrap, timeout)
 
 
-def check(message: Message) -> Message:
-    """``message`` if it is one; errors arrive as messages too."""
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message, free of the client that read it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def record(message: Message) -> Record:
+    """``message`` as a record.
+
+    Raises
+    ------
+    ServiceError
+        If it is none: errors arrive as messages too.
+    """
     error = message.error()
     if error is not None:
         raise ServiceError(f"Kafka: {error.str()}")
-    return message
+    raw: Any = message
+    return Record(
+        topic=raw.topic(),
+        partition=raw.partition(),
+        offset=raw.offset(),
+        key=raw.key() or b"",
+        value=raw.value() or b"",
+        headers=tuple((name, value or b"") for name, value in raw.headers() or ()),
+    )
+
+
+def send(
+    producer: Producer,
+    topic: str,
+    value: bytes,
+    key: bytes | None = None,
+    headers: Sequence[tuple[str, bytes]] = (),
+    on_delivery: Callable[[Any, Any], None] | None = None,
+) -> None:
+    """Hand a message to ``producer``; waits while its queue is full."""
+    options: dict[str, Any] = {"headers": list(headers)}
+    if on_delivery is not None:
+        options["on_delivery"] = on_delivery
+    while True:
+        try:
+            producer.produce(topic, value, key, **options)
+            break
+        except BufferError:
+            producer.poll(0.1)
+    producer.poll(0)
+
+
+def next_offsets(records: Sequence[Record]) -> list[TopicPartition]:
+    """Where to go on after ``records``, one entry a partition."""
+    ends: dict[tuple[str, int], int] = {}
+    for r in records:
+        ends[(r.topic, r.partition)] = max(ends.get((r.topic, r.partition), 0), r.offset + 1)
+    return [TopicPartition(topic, number, end) for (topic, number), end in ends.items()]
 
 
 def read_all(
@@ -138,42 +195,45 @@ def read_all(
     properties: Mapping[str, str],
     topic: str,
     *,
-    end_offsets: Mapping[int, int] | None = None,
+    start: int = 0,
+    end: int | None = None,
     timeout: float = 30,
-) -> Iterator[Message]:
-    """Committed messages of ``topic`` from its beginning to its end as of now (or ``end_offsets``).
+) -> Iterator[Record]:
+    """Committed messages of ``topic`` from ``start`` to its end as of now, or before ``end``.
 
-    Aborted transactions and their markers leave gaps, so the end is known by position.
+    Aborted transactions and the marks of committed ones leave gaps, so that the last
+    message is known by position, or by the end of the partition.
+
+    Raises
+    ------
+    ServiceError
+        When Kafka does not answer.
     """
     client = consumer(bootstrap, properties, "mmgateway-reader", enable_partition_eof=True)
     try:
-        partitions = client.list_topics(topic, timeout=timeout).topics[topic].partitions
-        open_parts = set()
+        ends: dict[int, int] = {}
         assignment = []
-        ends = {}
-        for number in partitions:
+        for number in client.list_topics(topic, timeout=timeout).topics[topic].partitions:
             low, high = client.get_watermark_offsets(TopicPartition(topic, number), timeout)
-            end = high if end_offsets is None else min(high, end_offsets.get(number, 0))
-            if low < end:
-                assignment.append(TopicPartition(topic, number, low))
-                open_parts.add(number)
-                ends[number] = end
+            begin, stop = max(low, start), high if end is None else min(high, end)
+            if begin < stop:
+                assignment.append(TopicPartition(topic, number, begin))
+                ends[number] = stop
         client.assign(assignment)
-        while open_parts:
-            message = client.poll(timeout)
+        while ends:
+            message: Any = client.poll(timeout)
             if message is None:
-                raise ServiceError(f"Kafka gave nothing of {topic} for {timeout} s")
-            number = message.partition()
+                raise ServiceError(f"Kafka gave nothing of {topic} for {timeout:.0f} s")
             error = message.error()
-            if error is not None:
-                if error.code() != KafkaError._PARTITION_EOF:
-                    raise ServiceError(f"Kafka: {error.str()}")
-                open_parts.discard(number)
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                ends.pop(message.partition(), None)
                 continue
-            if message.offset() < ends[number]:
-                yield message
-            if message.offset() >= ends[number] - 1:
-                open_parts.discard(number)
+            found = record(message)
+            stop = ends.get(found.partition, 0)
+            if found.offset < stop:
+                yield found
+            if found.offset >= stop - 1:
+                ends.pop(found.partition, None)
     except KafkaException as error:
         raise ServiceError(f"cannot read {topic} at {bootstrap}: {error.args[0].str()}") from error
     finally:
@@ -217,11 +277,10 @@ class PacketReader:
                 if message is None or message.error() is not None:
                     position = -1
                     break
-                position = message.offset() + 1
-                if message.offset() == offset:
-                    value = message.value()
-                    if value is not None:
-                        found[(topic, partition, offset)] = value
+                packet = record(message)
+                position = packet.offset + 1
+                if packet.offset == offset:
+                    found[(topic, partition, offset)] = packet.value
 
     def close(self) -> None:
         """Leave Kafka."""

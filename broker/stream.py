@@ -34,6 +34,14 @@ from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
 from crossmatch.model import MultiOrderMap
 
+MAX_LEARNED = 8
+"""Writers' schemas of a survey that are read in the JVM at a time, the latest."""
+
+MAX_BY_PYTHON = 50
+"""With more packets of a new schema in a batch it is worth reading the batch once more."""
+
+_FETCH = 500
+
 MAX_LETTER_BYTES = 1 << 20
 """More of a rejected packet than this is not copied; topic and offset tell where it lies."""
 
@@ -85,22 +93,26 @@ def jvm_properties(properties: Mapping[str, str]) -> dict[str, str]:
     return {f"kafka.{key}": value for key, value in jvm.items()}
 
 
-def slim_rows(spark: SparkSession, sources: Sources) -> DataFrame:
-    """Streaming rows of ``topic, partition, offset, region, ztf, lsst``.
-
-    ``region`` has the bytes of a region message; ``ztf`` and ``lsst`` are structs of
-    native columns for alerts of that survey, null otherwise.
-    """
+def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
+    """Streaming rows of ``topic, partition, offset, value``: alerts, and region messages."""
     alert_topics = list(sources.survey)
     if sources.alert_bootstrap:
         own = _read(spark, sources.bootstrap, sources.properties, [topics.REGIONS], sources)
         theirs = _read(
             spark, sources.alert_bootstrap, sources.alert_properties, alert_topics, sources
         )
-        raw = own.unionByName(theirs)
-    else:
-        names = [*alert_topics, topics.REGIONS]
-        raw = _read(spark, sources.bootstrap, sources.properties, names, sources)
+        return own.unionByName(theirs)
+    names = [*alert_topics, topics.REGIONS]
+    return _read(spark, sources.bootstrap, sources.properties, names, sources)
+
+
+def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list[Column]:
+    """Columns ``topic, partition, offset, region, ztf, lsst`` of raw rows, decoded in the JVM.
+
+    ``region`` has the bytes of a region message; ``ztf`` and ``lsst`` are structs of
+    native columns and ``route`` for alerts of that survey, null otherwise. ``learned`` has
+    the texts of writers' schemas by survey.
+    """
     value = sf.col("value")
     columns = [
         sf.col("topic"),
@@ -109,15 +121,16 @@ def slim_rows(spark: SparkSession, sources: Sources) -> DataFrame:
         sf.when(sf.col("topic") == topics.REGIONS, value).alias("region"),
     ]
     if sources.ztf:
-        columns.append(_survey("ztf", sources.ztf, decode.ztf_columns(value)))
+        packet = decode.ztf_packet(value, learned["ztf"])
+        columns.append(_survey("ztf", sources.ztf, packet))
     if sources.lsst:
-        schemas = decode.lsst_columns(value, sources.lsst_schemas)
-        columns.append(_survey("lsst", sources.lsst, schemas))
-    return raw.select(*columns)
+        packet = decode.lsst_packet(value, sources.lsst_schemas, learned["lsst"])
+        columns.append(_survey("lsst", sources.lsst, packet))
+    return columns
 
 
-def _survey(name: str, names: tuple[str, ...], columns: Sequence[Column]) -> Column:
-    return sf.when(sf.col("topic").isin(*names), sf.struct(*columns)).alias(name)
+def _survey(name: str, names: tuple[str, ...], packet: Column) -> Column:
+    return sf.when(sf.col("topic").isin(*names), packet).alias(name)
 
 
 def _read(
@@ -198,6 +211,8 @@ class LiveMatcher:
         self._now = now
         self._marker = marker
         self._on_batch = on_batch
+        self._learned: dict[str, tuple[str, ...]] = {"ztf": (), "lsst": ()}
+        self._columns = slim_columns(sources, self._learned)
         self.failure: GatewayError | None = None
         """Why the last batch failed: Spark wraps what a batch raises beyond recognition."""
 
@@ -224,7 +239,34 @@ class LiveMatcher:
                 f"the checkpoint is at batch {batch_id}, but batch {last} was the last one"
                 " published: they are not of one run"
             )
-        self._do(frame.toArrow(), batch_id)
+        self._do(self._decoded(frame), batch_id)
+
+    def _decoded(self, frame: DataFrame) -> pa.Table:
+        """The batch decoded in the JVM; read once more when it brought schemas not seen before."""
+        rows = frame.select(*self._columns).toArrow()
+        learned = sum(self._learn(rows, survey) for survey in ("ztf", "lsst"))
+        if learned:
+            # Columns are made once for a set of schemas: making them takes longer than a batch.
+            self._columns = slim_columns(self._sources, self._learned)
+            if learned > MAX_BY_PYTHON:
+                rows = frame.select(*self._columns).toArrow()
+        return rows
+
+    def _learn(self, rows: pa.Table, survey: str) -> int:
+        """Note schemas of packets that the JVM did not read; how many such packets there are."""
+        if survey not in rows.column_names:
+            return 0
+        unread = _addresses(_by_python(_native(rows, survey)))
+        samples = self._reader.fetch(unread[:: max(1, len(unread) // MAX_LEARNED)])
+        known = self._learned[survey]
+        for packet in samples.values():
+            text = decode.writer_schema(packet)
+            if text is not None and text not in known and _is_readable(survey, text):
+                known = (*known, text)[-MAX_LEARNED:]
+        if known == self._learned[survey]:
+            return 0
+        self._learned[survey] = known
+        return len(unread)
 
     def _do(self, rows: pa.Table, batch_id: int) -> None:
         letters: list[bytes] = []
@@ -234,8 +276,9 @@ class LiveMatcher:
         outcome = self._engine.step(batch)
         totals = added([{} if self._marker is None else self._marker.totals, outcome.ledger])
         marker = Marker(batch_id, self._query_id(), regions_next, totals)
-        self._writer.publish(outcome, marker, letters)
+        # Before they are published, as the alerts: a batch done anew is not added again.
         self._statements.append(outcome.statements, batch_id)
+        self._writer.publish(outcome, marker, letters)
         self._marker = marker
         self._on_batch(BatchReport(outcome, marker))
 
@@ -260,34 +303,41 @@ class LiveMatcher:
         for survey in ("ztf", "lsst"):
             if survey not in rows.column_names:
                 continue
-            native = _native(rows, survey)
-            native = self._by_python(native, survey, letters, rejected)
+            native = self._with_python(_native(rows, survey), survey, letters, rejected)
             result = normalise(survey, native)
             tables.append(result.alerts)
             self._reject(native, result.rejected, letters, rejected)
         return pa.concat_tables(tables), rejected
 
-    def _by_python(
+    def _with_python(
         self, native: pa.Table, survey: str, letters: list[bytes], rejected: Counter[str]
     ) -> pa.Table:
-        """Replace the rows that the JVM does not read by what Python reads from their bytes."""
-        slow = pc.equal(native["route"], "python")
-        good = native.filter(pc.invert(slow)).select(NATIVE_SCHEMAS[survey].names)
+        """Replace the rows that the JVM does not read by what Python reads from their packets."""
+        good = native.filter(pc.equal(native["route"], decode.JVM))
         extra: list[dict[str, Any]] = []
-        for row in native.filter(slow).select(["topic", "partition", "offset", "raw"]).to_pylist():
-            address = (row["topic"], row["partition"], row["offset"])
-            try:
-                for record in packets.decode_packet(row["raw"], survey, self._sources.lsst_schemas):
-                    extra.append(
-                        packets.native_row(record, survey)
-                        | dict(zip(("topic", "partition", "offset"), address, strict=True))
-                    )
-            except AlertError as error:
-                rejected[error.reason] += 1
-                letters.append(self._letter(error, address, row["raw"]))
-        if not extra:
-            return good
-        return pa.concat_tables([good, pa.Table.from_pylist(extra, schema=good.schema)])
+        unread = _addresses(_by_python(native))
+        for begin in range(0, len(unread), _FETCH):
+            part = unread[begin : begin + _FETCH]
+            packets_of = self._reader.fetch(part)
+            for address in part:
+                try:
+                    extra += self._records_of(packets_of.get(address), survey, address)
+                except AlertError as error:
+                    rejected[error.reason] += 1
+                    letters.append(self._letter(error, address, packets_of.get(address, b"")))
+        schema = NATIVE_SCHEMAS[survey]
+        return pa.concat_tables(
+            [good.select(schema.names), pa.Table.from_pylist(extra, schema=schema)]
+        )
+
+    def _records_of(
+        self, packet: bytes | None, survey: str, address: Address
+    ) -> list[dict[str, Any]]:
+        if packet is None:
+            raise AlertError("packet_gone", "Kafka no longer has the packet")
+        place = dict(zip(("topic", "partition", "offset"), address, strict=True))
+        records = packets.decode_packet(packet, survey, self._sources.lsst_schemas)
+        return [packets.native_row(record, survey) | place for record in records]
 
     def _reject(
         self,
@@ -298,8 +348,7 @@ class LiveMatcher:
     ) -> None:
         if not rejections:
             return
-        where = native.select(["topic", "partition", "offset"]).take([r[0] for r in rejections])
-        addresses = [tuple(row.values()) for row in where.to_pylist()]
+        addresses = _addresses(native.take([r[0] for r in rejections]))
         raw = self._reader.fetch(addresses)
         for (_, reason, detail), address in zip(rejections, addresses, strict=True):
             rejected[reason] += 1
@@ -319,16 +368,32 @@ class LiveMatcher:
 
 
 def _native(rows: pa.Table, survey: str) -> pa.Table:
-    """Rows of one survey as a flat table of its native columns, ``route``, ``raw`` and address."""
+    """Rows of one survey as a flat table of its native columns, address and ``route``."""
     mine = rows.filter(pc.field(survey).is_valid())
     flat = mine.select(["topic", "partition", "offset"])
     struct = mine[survey].combine_chunks()
     for name, column in zip(struct.type.names, struct.flatten(), strict=True):
         flat = flat.append_column(name, column)
-    schema = pa.schema(
-        [*NATIVE_SCHEMAS[survey], pa.field("route", pa.string()), pa.field("raw", pa.binary())]
-    )
+    schema = pa.schema([*NATIVE_SCHEMAS[survey], pa.field("route", pa.string())])
     return flat.select(schema.names).cast(schema)
+
+
+def _is_readable(survey: str, text: str) -> bool:
+    try:
+        decode.check_schema(survey, text)
+    except AlertError:
+        # Python says what is wrong with such a packet, if anything is.
+        return False
+    return True
+
+
+def _by_python(native: pa.Table) -> pa.Table:
+    return native.filter(pc.equal(native["route"], decode.PYTHON))
+
+
+def _addresses(rows: pa.Table) -> list[Address]:
+    columns = (rows[name].to_pylist() for name in ("topic", "partition", "offset"))
+    return list(zip(*columns, strict=True))
 
 
 def packet_details(

@@ -71,15 +71,15 @@ class Writer:
             ) from error
         marker = None
         for message in kafka_io.read_all(self._bootstrap, self._properties, topics.MARKER):
-            if message.key() == _MARKER_KEY:
-                marker = Marker(**json.loads(message.value()))
+            if message.key == _MARKER_KEY:
+                marker = Marker(**json.loads(message.value))
         return marker
 
     def groups(self) -> dict[GroupKey, Group]:
         """Groups as of the last committed transaction."""
         texts: dict[bytes, bytes] = {}
         for message in kafka_io.read_all(self._bootstrap, self._properties, topics.STATE):
-            texts[message.key()] = message.value()
+            texts[message.key] = message.value
         groups = {}
         for text in texts.values():
             data = json.loads(text)
@@ -105,8 +105,8 @@ class Writer:
             for letter in dead_letters:
                 self._send(topics.DEAD_LETTER, b"alert", letter)
             entry = {"batch_id": outcome.batch_id, "kind": "alerts", "counts": outcome.ledger}
-            key = f"alerts/{outcome.batch_id}".encode()
-            self._send(topics.LEDGER, key, json.dumps(entry).encode())
+            name = f"alerts/{outcome.batch_id}".encode()
+            self._send(topics.LEDGER, name, json.dumps(entry).encode())
             self._send(topics.MARKER, _MARKER_KEY, json.dumps(asdict(marker)).encode())
             self._producer.commit_transaction(30)
         except KafkaException as error:
@@ -127,12 +127,10 @@ class Writer:
         )
 
     def _send(
-        self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]] | None = None
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        while True:
-            try:
-                self._producer.produce(topic, value, key, headers=headers or [])
-                break
-            except BufferError:
-                self._producer.poll(0.1)
-        self._producer.poll(0)
+        kafka_io.send(self._producer, topic, value, key, headers)

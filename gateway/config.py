@@ -293,4 +293,5 @@ def as_dict(config: Config) -> dict[str, Any]:
             return [plain(v) for v in value]
         return str(value) if isinstance(value, Path) else value
 
-    return plain(config)
+    values: dict[str, Any] = plain(config)
+    return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 from broker import decode, stream, topics
 from broker.archive import AlertArchive, CandidateArchive
 from broker.codec import RegionRecord, decode_region
-from broker.embedded.jars import jar_paths
+from broker.embedded.jars import fetch_jars
 from broker.embedded.java import find_java
 from broker.embedded.spark import spark_session
 from broker.engine import Engine
@@ -64,7 +65,7 @@ def _lsst_schemas(where: str) -> dict[int, str]:
     if not where:
         return {}
     if where.startswith(("http://", "https://")):
-        return decode.lsst_schema_registry(where)
+        return decode.lsst_schema_registry(where, ())
     return decode.lsst_schema_folder(Path(where))
 
 
@@ -125,9 +126,8 @@ class MatchService:
         reader = PacketReader(alerts_at, alert_properties)
         engine = self._engine(reader, sources)
         if marker is not None:
-            end = {0: marker.regions_next}
-            messages = read_all(bootstrap, properties, topics.REGIONS, end_offsets=end)
-            records = _region_records((m.value() for m in messages), load_map)
+            messages = read_all(bootstrap, properties, topics.REGIONS, end=marker.regions_next)
+            records = _region_records((m.value for m in messages), load_map)
             engine.restore(records, writer.groups())
         self._matcher = LiveMatcher(
             engine=engine,
@@ -141,7 +141,7 @@ class MatchService:
             marker=marker,
             on_batch=_log_batch,
         )
-        rows = stream.slim_rows(self._spark(), sources)
+        rows = stream.raw_rows(self._spark(), sources)
         self._query = stream.start(self._matcher, rows, self._checkpoint)
         log.info("match_started", kafka=bootstrap, regions=len(engine.events.in_force()))
 
@@ -168,8 +168,8 @@ class MatchService:
         return spark_session(
             master=match.master,
             driver_memory=match.driver_memory,
-            jars=jar_paths("spark"),
-            java=find_java(),
+            jars=fetch_jars("spark"),
+            java=find_java(os.environ),
             local_dir=self._state / "spark",
             extra=match.spark,
         )
@@ -185,10 +185,9 @@ class MatchService:
         raise ServiceError(f"the Spark query ended: {reason}")
 
     def stop(self) -> None:
-        """End the query between two batches where possible, and Spark."""
+        """End the query."""
         if self._query is not None:
             self._query.stop()
-            self._query.sparkSession.stop()
 
 
 def _region_records(

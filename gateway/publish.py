@@ -20,10 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 
 from broker import kafka_io, topics
 from broker.codec import decode, encode_dead_letter
+from broker.kafka_io import Record
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import TIERS
 from gateway import services
@@ -133,41 +134,42 @@ class VOEventWriter(threading.Thread):
             while not self._over.is_set():
                 messages = self._consumer.consume(500, timeout=0.05)
                 if messages:
-                    self._commit([kafka_io.check(m) for m in messages])
+                    self._commit([kafka_io.record(m) for m in messages])
         except (KafkaException, ServiceError) as error:
             self.failure = error
             self._over.set()
         finally:
             self._consumer.close()
 
-    def _commit(self, messages: Sequence[Message]) -> None:
+    def _commit(self, messages: Sequence[Record]) -> None:
         self._producer.begin_transaction()
         for message in messages:
             self._produce(message)
         self._producer.send_offsets_to_transaction(
-            _next_offsets(messages), self._consumer.consumer_group_metadata()
+            kafka_io.next_offsets(messages), self._consumer.consumer_group_metadata()
         )
         self._producer.commit_transaction(30)
         log.info("voevents_written", count=len(messages))
 
-    def _produce(self, message: Message) -> None:
+    def _produce(self, message: Record) -> None:
         try:
-            packet = self._packets.make(decode(message.value()))
+            packet = self._packets.make(decode(message.value))
         except Rejected as error:
             log.error("voevent_rejected", reason=error.reason, detail=error.detail)
             letter = encode_dead_letter(
                 reason=error.reason,
                 detail=error.detail,
                 source="publish",
-                raw=message.value(),
+                raw=message.value,
                 received=self._now(),
-                topic=message.topic(),
-                partition=message.partition(),
-                offset=message.offset(),
+                topic=message.topic,
+                partition=message.partition,
+                offset=message.offset,
             )
-            self._producer.produce(topics.DEAD_LETTER, letter, b"voevent")
+            kafka_io.send(self._producer, topics.DEAD_LETTER, letter, b"voevent")
             return
-        self._producer.produce(
+        kafka_io.send(
+            self._producer,
             topics.VOEVENTS,
             packet.xml,
             packet.pair.encode(),
@@ -176,23 +178,15 @@ class VOEventWriter(threading.Thread):
                 (_VTP_HEADER, b"yes" if packet.by_vtp else b"no"),
             ],
         )
-        self._producer.poll(0)
 
 
 def _heard_before(bootstrap: str, properties: Mapping[str, str]) -> set[str]:
     messages = kafka_io.read_all(bootstrap, properties, topics.VOEVENTS)
-    return {m.key().decode() for m in messages if _by_vtp(m)}
+    return {m.key.decode() for m in messages if _by_vtp(m)}
 
 
-def _by_vtp(message: Message) -> bool:
-    return (_VTP_HEADER, b"yes") in (message.headers() or [])
-
-
-def _next_offsets(messages: Sequence[Message]) -> list[TopicPartition]:
-    ends: dict[tuple[str, int], int] = {}
-    for message in messages:
-        ends[(message.topic(), message.partition())] = message.offset() + 1
-    return [TopicPartition(topic, number, end) for (topic, number), end in ends.items()]
+def _by_vtp(message: Record) -> bool:
+    return (_VTP_HEADER, b"yes") in message.headers
 
 
 class Broadcasting(threading.Thread):
@@ -220,12 +214,14 @@ class Broadcasting(threading.Thread):
         """Until ``over`` or a failure, which is kept for whoever watches."""
         try:
             while not self._over.is_set():
-                messages = self._consumer.consume(100, timeout=0.05)
+                messages = [kafka_io.record(m) for m in self._consumer.consume(100, timeout=0.05)]
                 for message in messages:
-                    if _by_vtp(kafka_io.check(message)):
-                        self._send(message.value())
+                    if _by_vtp(message):
+                        self._send(message.value)
                 if messages:
-                    self._consumer.commit(offsets=_next_offsets(messages), asynchronous=False)
+                    self._consumer.commit(
+                        offsets=kafka_io.next_offsets(messages), asynchronous=False
+                    )
         except (KafkaException, ServiceError) as error:
             self.failure = error
             self._over.set()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
 from broker.codec import from_iso, iso
@@ -62,8 +62,8 @@ class KafkaSink:
             ) from error
         progress = Progress()
         for message in kafka_io.read_all(self._bootstrap, self._properties, topics.MARKER):
-            if message.key() == _MARKER_KEY:
-                progress = Progress(**json.loads(message.value() or b"{}"))
+            if message.key == _MARKER_KEY:
+                progress = Progress(**json.loads(message.value))
         return progress
 
     def store(self, arrivals: Sequence[Arrival]) -> list[int]:
@@ -81,10 +81,9 @@ class KafkaSink:
             return note
 
         for number, arrival in enumerate(arrivals):
-            _send(
+            kafka_io.send(
                 self._plain,
                 topics.NOTICES,
-                None,
                 arrival.raw,
                 headers=headers_of(arrival),
                 on_delivery=delivered(number),
@@ -102,11 +101,11 @@ class KafkaSink:
         try:
             self._outputs.begin_transaction()
             for key, value in batch.regions:
-                _send(self._outputs, topics.REGIONS, key, value)
+                kafka_io.send(self._outputs, topics.REGIONS, value, key)
             for key, value in batch.dead_letters:
-                _send(self._outputs, topics.DEAD_LETTER, key, value)
-            _send(self._outputs, topics.LEDGER, b"notices", json.dumps(ledger).encode())
-            _send(self._outputs, topics.MARKER, _MARKER_KEY, json.dumps(marker).encode())
+                kafka_io.send(self._outputs, topics.DEAD_LETTER, value, key)
+            kafka_io.send(self._outputs, topics.LEDGER, json.dumps(ledger).encode(), b"notices")
+            kafka_io.send(self._outputs, topics.MARKER, json.dumps(marker).encode(), _MARKER_KEY)
             self._outputs.commit_transaction(30)
         except KafkaException as error:
             raise ServiceError(f"regions were not published: {error.args[0].str()}") from error
@@ -114,41 +113,13 @@ class KafkaSink:
     def regions(self) -> Iterator[bytes]:
         """All committed messages of the regions topic."""
         for message in kafka_io.read_all(self._bootstrap, self._properties, topics.REGIONS):
-            value = message.value()
-            if value is not None:
-                yield value
+            yield message.value
 
     def stored_from(self, offset: int) -> Iterator[tuple[Arrival, int]]:
         """Notices that are stored at ``offset`` and after it."""
-        client = kafka_io.consumer(self._bootstrap, self._properties, "mmgateway-reader")
-        try:
-            place = TopicPartition(topics.NOTICES, 0)
-            low, high = client.get_watermark_offsets(place, _READ_SECONDS)
-            position = max(low, offset)
-            client.assign([TopicPartition(topics.NOTICES, 0, position)])
-            while position < high:
-                message = client.poll(_READ_SECONDS)
-                if message is None:
-                    raise ServiceError(f"Kafka gave nothing of {topics.NOTICES}")
-                kafka_io.check(message)
-                here = int(message.offset() or 0)
-                position = here + 1
-                headers: Any = message.headers() or []
-                yield arrival_of(message.value() or b"", headers), here
-        except KafkaException as error:
-            raise ServiceError(f"cannot read {topics.NOTICES}: {error.args[0].str()}") from error
-        finally:
-            client.close()
-
-
-def _send(producer: Producer, topic: str, key: bytes | None, value: bytes, **options: Any) -> None:
-    while True:
-        try:
-            producer.produce(topic, value, key, **options)
-            break
-        except BufferError:
-            producer.poll(0.1)
-    producer.poll(0)
+        stored = kafka_io.read_all(self._bootstrap, self._properties, topics.NOTICES, start=offset)
+        for message in stored:
+            yield arrival_of(message.value, message.headers), message.offset
 
 
 def headers_of(arrival: Arrival) -> list[tuple[str, bytes]]:

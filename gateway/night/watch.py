@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
 from broker.codec import decode
+from broker.kafka_io import Record
 from crossmatch.errors import ServiceError
 
 Statement = dict[str, Any]
@@ -73,7 +74,7 @@ class Watcher(threading.Thread):
         try:
             while not self._over.is_set():
                 for message in self._consumer.consume(1000, timeout=0.05):
-                    self._take(kafka_io.check(message))
+                    self._take(kafka_io.record(message))
         except (KafkaException, ServiceError) as error:
             self.failure = error
         finally:
@@ -84,19 +85,19 @@ class Watcher(threading.Thread):
         self._over.set()
         self.join(10)
 
-    def _take(self, message: Message) -> None:
-        match message.topic():
+    def _take(self, message: Record) -> None:
+        match message.topic:
             case topics.REGIONS:
-                self._region(decode(message.value()))
+                self._region(decode(message.value))
             case topics.VOEVENTS:
                 self.seen.voevents += 1
-                self.seen.for_vtp += ("vtp", b"yes") in (message.headers() or [])
+                self.seen.for_vtp += ("vtp", b"yes") in message.headers
             case topics.DEAD_LETTER:
-                self.seen.dead_letters.append(decode(message.value()))
+                self.seen.dead_letters.append(decode(message.value))
             case topics.LEDGER:
-                self._ledger(json.loads(message.value()))
+                self._ledger(json.loads(message.value))
             case _:
-                self._statement(decode(message.value()))
+                self._statement(decode(message.value))
 
     def _region(self, region: dict[str, Any]) -> None:
         self.seen.regions.append(region)

@@ -72,12 +72,12 @@ class Gateway:
     def ledger(self) -> Counter[str]:
         total: Counter[str] = Counter()
         for message in kafka_io.read_all(self.bootstrap, {}, topics.LEDGER):
-            total.update(json.loads(message.value() or b"{}")["counts"])
+            total.update(json.loads(message.value)["counts"])
         return total
 
     def records(self, topic: str) -> list[dict[str, Any]]:
         messages = kafka_io.read_all(self.bootstrap, {}, topic)
-        return [decode(m.value() or b"") for m in messages]
+        return [decode(m.value) for m in messages]
 
     def until_received(self, number: int) -> Counter[str]:
         assert runfiles.wait_until(lambda: self.ledger()["received"] >= number, 40, 0.2)
@@ -149,7 +149,7 @@ def test_every_door_takes_good_and_bad_and_a_crash_changes_nothing(gateway: Gate
     assert notice_hole(after) == 0
     assert after - ledger == {"received": 2, "duplicate": 2}
     assert gateway.records(topics.REGIONS) == regions
-    raws = [m.value() for m in kafka_io.read_all(gateway.bootstrap, {}, topics.NOTICES)]
+    raws = [m.value for m in kafka_io.read_all(gateway.bootstrap, {}, topics.NOTICES)]
     assert raws.count(good_kafka.read_bytes()) == 2
 
 
