@@ -1,27 +1,22 @@
 """Alert packets to native columns in Spark's JVM, reading only the prefix that matching needs.
 
-An Avro record is sequential and has no trailer: a writer's schema cut after the last
-field needed decodes just that prefix. A container with one record in one block *is
-itself* one Avro record (magic, header, sync marker, count, size, body), and so is a
-message in the Confluent wire format (five bytes, body); Spark reads both without a copy.
-
-What is read is decided by the exact schema that the writer used: ZTF has sent at least
-three layouts that all call themselves 3.3, and a wrong one decodes to wrong numbers
-without an error. A packet with a schema that is not known here, with a codec, or
-with several records takes the way through Python.
+A container with one record in one block *is itself* one Avro record (magic, header, sync
+marker, count, size, body), and so is a message in the Confluent wire format (five
+bytes, body): Spark reads both without a copy. Which layout the body has is told by
+the schema in a container's header (`broker.layouts`) or by a message's schema id. A packet
+with a schema that is not known here, with a codec, or with several records
+takes the way through Python.
 """
 
 from __future__ import annotations
 
 import json
-import tomllib
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
-from importlib import resources
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +25,15 @@ from pyspark.sql import Column
 from pyspark.sql import functions as sf
 from pyspark.sql.avro.functions import from_avro
 
-from broker import containers, packets
+from broker import containers, layouts, packets
+from broker.layouts import KnownText, Layout
 from broker.surveys import NATIVE_SCHEMAS
-from crossmatch.errors import AlertError, ServiceError
+from crossmatch.errors import ServiceError
 
 JVM, PYTHON = "jvm", "python"
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _ADDRESS = 3  # topic, partition and offset end NATIVE_SCHEMAS
-_AVRO = {
-    pa.string(): "string",
-    pa.int64(): "long",
-    pa.int32(): "int",
-    pa.float64(): "double",
-    pa.bool_(): "boolean",
-}
-# What Avro's schema resolution reads as the type named first.
-_PROMOTED = {
-    "double": {"double", "float", "int", "long"},
-    "long": {"long", "int"},
-    "int": {"int"},
-    "string": {"string", "bytes"},
-    "boolean": {"boolean"},
-}
 _SPARK = {
     pa.string(): "string",
     pa.int64(): "bigint",
@@ -60,52 +41,8 @@ _SPARK = {
     pa.float64(): "double",
     pa.bool_(): "boolean",
 }
-_HEADER_LEAVES: dict[str, Any] = {
-    "meta": {"type": "map", "values": "bytes"},
-    "sync": {"type": "fixed", "name": "mmgateway.sync", "size": _SYNC_BYTES},
-    "n": "long",
-    "size": "long",
-}
-# Only ELAsTiCC's simulated packets, whose fluxes have another zero point, have this field.
-_ELASTICC_SIGN = "hostgal_zphot_q10"
-_Named = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """A native column's place in a packet, older names of its last part, its Avro type."""
-
-    native: str
-    place: tuple[str, ...]
-    older: tuple[str, ...]
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How to read the native leaves from one writer's records.
-
-    ``writer`` is its schema, cut after the last field needed; ``reader`` has the leaves alone,
-    nullable, the same shape for every writer of a survey. ``flux_scale`` brings its fluxes to nJy.
-    """
-
-    writer: Mapping[str, Any]
-    reader: Mapping[str, Any]
-    flux_scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _KnownText:
-    """A schema as it stands in a container's header, known by its length and CRC-32."""
-
-    length: int
-    crc32: int
-    layout: Layout
-
-    @property
-    def key(self) -> int:
-        """Both in one number."""
-        return int(_key(self.length, self.crc32))
+# What a packet is: the number of the layout that reads it, or one of these.
+_FOR_PYTHON, _BROKEN = -2, -1
 
 
 def ztf_columns(value: Column, schemas: Sequence[str] = ()) -> list[Column]:
@@ -148,7 +85,7 @@ def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
     AlertError
         ``bad_schema``, ``no_leaves`` if one of ``schemas`` is no alert schema of the survey.
     """
-    texts = [*_ztf_texts(), *(_known_text("ztf", text) for text in schemas)]
+    texts = [*layouts.ztf_texts(), *(layouts.known_text("ztf", text) for text in schemas)]
     return _packet("ztf", value, {}, texts)
 
 
@@ -171,9 +108,20 @@ def lsst_packet(
     The wire format has no length: a message that was cut behind the last field needed is
     read as a good one.
     """
-    layouts = {number: _layout("lsst", text) for number, text in schemas.items()}
-    texts = [_known_text("lsst", text) for text in container_schemas]
-    return _packet("lsst", value, layouts, texts)
+    messages = {number: layouts.layout_of("lsst", text) for number, text in schemas.items()}
+    texts = [layouts.known_text("lsst", text) for text in container_schemas]
+    return _packet("lsst", value, messages, texts)
+
+
+def check_schema(survey: str, text: str) -> None:
+    """Raise unless packets with this schema can be read in the JVM.
+
+    Raises
+    ------
+    AlertError
+        ``bad_schema``, ``no_leaves``.
+    """
+    layouts.known_text(survey, text)
 
 
 def writer_schema(value: bytes) -> str | None:
@@ -195,11 +143,6 @@ def writer_schema(value: bytes) -> str | None:
             break
     text = value[at : at + (length >> 1)]
     return text.decode("utf-8", "replace") if len(text) == length >> 1 else None
-
-
-def check_schema(survey: str, text: str) -> None:
-    """Raise AlertError when packets with this writer's schema cannot be read in the JVM."""
-    _known_text(survey, text)
 
 
 def lsst_schema_folder(path: Path) -> dict[int, str]:
@@ -259,54 +202,74 @@ def _get_json(url: str, timeout_seconds: float) -> Any:
 
 # Columns ------------------------------------------------------------------------------------
 
-# What a packet is: the number of the layout that reads it, or one of these.
-_FOR_PYTHON, _BROKEN = -2, -1
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The first bytes of containers up to the schema, and what may follow.
+
+    The checksummed part, ``begin`` to ``end``, is the schema and the rest of the header
+    before the sync marker; ``layouts`` has the layout's number by its CRC-32.
+    """
+
+    begin: int
+    end: int
+    layouts: dict[int, int]
+
+
+def _starts(texts: Sequence[KnownText], numbers: Sequence[int]) -> dict[bytes, _Start]:
+    """Starts of containers with these schemas; ZTF writes both orders of the two keys."""
+    starts: dict[bytes, _Start] = {}
+    codec, schema = b"\x14avro.codec\x08null", b"\x16avro.schema"
+    for text, number in zip(texts, numbers, strict=True):
+        for before, after in ((b"", codec + b"\x00"), (codec, b"\x00")):
+            start = _MAGIC + b"\x04" + before + schema + _varint(text.length)
+            end = len(start) + text.length + len(after)
+            known = starts.setdefault(start, _Start(len(start), end, {}))
+            # A CRC can be continued without the bytes that it was made of.
+            known.layouts[zlib.crc32(after, text.crc32)] = number
+    return starts
 
 
 def _packet(
-    survey: str, value: Column, layouts: Mapping[int, Layout], texts: Sequence[_KnownText]
+    survey: str, value: Column, messages: Mapping[int, Layout], texts: Sequence[KnownText]
 ) -> Column:
     """Struct of leaves, ``raw`` and ``route``; each step is evaluated once (`_let`)."""
-    distinct: list[Layout] = []
-    for known in texts:
-        if known.layout not in distinct:
-            distinct.append(known.layout)
-    numbers = {t.key: len(layouts) + distinct.index(t.layout) for t in texts}
-    kinds = [
-        (value.startswith(sf.lit(b"\x00" + schema_id.to_bytes(4, "big"))), sf.lit(number))
-        for number, schema_id in enumerate(layouts)
-    ]
-    kinds += [
-        (value.startswith(sf.lit(_MAGIC)), _let(_header(value), _container_kind(value, numbers))),
-        (value.startswith(sf.lit(b"\x00")), sf.lit(_FOR_PYTHON)),
-    ]
-    kind = _first(kinds).otherwise(sf.lit(_BROKEN))
-    cases = [(_body(value, _message(x), x), x) for x in layouts.values()]
-    cases += [(_body(value, _container(x), x), x) for x in distinct]
+    contained: list[Layout] = []
+    for text in texts:
+        if text.layout not in contained:
+            contained.append(text.layout)
+    starts = _starts(texts, [len(messages) + contained.index(t.layout) for t in texts])
+    records = [_read_record(value, _message(x), x) for x in messages.values()]
+    records += [_read_record(value, _container(x), x) for x in contained]
+    scales = [x.flux_scale for x in (*messages.values(), *contained)]
 
     def packet(kind: Column) -> Column:
-        def struct(body: Column) -> Column:
-            for_python = kind == _FOR_PYTHON
-            return sf.struct(
-                *_leaf_columns(survey, body, kind, [layout for _, layout in cases]),
-                sf.when(for_python, value).alias("raw"),
-                sf.when(for_python, PYTHON).otherwise(JVM).alias("route"),
-            )
+        number = kind.getField("number")
+        if not records:
+            return _struct(survey, value, number == _FOR_PYTHON, None, None)
+        cases = [(number == i, record) for i, record in enumerate(records)]
+        return _let(_first(cases), lambda record: checked(kind, record))
 
-        if not cases:
-            return struct(sf.lit(None))
-        return _let(_first([(kind == i, body) for i, (body, _) in enumerate(cases)]), struct)
+    def checked(kind: Column, record: Column) -> Column:
+        number = kind.getField("number")
+        is_whole, has_several = _blocks(value, kind.getField("header_bytes"), record)
+        for_python = (number == _FOR_PYTHON) | has_several
+        factors = sf.array(*map(sf.lit, scales))[number] if set(scales) != {1.0} else None
+        return _let(
+            sf.when(is_whole, record.getField("body")),
+            lambda body: _struct(survey, value, for_python, body, factors),
+        )
 
-    return _let(kind, packet)
+    return _let(_kind(value, list(messages), starts), packet)
 
 
 def _let(value: Column, then: Callable[[Column], Column]) -> Column:
     """``then(value)`` with ``value`` evaluated, and written into the plan, only once.
 
     Spark itself finds common subexpressions, but not below a condition; without this a plan
-    for ZTF had five megabytes and took 20 s to make.
+    for ZTF had five megabytes and took seconds to make.
     """
-    return sf.transform(sf.array(value), then).getItem(0)
+    return sf.transform(sf.array(value), then)[0]
 
 
 def _first(cases: Sequence[tuple[Column, Column]]) -> Column:
@@ -314,256 +277,136 @@ def _first(cases: Sequence[tuple[Column, Column]]) -> Column:
     return reduce(lambda chain, case: chain.when(*case), others, sf.when(condition, result))
 
 
-def _leaf_columns(
-    survey: str, body: Column, kind: Column, layouts: Sequence[Layout]
-) -> list[Column]:
-    scaled = [i for i, layout in enumerate(layouts) if layout.flux_scale != 1.0]
-    columns = []
-    for field in list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]:
-        places = [leaf.place for leaf in _leaves(survey) if leaf.native == field.name]
-        column = sf.lit(None)
-        if layouts:
-            column = sf.coalesce(*(reduce(Column.getField, place, body) for place in places))
-        if scaled and field.name in ("psfFlux", "psfFluxErr"):
-            factor = sf.when(kind.isin(scaled), layouts[scaled[0]].flux_scale).otherwise(1.0)
-            column = column * factor
-        columns.append(column.cast(_SPARK[field.type]).alias(field.name))
-    return columns
+def _kind(value: Column, ids: Sequence[int], starts: Mapping[bytes, _Start]) -> Column:
+    """Struct of the layout's ``number``, and of ``header_bytes``: 0 for a message."""
+    is_container, is_message = (value.startswith(sf.lit(x)) for x in (_MAGIC, b"\x00"))
+    cases = [
+        (value.startswith(sf.lit(b"\x00" + schema_id.to_bytes(4, "big"))), _pair(sf.lit(number)))
+        for number, schema_id in enumerate(ids)
+    ]
+    if starts:
+        known = _let(_start_number(value, starts), lambda i: _by_header(value, i, starts))
+        cases.append((is_container, known))
+    cases.append((is_container | is_message, _pair(sf.lit(_FOR_PYTHON))))
+    return _first(cases).otherwise(_pair(sf.lit(_BROKEN)))
 
 
-def _header(value: Column) -> Column:
-    """A container's header, and the count and size of its first block."""
-    return _from_avro(value, _container_fields([]), _fields(_HEADER_LEAVES))
+def _pair(number: Column, header_bytes: Column | None = None) -> Column:
+    header_bytes = sf.lit(0) if header_bytes is None else header_bytes
+    return sf.struct(number.alias("number"), header_bytes.alias("header_bytes"))
 
 
-def _container_kind(value: Column, numbers: Mapping[int, int]) -> Callable[[Column], Column]:
-    """From the decoded header to the number of the layout, by the schema's length and CRC-32."""
-
-    def kind(header: Column) -> Column:
-        meta, count, size = (header.getField(n) for n in ("meta", "n", "size"))
-        text, codec = meta.getItem("avro.schema"), meta.getItem("avro.codec")
-        length = sf.octet_length(text)
-        # Some writers leave the codec out for "null". With further entries, or with entries in
-        # several blocks, the length is another one: that takes the way through Python.
-        entries = sf.when(codec.isNull(), 1).otherwise(2)
-        is_plain = (sf.size(meta) == entries) & (sf.coalesce(codec, sf.lit(b"null")) == b"null")
-        before_block = (
-            sf.lit(len(_MAGIC) + 1 + 1 + 11 + 1 + _SYNC_BYTES)
-            + (_varint_bytes(length) + length)
-            + sf.when(codec.isNull(), 0).otherwise(1 + 10 + 1 + 4)
-        )
-        block = 1 + _varint_bytes(size) + size + _SYNC_BYTES
-        excess = sf.octet_length(value) - before_block - block
-        at_end = sf.substring(value, -_SYNC_BYTES, _SYNC_BYTES) == header.getField("sync")
-        is_one_block = is_plain & (count == 1) & (excess == 0)
-        too_short = is_plain & (excess < 0)
-        return (
-            sf.when(count.isNull() | (count < 0) | too_short, _BROKEN)
-            .when(is_one_block & ~at_end, _BROKEN)
-            .when(is_one_block, _number_of(_key(length, sf.crc32(text)), numbers))
-            .otherwise(_FOR_PYTHON)
-        )
-
-    return kind
+def _start_number(value: Column, starts: Mapping[bytes, _Start]) -> Column:
+    """Position in ``starts`` of the one that ``value`` begins with, or null."""
+    lookups = []
+    for length in sorted({len(start) for start in starts}):
+        known = {start: i for i, start in enumerate(starts) if len(start) == length}
+        lookups.append(_lookup(known, sf.substring(value, 1, length)))
+    return sf.coalesce(*lookups)
 
 
-def _key(length: Any, crc32: Any) -> Any:
-    return length * (1 << 32) + crc32
+def _by_header(value: Column, start: Column, starts: Mapping[bytes, _Start]) -> Column:
+    all_starts = list(starts.values())
+    begin = sf.array(*(sf.lit(x.begin) for x in all_starts))[start]
+    end = sf.array(*(sf.lit(x.end) for x in all_starts))[start]
+    # 25 kB for each ZTF packet, in a few microseconds.
+    checksum = sf.crc32(sf.substring(value, begin + 1, end - begin))
+    known = {
+        (i << 32) + crc32: number
+        for i, x in enumerate(all_starts)
+        for crc32, number in x.layouts.items()
+    }
+    number = _lookup(known, start.cast("bigint") * (1 << 32) + checksum)
+    return _pair(sf.coalesce(number, sf.lit(_FOR_PYTHON)), sf.coalesce(end, sf.lit(0)))
 
 
-def _number_of(key: Column, numbers: Mapping[int, int]) -> Column:
-    if not numbers:
-        return sf.lit(_FOR_PYTHON)
-    pairs = [sf.lit(x) for pair in numbers.items() for x in pair]
-    return sf.coalesce(sf.create_map(*pairs).getItem(key), sf.lit(_FOR_PYTHON))
+def _lookup(known: Mapping[Any, int], key: Column) -> Column:
+    keys = [sf.lit(x) if isinstance(x, bytes) else sf.lit(x).cast("bigint") for x in known]
+    pairs = zip(keys, map(sf.lit, known.values()), strict=True)
+    return sf.create_map(*(x for pair in pairs for x in pair))[key]
 
 
-def _varint_bytes(number: Column) -> Column:
-    """Bytes that Avro needs for a number from 0 to 2**34."""
-    sizes = [(number < 1 << (7 * n - 1), sf.lit(n)) for n in range(1, 5)]
-    return _first(sizes).otherwise(sf.lit(5))
+def _blocks(value: Column, header_bytes: Column, record: Column) -> tuple[Column, Column]:
+    """Whether a record is whole and alone, and whether there is more than one."""
+    count, size = record.getField("n"), record.getField("size")
+    sizes = [(size < 1 << (7 * n - 1), sf.lit(n)) for n in range(1, 5)]
+    size_bytes = _first(sizes).otherwise(sf.lit(5))
+    rest = sf.octet_length(value) - (header_bytes + 1 + size_bytes + size + 2 * _SYNC_BYTES)
+    ends_right = sf.substring(value, header_bytes + 1, sf.lit(_SYNC_BYTES)) == sf.substring(
+        value, -_SYNC_BYTES, _SYNC_BYTES
+    )
+    is_container = header_bytes > 0
+    is_whole = ~is_container | ((count == 1) & (rest == 0) & ends_right)
+    has_several = is_container & ((count > 1) | ((count == 1) & (size >= 0) & (rest > 0)))
+    return is_whole, sf.coalesce(has_several, sf.lit(False))
+
+
+def _struct(
+    survey: str, value: Column, for_python: Column, body: Column | None, scale: Column | None
+) -> Column:
+    return sf.struct(
+        *(_leaf_column(survey, field, body, scale) for field in _fields_of(survey)),
+        sf.when(for_python, value).alias("raw"),
+        sf.when(for_python, PYTHON).otherwise(JVM).alias("route"),
+    )
+
+
+def _leaf_column(survey: str, field: pa.Field, body: Column | None, scale: Column | None) -> Column:
+    if body is None:
+        return sf.lit(None).cast(_SPARK[field.type]).alias(field.name)
+    places = [leaf.place for leaf in layouts.leaves(survey) if leaf.native == field.name]
+    found = [reduce(Column.getField, place, body) for place in places]
+    column = found[0] if len(found) == 1 else sf.coalesce(*found)
+    if scale is not None and field.name in ("psfFlux", "psfFluxErr"):
+        column = column * scale
+    return column.alias(field.name)
+
+
+def _fields_of(survey: str) -> list[pa.Field]:
+    return list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]
 
 
 # Avro schemas -------------------------------------------------------------------------------
 
 
+def _varint(number: int) -> bytes:
+    """A length as Avro writes it."""
+    number, encoded = number << 1, b""
+    while number > 0x7F:
+        encoded += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return encoded + bytes([number])
+
+
 def _message(layout: Layout) -> list[dict[str, Any]]:
-    head = {"type": "fixed", "name": "mmgateway.head", "size": 5}
-    return [{"name": "head", "type": head}, {"name": "body", "type": layout.writer}]
+    return [_fixed("head", 5), {"name": "body", "type": layout.writer}]
 
 
 def _container(layout: Layout) -> list[dict[str, Any]]:
-    return _container_fields([{"name": "body", "type": layout.writer}])
-
-
-def _container_fields(body: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"name": "magic", "type": {"type": "fixed", "name": "mmgateway.magic", "size": 4}},
-        *_fields(_HEADER_LEAVES),
-        *body,
+        _fixed("magic", len(_MAGIC)),
+        {"name": "meta", "type": {"type": "map", "values": "bytes"}},
+        _fixed("sync", _SYNC_BYTES),
+        {"name": "n", "type": "long"},
+        {"name": "size", "type": "long"},
+        {"name": "body", "type": layout.writer},
     ]
 
 
-def _fields(types: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"name": name, "type": kind} for name, kind in types.items()]
+def _fixed(name: str, size: int) -> dict[str, Any]:
+    return {"name": name, "type": {"type": "fixed", "name": f"mmgateway.{name}", "size": size}}
 
 
-def _body(value: Column, written: list[dict[str, Any]], layout: Layout) -> Column:
-    read = _from_avro(value, written, [{"name": "body", "type": layout.reader}])
-    return read.getField("body")
-
-
-def _from_avro(value: Column, written: list[dict[str, Any]], read: list[dict[str, Any]]) -> Column:
+def _read_record(value: Column, written: list[dict[str, Any]], layout: Layout) -> Column:
+    """Struct of ``n``, ``size`` (null for a message) and ``body``; of nulls if it is broken."""
+    long = {"type": ["null", "long"], "default": None}
+    read: list[dict[str, Any]] = [
+        {"name": "n", **long},
+        {"name": "size", **long},
+        {"name": "body", "type": layout.reader},
+    ]
     schemas = [
         json.dumps({"type": "record", "name": "mmgateway.packet", "fields": fields})
         for fields in (written, read)
     ]
-    # PERMISSIVE gives a struct of nulls for what does not decode.
     return from_avro(value, schemas[0], {"avroSchema": schemas[1], "mode": "PERMISSIVE"})
-
-
-@cache
-def _leaves(survey: str) -> tuple[_Leaf, ...]:
-    """Leaves of a survey; several names in one struct are one leaf, the later ones older."""
-    leaves = []
-    for field in list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]:
-        by_struct: dict[tuple[str, ...], list[str]] = {}
-        for *parents, name in packets._PLACES[survey][field.name]:
-            by_struct.setdefault(tuple(parents), []).append(name)
-        leaves += [
-            _Leaf(field.name, (*parents, names[0]), tuple(names[1:]), _AVRO[field.type])
-            for parents, names in by_struct.items()
-        ]
-    return tuple(leaves)
-
-
-@cache
-def _ztf_texts() -> tuple[_KnownText, ...]:
-    """The schemas that ZTF has sent."""
-    file = resources.files("broker").joinpath("schemas/ztf_layouts.toml")
-    known = []
-    for entry in tomllib.loads(file.read_text("utf-8"))["layouts"]:
-        inner = _plain_fields(entry["candidate"], {})
-        candidate = {"type": "record", "name": "ztf.candidate", "fields": inner}
-        fields = _plain_fields(entry["alert"], candidate)
-        layout = _cut("ztf", {"type": "record", "name": "ztf.alert", "fields": fields})
-        known += [_KnownText(length, crc32, layout) for length, crc32 in entry["texts"]]
-    return tuple(known)
-
-
-def _plain_fields(text: str, candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    fields = []
-    for item in text.split():
-        name, _, kind = item.partition(":")
-        kinds = kind.split("|")
-        fields.append({"name": name, "type": kinds if len(kinds) > 1 else kind or candidate})
-    return fields
-
-
-def _known_text(survey: str, text: str) -> _KnownText:
-    data = text.encode()
-    return _KnownText(len(data), zlib.crc32(data), _layout(survey, text))
-
-
-def _layout(survey: str, text: str) -> Layout:
-    return _cut(survey, containers.checked_schema(text))
-
-
-def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
-    """Prefix of a writer's schema, and the reader's schema that takes the leaves from it."""
-    if schema.get("type") != "record":
-        raise AlertError("bad_schema", "an alert schema is a record")
-    written = {f["name"]: f["type"] for f in schema["fields"]}
-    named = _named_types(schema, {})
-    tree: dict[str, list[_Leaf]] = {}
-    for leaf in _leaves(survey):
-        tree.setdefault(leaf.place[0], []).append(leaf)
-    wanted = [i for i, name in enumerate(written) if name in tree]
-    if not wanted:
-        raise AlertError("no_leaves", f"the schema has no field of a {survey} alert")
-    kept = [{"name": n, "type": _plain(t)} for n, t in list(written.items())[: wanted[-1] + 1]]
-    last = kept[-1]
-    last["type"] = _cut_inside(last["type"], tree[last["name"]])
-    reader = [_read(name, leaves, written.get(name), named) for name, leaves in tree.items()]
-    simulated = survey == "lsst" and _ELASTICC_SIGN in _inner(written.get("diaObject"), named)
-    return Layout(
-        {"type": "record", "name": schema["name"], "fields": kept},
-        {"type": "record", "name": schema["name"], "fields": reader},
-        packets._ELASTICC_TO_NJY if simulated else 1.0,
-    )
-
-
-def _read(name: str, leaves: Sequence[_Leaf], written: Any, named: _Named) -> dict[str, Any]:
-    """Field of the reader's schema: a leaf, or a struct of leaves; null where not written."""
-    if leaves[0].place == (name,):
-        return _read_leaf(leaves[0], {} if written is None else {name: written})
-    record = _record(written, named)
-    inner = _inner(written, named)
-    struct = {
-        "type": "record",
-        # Avro matches records by name; only where there is none may it be any.
-        "name": record["name"] if record else f"mmgateway.{name}",
-        "fields": [_read_leaf(leaf, inner) for leaf in leaves],
-    }
-    return {"name": name, "type": ["null", struct], "default": None}
-
-
-def _read_leaf(leaf: _Leaf, written: Mapping[str, Any]) -> dict[str, Any]:
-    name = leaf.place[-1]
-    field = {"name": name, "type": ["null", leaf.kind], "default": None}
-    found = next((n for n in (name, *leaf.older) if n in written), None)
-    if found is None:
-        return field
-    kinds = written[found] if isinstance(written[found], list) else [written[found]]
-    for kind in kinds:
-        if kind != "null" and (not isinstance(kind, str) or kind not in _PROMOTED[leaf.kind]):
-            raise AlertError("bad_schema", f"{found} is written as {str(kind)[:80]}")
-    return field if found == name else field | {"aliases": [found]}
-
-
-def _cut_inside(kind: Any, leaves: Sequence[_Leaf]) -> Any:
-    """The last type of a prefix without its fields behind the last leaf; nothing follows it."""
-    if isinstance(kind, list):
-        return [_cut_inside(branch, leaves) for branch in kind]
-    if not isinstance(kind, dict) or kind["type"] != "record":
-        return kind
-    names = {name for leaf in leaves for name in (leaf.place[-1], *leaf.older)}
-    wanted = [i for i, field in enumerate(kind["fields"]) if field["name"] in names]
-    return kind | {"fields": kind["fields"][: wanted[-1] + 1]} if wanted else kind
-
-
-def _named_types(node: Any, found: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(node, list):
-        for branch in node:
-            _named_types(branch, found)
-    elif isinstance(node, dict):
-        if "name" in node:
-            found[node["name"]] = node
-        for field in node.get("fields", ()):
-            _named_types(field["type"], found)
-        _named_types(node.get("items", node.get("values")), found)
-    return found
-
-
-def _record(kind: Any, named: _Named) -> Mapping[str, Any] | None:
-    """The record that a field holds, directly, by name or as a branch of a union."""
-    if isinstance(kind, list):
-        return next((r for r in (_record(branch, named) for branch in kind) if r), None)
-    if isinstance(kind, str):
-        return _record(named[kind], named) if kind in named else None
-    return kind if isinstance(kind, dict) and kind["type"] == "record" else None
-
-
-def _inner(kind: Any, named: _Named) -> dict[str, Any]:
-    record = _record(kind, named)
-    return {f["name"]: f["type"] for f in record["fields"]} if record else {}
-
-
-def _plain(node: Any) -> Any:
-    """Schema without what the library that parsed it has added."""
-    if isinstance(node, list):
-        return [_plain(branch) for branch in node]
-    if not isinstance(node, dict):
-        return node
-    kept = ("type", "name", "fields", "items", "values", "symbols", "size")
-    return {k: _plain(v) if k != "symbols" else v for k, v in node.items() if k in kept}

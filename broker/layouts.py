@@ -1,0 +1,230 @@
+"""How to read the native leaves of alerts from each writer's Avro records.
+
+A schema cut after the last field needed decodes just that prefix of a record. What
+is read is decided by the exact schema that the writer used: ZTF has sent at least
+three layouts that all call themselves 3.3, and a wrong one decodes to wrong numbers
+without an error.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import pyarrow as pa
+
+from broker import containers, packets
+from broker.surveys import NATIVE_SCHEMAS
+from crossmatch.errors import AlertError
+
+_ADDRESS = 3  # topic, partition and offset end NATIVE_SCHEMAS
+_AVRO = {
+    pa.string(): "string",
+    pa.int64(): "long",
+    pa.int32(): "int",
+    pa.float64(): "double",
+    pa.bool_(): "boolean",
+}
+# What Avro's schema resolution reads as the type named first.
+_PROMOTED = {
+    "double": {"double", "float", "int", "long"},
+    "long": {"long", "int"},
+    "int": {"int"},
+    "string": {"string", "bytes"},
+    "boolean": {"boolean"},
+}
+# Only ELAsTiCC's simulated packets, whose fluxes have another zero point, have this field.
+_ELASTICC_SIGN = "hostgal_zphot_q10"
+_Named = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A native column's place in a packet, older names of its last part, its Avro type."""
+
+    native: str
+    place: tuple[str, ...]
+    older: tuple[str, ...]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How to read the native leaves from one writer's records.
+
+    ``writer`` is its schema, cut after the last field needed; ``reader`` has the leaves alone,
+    nullable, the same shape for every writer of a survey. ``flux_scale`` brings its fluxes to nJy.
+    """
+
+    writer: Mapping[str, Any]
+    reader: Mapping[str, Any]
+    flux_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownText:
+    """A schema as it stands in containers' headers, known by its length and CRC-32."""
+
+    length: int
+    crc32: int
+    layout: Layout
+
+
+@cache
+def leaves(survey: str) -> tuple[Leaf, ...]:
+    """Leaves of a survey; several names in one struct are one leaf, the later ones older."""
+    found = []
+    for field in list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]:
+        by_struct: dict[tuple[str, ...], list[str]] = {}
+        for *parents, name in packets._PLACES[survey][field.name]:
+            by_struct.setdefault(tuple(parents), []).append(name)
+        found += [
+            Leaf(field.name, (*parents, names[0]), tuple(names[1:]), _AVRO[field.type])
+            for parents, names in by_struct.items()
+        ]
+    return tuple(found)
+
+
+@cache
+def ztf_texts() -> tuple[KnownText, ...]:
+    """The schemas that ZTF has sent."""
+    file = resources.files("broker").joinpath("schemas/ztf_layouts.toml")
+    known = []
+    for entry in tomllib.loads(file.read_text("utf-8"))["layouts"]:
+        inner = _plain_fields(entry["candidate"], {})
+        candidate = {"type": "record", "name": "ztf.candidate", "fields": inner}
+        fields = _plain_fields(entry["alert"], candidate)
+        layout = _cut("ztf", {"type": "record", "name": "ztf.alert", "fields": fields})
+        known += [KnownText(length, crc32, layout) for length, crc32 in entry["texts"]]
+    return tuple(known)
+
+
+def _plain_fields(text: str, candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    fields = []
+    for item in text.split():
+        name, _, kind = item.partition(":")
+        kinds = kind.split("|")
+        fields.append({"name": name, "type": kinds if len(kinds) > 1 else kind or candidate})
+    return fields
+
+
+def known_text(survey: str, text: str) -> KnownText:
+    """The layout of a schema and what it is known by.
+
+    Raises
+    ------
+    AlertError
+        ``bad_schema``, ``no_leaves`` when it is no alert schema of the survey.
+    """
+    data = text.encode()
+    return KnownText(len(data), zlib.crc32(data), layout_of(survey, text))
+
+
+def layout_of(survey: str, text: str) -> Layout:
+    """The layout that a schema describes; raises as `known_text`."""
+    return _cut(survey, containers.checked_schema(text))
+
+
+def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
+    """Prefix of a writer's schema, and the reader's schema that takes the leaves from it."""
+    if schema.get("type") != "record":
+        raise AlertError("bad_schema", "an alert schema is a record")
+    written = {f["name"]: f["type"] for f in schema["fields"]}
+    named = _named_types(schema, {})
+    tree: dict[str, list[Leaf]] = {}
+    for leaf in leaves(survey):
+        tree.setdefault(leaf.place[0], []).append(leaf)
+    wanted = [i for i, name in enumerate(written) if name in tree]
+    if not wanted:
+        raise AlertError("no_leaves", f"the schema has no field of a {survey} alert")
+    kept = [{"name": n, "type": _plain(t)} for n, t in list(written.items())[: wanted[-1] + 1]]
+    last = kept[-1]
+    last["type"] = _cut_inside(last["type"], tree[last["name"]])
+    reader = [_read(name, parts, written.get(name), named) for name, parts in tree.items()]
+    simulated = survey == "lsst" and _ELASTICC_SIGN in _inner(written.get("diaObject"), named)
+    return Layout(
+        {"type": "record", "name": schema["name"], "fields": kept},
+        {"type": "record", "name": schema["name"], "fields": reader},
+        packets._ELASTICC_TO_NJY if simulated else 1.0,
+    )
+
+
+def _read(name: str, parts: Sequence[Leaf], written: Any, named: _Named) -> dict[str, Any]:
+    """Field of the reader's schema: a leaf, or a struct of leaves; null where not written."""
+    if parts[0].place == (name,):
+        return _read_leaf(parts[0], {} if written is None else {name: written})
+    record = _record(written, named)
+    inner = _inner(written, named)
+    struct = {
+        "type": "record",
+        # Avro matches records by name; only where there is none may it be any.
+        "name": record["name"] if record else f"mmgateway.{name}",
+        "fields": [_read_leaf(leaf, inner) for leaf in parts],
+    }
+    return {"name": name, "type": ["null", struct], "default": None}
+
+
+def _read_leaf(leaf: Leaf, written: Mapping[str, Any]) -> dict[str, Any]:
+    name = leaf.place[-1]
+    field = {"name": name, "type": ["null", leaf.kind], "default": None}
+    found = next((n for n in (name, *leaf.older) if n in written), None)
+    if found is None:
+        return field
+    kinds = written[found] if isinstance(written[found], list) else [written[found]]
+    for kind in kinds:
+        if kind != "null" and (not isinstance(kind, str) or kind not in _PROMOTED[leaf.kind]):
+            raise AlertError("bad_schema", f"{found} is written as {str(kind)[:80]}")
+    return field if found == name else field | {"aliases": [found]}
+
+
+def _cut_inside(kind: Any, parts: Sequence[Leaf]) -> Any:
+    """The last type of a prefix without its fields behind the last leaf; nothing follows it."""
+    if isinstance(kind, list):
+        return [_cut_inside(branch, parts) for branch in kind]
+    if not isinstance(kind, dict) or kind["type"] != "record":
+        return kind
+    names = {name for leaf in parts for name in (leaf.place[-1], *leaf.older)}
+    wanted = [i for i, field in enumerate(kind["fields"]) if field["name"] in names]
+    return kind | {"fields": kind["fields"][: wanted[-1] + 1]} if wanted else kind
+
+
+def _named_types(node: Any, found: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(node, list):
+        for branch in node:
+            _named_types(branch, found)
+    elif isinstance(node, dict):
+        if "name" in node:
+            found[node["name"]] = node
+        for field in node.get("fields", ()):
+            _named_types(field["type"], found)
+        _named_types(node.get("items", node.get("values")), found)
+    return found
+
+
+def _record(kind: Any, named: _Named) -> Mapping[str, Any] | None:
+    """The record that a field holds, directly, by name or as a branch of a union."""
+    if isinstance(kind, list):
+        return next((r for r in (_record(branch, named) for branch in kind) if r), None)
+    if isinstance(kind, str):
+        return _record(named[kind], named) if kind in named else None
+    return kind if isinstance(kind, dict) and kind["type"] == "record" else None
+
+
+def _inner(kind: Any, named: _Named) -> dict[str, Any]:
+    record = _record(kind, named)
+    return {f["name"]: f["type"] for f in record["fields"]} if record else {}
+
+
+def _plain(node: Any) -> Any:
+    """Schema without what the library that parsed it has added."""
+    if isinstance(node, list):
+        return [_plain(branch) for branch in node]
+    if not isinstance(node, dict):
+        return node
+    kept = ("type", "name", "fields", "items", "values", "symbols", "size")
+    return {k: _plain(v) if k != "symbols" else v for k, v in node.items() if k in kept}
