@@ -125,7 +125,7 @@ def _layer(
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What matching needs of the regions, by row: JD UTC, days, level, unit vectors (n, 3)."""
+    """What matching needs of the regions, by row: JD UTC, days, level, unit vectors (3, n)."""
 
     trigger_jd: FloatArray
     window_start_days: FloatArray
@@ -186,7 +186,7 @@ class RegionIndex:
             np.array([r.window.start_days for r in regions], np.float64),
             np.array([r.window.end_days for r in regions], np.float64),
             np.array([r.level for r in regions], np.float64),
-            sky.unit_vectors(best[:, 0], best[:, 1]),
+            np.ascontiguousarray(sky.unit_vectors(best[:, 0], best[:, 1]).T),
             np.array(
                 [
                     _fits_table(shape, slot) and region.level < 1
@@ -276,9 +276,11 @@ class RegionIndex:
 
         Position i is asked of the region of ``rows[i]``; all (p,).
         """
-        density, level = np.empty(len(rows)), np.empty(len(rows))
         in_table = self.columns.in_table[rows]
         large = rows < self._n_large
+        if (in_table & large).all():  # the common case, and no copies
+            return self._large.cells.at(self._large.slots[rows], ipix29)
+        density, level = np.empty(len(rows)), np.empty(len(rows))
         for layer, first_row, mine in (
             (self._large, 0, in_table & large),
             (self._small, self._n_large, in_table & ~large),

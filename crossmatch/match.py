@@ -98,8 +98,8 @@ def _match_chunk(
     density, level = index.evaluate(ra[alert], dec[alert], pixels[alert], row)
     inside = level <= regions.level[row]
     alert, row = alert[inside], row[inside]
-    here = unit_vectors(ra, dec)
-    separation = separation_of_vectors_deg(here[alert], regions.best_vector[row])
+    here = np.ascontiguousarray(unit_vectors(ra, dec).T)
+    separation = separation_of_vectors_deg(here[:, alert], regions.best_vector[:, row])
     return Pairs(alert + first_row, row, level[inside], density[inside], separation, offset[inside])
 
 

@@ -305,11 +305,11 @@ def separation_deg(
 
 
 def separation_of_vectors_deg(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Angle in degrees between unit vectors, (n, 3) each; (n,) float64.
+    """Angle in degrees between unit vectors, (3, n) each; (n,) float64.
 
     By the chord: exact for small angles, to a microdegree next to 180.
     """
-    chord = np.sqrt(np.square(a - b).sum(axis=-1))
+    chord = np.sqrt(np.square(a - b).sum(axis=0))
     return np.asarray(np.degrees(2 * np.arcsin(np.minimum(chord / 2, 1.0))), np.float64)
 
 
