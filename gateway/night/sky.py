@@ -227,7 +227,7 @@ def target_fields(grid: Fields) -> list[int]:
     first = int(grid.of(np.array([source["ra"]]), np.array([source["dec"]]))[0])
     peak = unit_vectors(np.array(entry["peak_ra"]), np.array(entry["peak_dec"]))
     distance = np.arccos(np.clip(unit_vectors(grid.ra_deg, grid.dec_deg) @ peak, -1, 1))
-    low = altitude_deg(site("main"), _jd(21, 24.0), grid.ra_deg, grid.dec_deg) < 25
+    low = altitude_deg(site("main"), _jd(21, 23.85), grid.ra_deg, grid.dec_deg) < 22
     distance[low] = np.inf
     return [first, *(int(f) for f in np.argsort(distance, kind="stable") if f != first)]
 
@@ -235,9 +235,9 @@ def target_fields(grid: Fields) -> list[int]:
 def _target_visits(
     wanted: list[int], start_jd: float, filters: tuple[int, ...]
 ) -> list[tuple[float, int, int, bool]]:
-    """Each field once in each filter, with 19 minutes between the filters."""
+    """Each field once in each filter, with 16 minutes between the filters."""
     return [
-        (start_jd + k * 19 / 1440 + n * _CADENCE, field, fid, False)
+        (start_jd + k * 16 / 1440 + n * _CADENCE, field, fid, False)
         for k, fid in enumerate(filters)
         for n, field in enumerate(wanted)
     ]
