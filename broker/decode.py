@@ -233,7 +233,17 @@ def _starts(texts: Sequence[KnownText], numbers: Sequence[int]) -> dict[bytes, _
 def _packet(
     survey: str, value: Column, messages: Mapping[int, Layout], texts: Sequence[KnownText]
 ) -> Column:
-    """Struct of leaves, ``raw`` and ``route``; each step is evaluated once (`_let`)."""
+    """Struct of leaves, ``raw`` and ``route``.
+
+    Each step is evaluated once (`_let`); so is ``value``, of which Spark otherwise makes
+    a copy wherever an expression mentions it: a dozen times 80 kB.
+    """
+    return _let(value, lambda value: _packet_of(survey, value, messages, texts))
+
+
+def _packet_of(
+    survey: str, value: Column, messages: Mapping[int, Layout], texts: Sequence[KnownText]
+) -> Column:
     contained: list[Layout] = []
     for text in texts:
         if text.layout not in contained:

@@ -132,7 +132,7 @@ def layout_of(survey: str, text: str) -> Layout:
 
 def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
     """Prefix of a writer's schema, and the reader's schema that takes the leaves from it."""
-    if schema.get("type") != "record":
+    if not isinstance(schema, Mapping) or schema.get("type") != "record":
         raise AlertError("bad_schema", "an alert schema is a record")
     written = {f["name"]: f["type"] for f in schema["fields"]}
     named = _named_types(schema, {})

@@ -1,0 +1,183 @@
+"""Packets through Spark's JVM give what fastavro gives; broken ones give nulls and no more."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+
+from broker import decode, packets
+from crossmatch.errors import AlertError
+
+CANDIDATE: dict[str, Any] = {
+    "type": "record",
+    "name": "candidate",
+    "fields": [
+        {"name": "jd", "type": "double"},
+        {"name": "ra", "type": "double"},
+        {"name": "nbad", "type": ["int", "null"]},
+    ],
+}
+ALERT: dict[str, Any] = {
+    "type": "record",
+    "name": "alert",
+    "namespace": "test",
+    "fields": [
+        {"name": "objectId", "type": "string"},
+        {"name": "candid", "type": "long"},
+        {"name": "candidate", "type": CANDIDATE},
+        {"name": "cutout", "type": "bytes"},
+    ],
+}
+RECORD = {
+    "objectId": "ZTF1",
+    "candid": 2**60,
+    "candidate": {"jd": 2460000.5, "ra": 10.25, "nbad": None},
+    "cutout": bytes(300),
+}
+
+
+def container(records: int = 1, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    fastavro.writer(stream, ALERT, [RECORD] * records, sync_marker=bytes(range(16)), **options)
+    return stream.getvalue()
+
+
+TEXT = decode.writer_schema(container()) or ""
+
+
+def rows(
+    spark: SparkSession,
+    values: list[bytes],
+    survey: str = "ztf",
+    lsst: Mapping[int, str] | None = None,
+    texts: tuple[str, ...] = (TEXT,),
+) -> list[dict[str, Any]]:
+    frame = spark.createDataFrame([(bytearray(v),) for v in values], "value binary").coalesce(1)
+    value = sf.col("value")
+    if survey == "ztf":
+        packet = decode.ztf_packet(value, texts)
+    else:
+        packet = decode.lsst_packet(value, lsst or {}, texts)
+    return frame.select(packet.alias("p")).select("p.*").toArrow().to_pylist()
+
+
+def leaves(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if k not in ("raw", "route") and v is not None}
+
+
+def test_one_record_is_read_in_the_jvm(spark: SparkSession) -> None:
+    (row,) = rows(spark, [container()])
+    assert row["route"] == "jvm"
+    assert row["raw"] is None
+    expected = {"objectId": "ZTF1", "candid": 2**60, "jd": 2460000.5, "ra": 10.25}
+    assert leaves(row) == expected
+
+
+def test_columns_are_the_fields_of_the_packet(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(bytearray(container()),)], "value binary")
+    columns = frame.select(*decode.ztf_columns(sf.col("value"), (TEXT,))).toArrow().to_pylist()
+    assert columns == rows(spark, [container()])
+
+
+def test_what_the_jvm_does_not_read_goes_to_python_whole(spark: SparkSession) -> None:
+    other = TEXT.replace("cutout", "cutOut")
+    values = [
+        container(codec="deflate"),
+        container(records=2),
+        container(records=2, sync_interval=1),
+        container(metadata={"more": "x"}),
+        container().replace(TEXT.encode(), other.encode()),
+        b"\x00\x00\x00\x03\x84body",
+    ]
+    found = rows(spark, values)
+    assert [row["route"] for row in found] == ["python"] * len(values)
+    assert [row["raw"] for row in found] == values
+    assert not any(leaves(row) for row in found)
+
+
+def test_two_equal_blocks_are_not_taken_for_one(spark: SparkSession) -> None:
+    """The sync marker before the last block is also where one block's would be."""
+    whole = container()
+    block = whole[whole.index(bytes(range(16))) + 16 :]
+    (row,) = rows(spark, [whole + block])
+    assert row["route"] == "python"
+
+
+def test_broken_packets_are_nulls(spark: SparkSession) -> None:
+    good = container()
+    values = [b"", b"x", b"{}", good[:-1], good[: len(good) // 2 + 200], good[:-1] + b"\xff"]
+    found = rows(spark, values)
+    assert [row["route"] for row in found] == ["jvm"] * len(values)
+    assert not any(leaves(row) for row in found)
+
+
+def test_absurd_lengths_leave_the_jvm_alive(spark: SparkSession) -> None:
+    huge = b"\xfe\xff\xff\xff\x0f"  # 2**31 - 1
+    good = container()
+    at = good.index(b"\x08ZTF1")
+    values = [
+        good[:at] + huge + good[at + len(huge) :],
+        good.replace(b"\x16avro.schema", huge + b"hema\x00\x00"),
+        b"Obj\x01" + huge * 20,
+        b"Obj\x01\x04" + huge + b"x" * 100,
+        b"\x00\x00\x00\x03\x84" + huge * 50,
+    ]
+    found = rows(spark, [*values, good])
+    assert not any(leaves(row) for row in found[:-1])
+    assert leaves(found[-1])
+
+
+def test_every_flipped_byte_is_survived(spark: SparkSession) -> None:
+    good = container()
+    values = [good[:i] + bytes([good[i] ^ 0xFF]) + good[i + 1 :] for i in range(len(good))]
+    found = rows(spark, values)
+    assert len(found) == len(values)
+    # In the header and in the sync markers no flip goes unnoticed.
+    sync = [i for i in range(len(good)) if good.startswith(bytes(range(16)), i)]
+    assert not any(leaves(row) for row in found[: sync[0] + 16])
+    assert not any(leaves(row) for row in found[sync[1] :])
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("survey", ["ztf", "lsst"])
+def test_real_packets_are_as_fastavro_reads_them(
+    spark: SparkSession, shared_data: Path, survey: str
+) -> None:
+    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    folder = shared_data / "alerts" / f"{survey}_avro"
+    named = list(packets.read_packets([folder], report=pytest.fail))
+    texts: tuple[str, ...] = ()
+    if survey == "lsst":
+        found = {decode.writer_schema(value) for _, value in named} - {None}
+        texts = tuple(sorted(text for text in found if text))
+    got = rows(spark, [value for _, value in named], survey, schemas, texts)
+    routes = {"jvm": 0, "python": 0, "broken": 0}
+    for (name, value), row in zip(named, got, strict=True):
+        if row["route"] == "python":
+            routes["python"] += 1
+            assert row["raw"] == value
+            assert len(packets.decode_packet(value, survey, schemas)) > 1, name
+            continue
+        try:
+            (record,) = packets.decode_packet(value, survey, schemas)
+        except AlertError:
+            routes["broken"] += 1
+            assert not leaves(row), name
+            continue
+        routes["jvm"] += 1
+        for leaf, expected in packets.native_row(record, survey).items():
+            both_nan = isinstance(expected, float) and math.isnan(expected)
+            assert row[leaf] == expected or (both_nan and math.isnan(row[leaf])), (name, leaf)
+    expected_routes = {
+        "ztf": {"jvm": 104, "python": 2, "broken": 5},
+        "lsst": {"jvm": 47, "python": 1, "broken": 0},
+    }
+    assert routes == expected_routes[survey]
