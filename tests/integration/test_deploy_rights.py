@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from broker.codec import decode, encode_candidate
 from broker.embedded.jars import KAFKA, fetch_jars
 from broker.embedded.java import find_java
 from broker.embedded.kafka import HOST, EmbeddedKafka, _free_ports
+from broker.ledger import alert_hole
 from crossmatch.columns import CANDIDATE_FIELDS
 from gateway import services
 
@@ -150,7 +151,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
         # One by the script, which starts a Java machine for each; the others by a shorter way.
         run_script(running, folder / "tools", "users", LISTEN_PASSWORD=PASSWORD)
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
-        others = [f"mmgateway-{name}" for name in ("match", "publish", "reader")]
+        others = [f"mmgateway-{name}" for name in ("match", "publish", "alerts", "reader")]
         made = admin.alter_user_scram_credentials(
             [UserScramCredentialUpsertion(name, scram, PASSWORD.encode()) for name in others]
         )
@@ -231,8 +232,8 @@ class Gateway:
                 statuses[name] = process.wait()
         return statuses
 
-    def read(self, topic: str, count: int) -> list[Any]:
-        """The first messages of a topic, as a reader from outside gets them."""
+    def read(self, topic: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
+        """Messages of a topic, as a reader from outside gets them, until there are enough."""
         client = kafka_io.consumer(
             self.kafka.secured, properties("mmgateway-reader"), f"reader-{uuid.uuid4()}"
         )
@@ -240,11 +241,21 @@ class Gateway:
         found: list[Any] = []
         limit = time.monotonic() + NEVER
         try:
-            while len(found) < count and time.monotonic() < limit:
-                found += [m for m in client.consume(100, 0.5) if m.error() is None]
+            while not enough(found):
+                assert time.monotonic() < limit, f"{topic}: {len(found)}\n{self.log('match')}"
+                found += [m.value() for m in client.consume(100, 0.5) if m.error() is None]
         finally:
             client.close()
         return found
+
+    def ledger(self, kind: str, outcome: str) -> dict[str, int]:
+        """The first entry of a kind that counts something under an outcome."""
+
+        def entries(values: list[Any]) -> list[dict[str, int]]:
+            found = [json.loads(value) for value in values]
+            return [e["counts"] for e in found if e["kind"] == kind and outcome in e["counts"]]
+
+        return entries(self.read(topics.LEDGER, lambda values: bool(entries(values))))[0]
 
 
 @pytest.fixture(scope="module")
@@ -262,27 +273,30 @@ def gateway(kafka: SecuredKafka, tmp_path_factory: pytest.TempPathFactory) -> It
         running.stop()
 
 
-def test_a_notice_becomes_a_region_and_the_match_takes_it(gateway: Gateway) -> None:
+def test_a_notice_becomes_a_region(gateway: Gateway) -> None:
     shutil.copy(NOTICE, gateway.folder / "inbox" / "notice.xml")
-    (region,) = gateway.read(topics.REGIONS, 1)
-    assert decode(region.value())["event_id"]
-    kinds: set[str] = set()
-    for message in gateway.read(topics.LEDGER, 2):
-        kinds.add(json.loads(message.value())["kind"])
-    assert kinds == {"notices", "alerts"}, gateway.log("match")
+    (region,) = gateway.read(topics.REGIONS, bool)
+    assert decode(region)["event_id"]
+    assert gateway.ledger("notices", "region") == {"received": 1, "region": 1}
+
+
+def test_an_alert_is_read_and_its_refusal_is_told(gateway: Gateway) -> None:
+    producer = kafka_io.producer(gateway.kafka.secured, properties("mmgateway-alerts"))
+    producer.produce("alerts.ztf", b"no alert")
+    assert producer.flush(NEVER) == 0
+    counts = gateway.ledger("alerts", "received")
+    assert alert_hole(counts) == 0
+    assert any(name.startswith("rejected.") for name in counts)
 
 
 def test_a_candidate_becomes_a_voevent(gateway: Gateway) -> None:
     candidate = an_example()
-    producer = kafka_io.producer(
-        gateway.kafka.secured,
-        properties("mmgateway-match"),
-        # Not that of the running service, which it would shut out.
-    )
+    # Without the transaction of the running service, which it would shut out.
+    producer = kafka_io.producer(gateway.kafka.secured, properties("mmgateway-match"))
     producer.produce(candidate["stream"], encode_candidate(candidate), b"key")
     assert producer.flush(NEVER) == 0
-    (message,) = gateway.read(topics.VOEVENTS, 1)
-    assert candidate["counterpart_id"].encode() in message.value()
+    (packet,) = gateway.read(topics.VOEVENTS, bool)
+    assert candidate["counterpart_id"].encode() in packet
 
 
 @pytest.mark.parametrize("topic", [topics.REGIONS, "mm.candidates.gw", topics.VOEVENTS])
