@@ -369,6 +369,9 @@ def _leaf_column(survey: str, field: pa.Field, body: Column | None, scale: Colum
     column = found[0] if len(found) == 1 else sf.coalesce(*found)
     if scale is not None and field.name in ("psfFlux", "psfFluxErr"):
         column = column * scale
+    if pa.types.is_string(field.type):
+        # Damaged text would end the driver when it is made a Python string; null is a value.
+        column = sf.try_validate_utf8(column)
     return column.alias(field.name)
 
 
