@@ -58,12 +58,12 @@ def lsst_columns(
 
 
 def _unpacked(survey: str, packet: Column) -> list[Column]:
-    names = [*NATIVE_SCHEMAS[survey].names[:-_ADDRESS], "raw", "route"]
+    names = [*NATIVE_SCHEMAS[survey].names[:-_ADDRESS], "route"]
     return [packet.getField(name).alias(name) for name in names]
 
 
 def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
-    """Struct of the native leaves of ZTF packets, ``raw`` and ``route``.
+    """Struct of the native leaves of ZTF packets and ``route``.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
     -------
     Column
         Fields named and typed as `broker.surveys.NATIVE_SCHEMAS`, without the address. ``route``
-        is ``jvm`` or ``python``; in the latter case all leaves are null and ``raw`` has the
-        packet. A broken packet has route ``jvm`` and nulls.
+        is ``jvm``, or ``python`` for a packet that is to be fetched and read there; then all
+        leaves are null. A broken packet has route ``jvm`` and nulls.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
 def lsst_packet(
     value: Column, schemas: Mapping[int, str], container_schemas: Sequence[str] = ()
 ) -> Column:
-    """Struct of the native leaves of LSST packets, ``raw`` and ``route``, as `ztf_packet`.
+    """Struct of the native leaves of LSST packets and ``route``, as `ztf_packet`.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def _starts(texts: Sequence[KnownText], numbers: Sequence[int]) -> dict[bytes, _
 def _packet(
     survey: str, value: Column, messages: Mapping[int, Layout], texts: Sequence[KnownText]
 ) -> Column:
-    """Struct of leaves, ``raw`` and ``route``.
+    """Struct of leaves and ``route``.
 
     Each step is evaluated once (`_let`); so is ``value``, of which Spark otherwise makes
     a copy wherever an expression mentions it: a dozen times 80 kB.
@@ -256,7 +256,7 @@ def _packet_of(
     def packet(kind: Column) -> Column:
         number = kind.getField("number")
         if not records:
-            return _struct(survey, value, number == _FOR_PYTHON, None, None)
+            return _struct(survey, number == _FOR_PYTHON, None, None)
         cases = [(number == i, record) for i, record in enumerate(records)]
         return _let(_first(cases), lambda record: checked(kind, record))
 
@@ -267,7 +267,7 @@ def _packet_of(
         factors = sf.array(*map(sf.lit, scales))[number] if set(scales) != {1.0} else None
         return _let(
             sf.when(is_whole, record.getField("body")),
-            lambda body: _struct(survey, value, for_python, body, factors),
+            lambda body: _struct(survey, for_python, body, factors),
         )
 
     return _let(_kind(value, list(messages), starts), packet)
@@ -351,12 +351,9 @@ def _blocks(value: Column, header_bytes: Column, record: Column) -> tuple[Column
     return is_whole, sf.coalesce(has_several, sf.lit(False))
 
 
-def _struct(
-    survey: str, value: Column, for_python: Column, body: Column | None, scale: Column | None
-) -> Column:
+def _struct(survey: str, for_python: Column, body: Column | None, scale: Column | None) -> Column:
     return sf.struct(
         *(_leaf_column(survey, field, body, scale) for field in _fields_of(survey)),
-        sf.when(for_python, value).alias("raw"),
         sf.when(for_python, PYTHON).otherwise(JVM).alias("route"),
     )
 

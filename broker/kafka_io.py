@@ -23,6 +23,9 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """A GW notice with two sky maps exceeds 2 MB; GCN's own limit is 4 MiB."""
 
 
+_READ_ON = 200
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic that must exist, and how it is kept."""
@@ -266,16 +269,16 @@ class PacketReader:
         offsets: list[int],
         found: dict[tuple[str, int, int], bytes],
     ) -> None:
-        position = -1
+        position: int | None = None
         for offset in offsets:
             # Reading on is cheaper than a seek when the next one is near.
-            if not position <= offset <= position + 200:
+            if position is None or not position <= offset <= position + _READ_ON:
                 self._client.assign([TopicPartition(topic, partition, offset)])
                 position = offset
-            while position <= offset:
+            while position is not None and position <= offset:
                 message = self._client.poll(self._timeout)
                 if message is None or message.error() is not None:
-                    position = -1
+                    position = None
                     break
                 packet = record(message)
                 position = packet.offset + 1

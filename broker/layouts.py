@@ -81,7 +81,7 @@ def leaves(survey: str) -> tuple[Leaf, ...]:
     found = []
     for field in list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]:
         by_struct: dict[tuple[str, ...], list[str]] = {}
-        for *parents, name in packets._PLACES[survey][field.name]:
+        for *parents, name in packets.PLACES[survey][field.name]:
             by_struct.setdefault(tuple(parents), []).append(name)
         found += [
             Leaf(field.name, (*parents, names[0]), tuple(names[1:]), _AVRO[field.type])
@@ -150,7 +150,7 @@ def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
     return Layout(
         {"type": "record", "name": schema["name"], "fields": kept},
         {"type": "record", "name": schema["name"], "fields": reader},
-        packets._ELASTICC_TO_NJY if simulated else 1.0,
+        packets.ELASTICC_TO_NJY if simulated else 1.0,
     )
 
 

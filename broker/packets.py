@@ -30,7 +30,7 @@ _ZTF_FILTERS = {1: "g", 2: "r", 3: "i"}
 _SENTINEL_BELOW = -99.0
 _FORCED_SIGMA = 5.0
 # The first ELAsTiCC challenge wrote fluxes with zero point 27.5; nJy have 31.4.
-_ELASTICC_TO_NJY = 10 ** ((31.4 - 27.5) / 2.5)
+ELASTICC_TO_NJY = 10 ** ((31.4 - 27.5) / 2.5)
 
 
 def _in(struct: str, *names: str) -> tuple[tuple[str, ...], ...]:
@@ -39,7 +39,7 @@ def _in(struct: str, *names: str) -> tuple[tuple[str, ...], ...]:
 
 # Where each native leaf stands in a packet; the first place that has a value counts.
 # ELAsTiCC's simulated packets use the older names.
-_PLACES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
+PLACES: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     "ztf": {n: _in("candidate", n) for n in NATIVE_SCHEMAS["ztf"].names[:-3]}
     | {
         "objectId": (("objectId",),),
@@ -153,10 +153,10 @@ def native_row(record: Mapping[str, Any], survey: str) -> dict[str, Any]:
         ``wrong_type`` when a leaf has a type that its survey does not write.
     """
     schema = NATIVE_SCHEMAS[survey]
-    row = {n: _leaf(record, places, schema, n) for n, places in _PLACES[survey].items()}
+    row = {n: _leaf(record, places, schema, n) for n, places in PLACES[survey].items()}
     if survey == "lsst" and _has_old_flux(record):
         for name in ("psfFlux", "psfFluxErr"):
-            row[name] = None if row[name] is None else row[name] * _ELASTICC_TO_NJY
+            row[name] = None if row[name] is None else row[name] * ELASTICC_TO_NJY
     return row
 
 
@@ -216,7 +216,7 @@ def _ztf_history(record: Mapping[str, Any]) -> Iterator[Detection]:
 
 
 def _lsst_history(record: Mapping[str, Any]) -> Iterator[Detection]:
-    scale = _ELASTICC_TO_NJY if _has_old_flux(record) else 1.0
+    scale = ELASTICC_TO_NJY if _has_old_flux(record) else 1.0
     for entry in record.get("prvDiaSources") or ():
         yield from _lsst_point(entry, scale, detected=True)
     for entry in record.get("prvDiaForcedSources") or ():
@@ -399,7 +399,7 @@ def _read_parquet(path: Path) -> Iterator[NativeBatch]:
         if survey is None:
             raise AlertError("unknown_survey", f"columns {schema.names[:8]}")
         places = {
-            name: [p for p in found if _has(schema, p)] for name, found in _PLACES[survey].items()
+            name: [p for p in found if _has(schema, p)] for name, found in PLACES[survey].items()
         }
         wanted = sorted({".".join(p) for found in places.values() for p in found})
         old_flux = _has(schema, ("diaObject", "hostgal_zphot_q10"))
@@ -408,7 +408,7 @@ def _read_parquet(path: Path) -> Iterator[NativeBatch]:
             columns = {n: _coalesced(batch, found) for n, found in places.items() if found}
             if old_flux:
                 for name in ("psfFlux", "psfFluxErr"):
-                    columns[name] = pc.multiply(columns[name], _ELASTICC_TO_NJY)
+                    columns[name] = pc.multiply(columns[name], ELASTICC_TO_NJY)
             rows = batch.num_rows
             columns["topic"] = pa.repeat(pa.scalar(str(path)), rows)
             columns["partition"] = pa.repeat(pa.scalar(0, pa.int32()), rows)

@@ -110,27 +110,24 @@ def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list
     """Columns ``topic, partition, offset, region, ztf, lsst`` of raw rows, decoded in the JVM.
 
     ``region`` has the bytes of a region message; ``ztf`` and ``lsst`` are structs of
-    native columns and ``route`` for alerts of that survey, null otherwise. ``learned`` has
+    native columns and ``route``, with nulls in the rows of other topics. ``learned`` has
     the texts of writers' schemas by survey.
     """
-    value = sf.col("value")
+    value, topic = sf.col("value"), sf.col("topic")
     columns = [
-        sf.col("topic"),
+        topic,
         sf.col("partition"),
         sf.col("offset"),
-        sf.when(sf.col("topic") == topics.REGIONS, value).alias("region"),
+        sf.when(topic == topics.REGIONS, value).alias("region"),
     ]
     if sources.ztf:
-        packet = decode.ztf_packet(value, learned["ztf"])
-        columns.append(_survey("ztf", sources.ztf, packet))
+        mine = sf.when(topic.isin(*sources.ztf), value)
+        columns.append(decode.ztf_packet(mine, learned["ztf"]).alias("ztf"))
     if sources.lsst:
-        packet = decode.lsst_packet(value, sources.lsst_schemas, learned["lsst"])
-        columns.append(_survey("lsst", sources.lsst, packet))
+        mine = sf.when(topic.isin(*sources.lsst), value)
+        packet = decode.lsst_packet(mine, sources.lsst_schemas, learned["lsst"])
+        columns.append(packet.alias("lsst"))
     return columns
-
-
-def _survey(name: str, names: tuple[str, ...], packet: Column) -> Column:
-    return sf.when(sf.col("topic").isin(*names), packet).alias(name)
 
 
 def _read(
@@ -229,6 +226,9 @@ class LiveMatcher:
         except GatewayError as error:
             self.failure = error
             raise
+        except Exception as error:
+            self.failure = ServiceError(f"batch {batch_id} failed: {error!r}; see Spark's log")
+            raise
 
     def _take(self, frame: DataFrame, batch_id: int) -> None:
         last = -1 if self._marker is None else self._marker.batch_id
@@ -256,7 +256,7 @@ class LiveMatcher:
         """Note schemas of packets that the JVM did not read; how many such packets there are."""
         if survey not in rows.column_names:
             return 0
-        unread = _addresses(_by_python(_native(rows, survey)))
+        unread = _addresses(_by_python(self._native(rows, survey)))
         samples = self._reader.fetch(unread[:: max(1, len(unread) // MAX_LEARNED)])
         known = self._learned[survey]
         for packet in samples.values():
@@ -303,11 +303,22 @@ class LiveMatcher:
         for survey in ("ztf", "lsst"):
             if survey not in rows.column_names:
                 continue
-            native = self._with_python(_native(rows, survey), survey, letters, rejected)
+            native = self._with_python(self._native(rows, survey), survey, letters, rejected)
             result = normalise(survey, native)
             tables.append(result.alerts)
             self._reject(native, result.rejected, letters, rejected)
         return pa.concat_tables(tables), rejected
+
+    def _native(self, rows: pa.Table, survey: str) -> pa.Table:
+        """Rows of one survey as a flat table of its native columns, address and ``route``."""
+        names = self._sources.ztf if survey == "ztf" else self._sources.lsst
+        mine = rows.filter(pc.field("topic").isin(names))
+        flat = mine.select(["topic", "partition", "offset"])
+        struct = mine[survey].combine_chunks()
+        for name, column in zip(struct.type.names, struct.flatten(), strict=True):
+            flat = flat.append_column(name, column)
+        schema = pa.schema([*NATIVE_SCHEMAS[survey], pa.field("route", pa.string())])
+        return flat.select(schema.names).cast(schema)
 
     def _with_python(
         self, native: pa.Table, survey: str, letters: list[bytes], rejected: Counter[str]
@@ -365,17 +376,6 @@ class LiveMatcher:
             partition=address[1],
             offset=address[2],
         )
-
-
-def _native(rows: pa.Table, survey: str) -> pa.Table:
-    """Rows of one survey as a flat table of its native columns, address and ``route``."""
-    mine = rows.filter(pc.field(survey).is_valid())
-    flat = mine.select(["topic", "partition", "offset"])
-    struct = mine[survey].combine_chunks()
-    for name, column in zip(struct.type.names, struct.flatten(), strict=True):
-        flat = flat.append_column(name, column)
-    schema = pa.schema([*NATIVE_SCHEMAS[survey], pa.field("route", pa.string())])
-    return flat.select(schema.names).cast(schema)
 
 
 def _is_readable(survey: str, text: str) -> bool:

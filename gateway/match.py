@@ -129,6 +129,8 @@ class MatchService:
             messages = read_all(bootstrap, properties, topics.REGIONS, end=marker.regions_next)
             records = _region_records((m.value for m in messages), load_map)
             engine.restore(records, writer.groups())
+        # Before the matcher: columns are made in the JVM.
+        spark = self._spark()
         self._matcher = LiveMatcher(
             engine=engine,
             writer=writer,
@@ -141,7 +143,7 @@ class MatchService:
             marker=marker,
             on_batch=_log_batch,
         )
-        rows = stream.raw_rows(self._spark(), sources)
+        rows = stream.raw_rows(spark, sources)
         self._query = stream.start(self._matcher, rows, self._checkpoint)
         log.info("match_started", kafka=bootstrap, regions=len(engine.events.in_force()))
 
