@@ -2,7 +2,8 @@
 
 ``defaults.toml`` beside this module is both the default and the template that
 ``mmgateway config init`` writes. A variable ``MMGATEWAY_KAFKA__BOOTSTRAP``
-replaces ``bootstrap`` of ``[kafka]``; its value is read as TOML, or as text.
+replaces ``bootstrap`` of ``[kafka]``. Where a text belongs it is taken as it stands, so
+that a password ``12e5`` or ``true`` stays one; numbers, lists and tables are read as TOML.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Publish:
     author_ivo: str
     contact_name: str
     contact_email: str
+    observatory: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +140,18 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """
     environ = os.environ if environ is None else environ
     tables = tomllib.loads(default_toml())
+    observatory = tables["publish"]["observatory"]
     chain_overrides: dict[str, dict[str, Any]] = {}
     source = "built-in defaults"
     if path is not None:
         source = str(path)
         _merge(tables, _read(path), chain_overrides, source)
-    _merge(tables, _from_environment(environ), chain_overrides, "environment")
-    return _build(tables, chain_overrides, source)
+    over = _from_environment(environ)
+    _merge(tables, over, chain_overrides, "environment")
+    if isinstance(tables["publish"]["observatory"], Mapping):
+        # Who names the site of one survey keeps those of the others.
+        tables["publish"]["observatory"] = observatory | tables["publish"]["observatory"]
+    return _build(tables, chain_overrides, source, over)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -169,15 +176,32 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         table = tables
         for parent in parents:
             table = table.setdefault(parent, {})
-        table[key] = _toml_value(text)
+            if not isinstance(table, dict):
+                raise ConfigError(f"environment: {name} goes into what another variable replaces")
+        table[key] = _value_of(text, _kind(parents, key))
     return tables
 
 
-def _toml_value(text: str) -> Any:
+def _kind(parents: list[str], key: str) -> Any:
+    """Type of the field that a variable names; None for one that is unknown, or of a chain."""
+    section = typing.get_type_hints(Config).get(parents[0])
+    if not dataclasses.is_dataclass(section):
+        return None
+    kind = typing.get_type_hints(section).get(parents[1] if len(parents) > 1 else key)
+    if len(parents) > 1:
+        # A value inside a table, all of which hold texts.
+        return str if typing.get_origin(kind) is not None else None
+    return kind
+
+
+def _value_of(text: str, kind: Any) -> Any:
+    if kind is str:
+        return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if kind is Path and not isinstance(value, str) else value
 
 
 def _merge(
@@ -201,7 +225,10 @@ def _merge(
 
 
 def _build(
-    tables: Mapping[str, Any], chains: Mapping[str, Mapping[str, Any]], source: str
+    tables: Mapping[str, Any],
+    chains: Mapping[str, Mapping[str, Any]],
+    source: str,
+    environment: Mapping[str, Any],
 ) -> Config:
     hints = typing.get_type_hints(Config)
     sections: dict[str, Any] = {}
@@ -211,8 +238,14 @@ def _build(
         for key in kinds:
             if key not in values:
                 raise ConfigError(f"{source}: [{name}] {key} is missing")
+        own = environment.get(name, {})
         sections[name] = cls(
-            **{k: _convert(v, kinds[k], f"{source}: [{name}] {k}") for k, v in values.items()}
+            **{
+                key: _convert(
+                    value, kinds[key], f"{'environment' if key in own else source}: [{name}] {key}"
+                )
+                for key, value in values.items()
+            }
         )
     config = Config(**sections, chains=chains_with(chains), source=source)
     _validate(config)
@@ -224,11 +257,11 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if origin is tuple:
         (item, _) = typing.get_args(kind)
         if not isinstance(value, list):
-            raise ConfigError(f"{where}: expected a list, found {value!r}")
+            raise ConfigError(f'{where}: expected a list, as in ["a", "b"], found {value!r}')
         return tuple(_convert(v, item, where) for v in value)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected a table, found {value!r}")
+            raise ConfigError(f'{where}: expected a table, as in {{ a = "b" }}, found {value!r}')
         return types.MappingProxyType({str(k): str(v) for k, v in value.items()})
     if origin is types.UnionType:
         # TOML has no null: false means "no limit".

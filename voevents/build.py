@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -59,7 +60,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 IMPORTANCE = {"bronze": 0.2, "silver": 0.5, "gold": 0.9}
-OBSERVATORIES = {"ztf": "Palomar", "lsst": "Cerro Pachon"}
+OBSERVATORIES = MappingProxyType({"ztf": "Palomar", "lsst": "Cerro Pachon"})
 # Error2Radius is mandatory; single-epoch astrometry of both surveys is well within this.
 POSITION_ERROR_DEG = 1.0 / 3600.0
 
@@ -101,6 +102,7 @@ def build_voevent(
     author_ivo: str,
     contact_name: str = "",
     contact_email: str = "",
+    observatory: Mapping[str, str] = OBSERVATORIES,
 ) -> bytes:
     """VOEvent 2.0 document of one candidate record, UTF-8, checked with the schema.
 
@@ -113,6 +115,9 @@ def build_voevent(
         Author's IVOID without a local part, for example ``ivo://org.mmgateway``.
     contact_name, contact_email : str
         Whom to ask; empty: left out.
+    observatory : mapping of str to str
+        Survey to ``ObservatoryLocation``; one that is not there is on the Earth's
+        surface (``GEOSURFACE``).
 
     Returns
     -------
@@ -137,7 +142,7 @@ def build_voevent(
     )
     _add_who(event, candidate, author_ivo, contact_name, contact_email)
     _add_what(event, candidate)
-    _add_where_when(event, candidate)
+    _add_where_when(event, candidate, observatory.get(candidate["survey"]) or "GEOSURFACE")
     _add_how(event, candidate)
     _add_why(event, candidate)
     _add_citations(event, candidate, author_ivo)
@@ -214,7 +219,7 @@ def _value(field: Field, value: Any) -> str:
     return _text(str(value))
 
 
-def _add_where_when(event: Any, candidate: Mapping[str, Any]) -> None:
+def _add_where_when(event: Any, candidate: Mapping[str, Any], location: str) -> None:
     error = candidate.get("ra_dec_error")
     voeventparse.add_where_when(
         event,
@@ -226,7 +231,7 @@ def _add_where_when(event: Any, candidate: Mapping[str, Any]) -> None:
             system="UTC-ICRS-TOPO",
         ),
         obs_time=_time(candidate["observation_start"], "observation_start"),
-        observatory_location=OBSERVATORIES.get(candidate["survey"], "GEOSURFACE"),
+        observatory_location=_text(location),
     )
     position = event.find(".//Position2D")
     # repr keeps every digit; the library's own conversion does not promise to.

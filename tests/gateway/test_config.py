@@ -7,6 +7,7 @@ import pytest
 
 from crossmatch.errors import ConfigError
 from gateway.config import as_dict, default_toml, load
+from voevents.build import OBSERVATORIES
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -56,3 +57,74 @@ def test_mistakes_are_named_with_place_and_remedy(
         load(written(tmp_path, text), {})
     sentence = str(caught.value)
     assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize("text", ["12e5", "1_2", "true", "0x1F", '"quoted"', "[1]", " a b ", ""])
+def test_text_in_the_environment_is_taken_as_typed(text: str) -> None:
+    config = load(None, {"MMGATEWAY_GCN__CLIENT_SECRET": text})
+    assert config.gcn.client_secret == text
+
+
+def test_other_values_in_the_environment_are_toml() -> None:
+    config = load(
+        None,
+        {
+            "MMGATEWAY_KAFKA__PORT": "1_000",
+            "MMGATEWAY_LISTEN__POLL_SECONDS": "2",
+            "MMGATEWAY_MATCH__INCLUDE_TESTS": "true",
+            "MMGATEWAY_GCN__TOPICS": '["a", "b"]',
+            "MMGATEWAY_KAFKA__PROPERTIES": '{ "sasl.password" = "12e5" }',
+            "MMGATEWAY_CHAINS__GRB__LEVEL": "0.9",
+            "MMGATEWAY_CUTS__MAX_MAG_DIFFERENCE": "false",
+        },
+    )
+    assert (config.kafka.port, config.listen.poll_seconds) == (1000, 2.0)
+    assert config.match.include_tests
+    assert config.gcn.topics == ("a", "b")
+    assert config.kafka.properties["sasl.password"] == "12e5"
+    assert config.chains["grb"].level == 0.9
+    assert config.cuts.max_mag_difference is None
+
+
+@pytest.mark.parametrize("text", ["/data", '"/data"'])
+def test_path_in_the_environment_needs_no_quotes(text: str) -> None:
+    assert load(None, {"MMGATEWAY_PATHS__STATE": text}).paths.state == Path("/data")
+
+
+def test_path_that_looks_like_a_number_is_a_path() -> None:
+    assert load(None, {"MMGATEWAY_PATHS__STATE": "2026"}).paths.state == Path("2026")
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"MMGATEWAY_GCN__TOPICS": "a"}, ["[gcn] topics", "list", '["a", "b"]']),
+        ({"MMGATEWAY_KAFKA__PROPERTIES": "a"}, ["[kafka] properties", "table"]),
+        ({"MMGATEWAY_KAFKA__PORT": "many"}, ["environment: [kafka] port", "int", "many"]),
+        ({"MMGATEWAY_KAFKA__PROT": "1"}, ["environment", "[kafka] prot", "known"]),
+        ({"MMGATEWAY_KAFKA": "1", "MMGATEWAY_KAVKA__PORT": "1"}, ["[kavka]", "known"]),
+        (
+            {"MMGATEWAY_KAFKA__PORT": "1", "MMGATEWAY_KAFKA__PORT__X": "1"},
+            ["environment", "MMGATEWAY_KAFKA__PORT__X"],
+        ),
+    ],
+)
+def test_mistakes_in_the_environment_are_named(environ: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, environ)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_site_of_one_survey_leaves_the_others(tmp_path: Path) -> None:
+    path = written(tmp_path, '[publish.observatory]\nztf = "CTIO"\natlas = "Haleakala"\n')
+    assert dict(load(path, {}).publish.observatory) == {
+        "ztf": "CTIO",
+        "lsst": "Cerro Pachon",
+        "atlas": "Haleakala",
+    }
+    environ = {"MMGATEWAY_PUBLISH__OBSERVATORY__LSST": "1_2"}
+    assert load(None, environ).publish.observatory["lsst"] == "1_2"
+
+
+def test_sites_are_those_that_voevents_have_without_configuration() -> None:
+    assert dict(load(None, {}).publish.observatory) == dict(OBSERVATORIES)

@@ -229,7 +229,7 @@ def test_state_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_external_kafka_is_not_ours_to_start(tmp_path: Path) -> None:
-    config = configured(tmp_path, kafka__bootstrap='"kafka:9092"')
+    config = configured(tmp_path, kafka__bootstrap="kafka:9092")
     assert services.status_of(config, "kafka").state == "external"
     with pytest.raises(ConfigError, match="nothing to start"):
         services.up(config, ["kafka"])

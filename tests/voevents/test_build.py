@@ -252,3 +252,17 @@ def test_numbers_of_numpy_are_numbers() -> None:
         name: np.float64(value) for name, value in plain.items() if isinstance(value, float)
     }
     assert build(arrays) == build(plain)
+
+
+def location(observatory: dict[str, str], survey: str) -> str | None:
+    document = build_voevent(candidate(survey=survey), author_ivo=AUTHOR, observatory=observatory)
+    return etree.fromstring(document).find(".//ObservatoryLocation").get("id")
+
+
+def test_site_is_the_configured_one() -> None:
+    assert location({"ztf": "La Silla <Chile>"}, "ztf") == "La Silla <Chile>"
+
+
+def test_survey_without_a_site_is_on_the_ground() -> None:
+    assert location({"ztf": ""}, "ztf") == "GEOSURFACE"
+    assert location({"ztf": "Palomar"}, "atlas") == "GEOSURFACE"
