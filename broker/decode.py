@@ -70,8 +70,8 @@ def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
     value : Column
         Packets, binary: Avro object containers.
     schemas : sequence of str
-        Texts of writers' schemas to be read in the JVM besides those that ZTF has sent,
-        exactly as in the packets' header (`writer_schema`).
+        Texts of writers' schemas, exactly as in the packets' header (`writer_schema`): ZTF
+        has sent three different ones that all call themselves 3.3.
 
     Returns
     -------
@@ -85,8 +85,7 @@ def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
     AlertError
         ``bad_schema``, ``no_leaves`` if one of ``schemas`` is no alert schema of the survey.
     """
-    texts = [*layouts.ztf_texts(), *(layouts.known_text("ztf", text) for text in schemas)]
-    return _packet("ztf", value, {}, texts)
+    return _packet("ztf", value, {}, [layouts.known_text("ztf", text) for text in schemas])
 
 
 def lsst_packet(

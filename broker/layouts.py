@@ -8,12 +8,10 @@ without an error.
 
 from __future__ import annotations
 
-import tomllib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import pyarrow as pa
@@ -88,29 +86,6 @@ def leaves(survey: str) -> tuple[Leaf, ...]:
             for parents, names in by_struct.items()
         ]
     return tuple(found)
-
-
-@cache
-def ztf_texts() -> tuple[KnownText, ...]:
-    """The schemas that ZTF has sent."""
-    file = resources.files("broker").joinpath("schemas/ztf_layouts.toml")
-    known = []
-    for entry in tomllib.loads(file.read_text("utf-8"))["layouts"]:
-        inner = _plain_fields(entry["candidate"], {})
-        candidate = {"type": "record", "name": "ztf.candidate", "fields": inner}
-        fields = _plain_fields(entry["alert"], candidate)
-        layout = _cut("ztf", {"type": "record", "name": "ztf.alert", "fields": fields})
-        known += [KnownText(length, crc32, layout) for length, crc32 in entry["texts"]]
-    return tuple(known)
-
-
-def _plain_fields(text: str, candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    fields = []
-    for item in text.split():
-        name, _, kind = item.partition(":")
-        kinds = kind.split("|")
-        fields.append({"name": name, "type": kinds if len(kinds) > 1 else kind or candidate})
-    return fields
 
 
 def known_text(survey: str, text: str) -> KnownText:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,10 +156,13 @@ def _read(
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What a batch came to, for whoever watches."""
+    """What a batch came to and how long its parts took, for whoever watches."""
 
     outcome: Outcome
     marker: Marker
+    decode_seconds: float
+    match_seconds: float
+    publish_seconds: float
 
 
 class LiveMatcher:
@@ -239,7 +243,9 @@ class LiveMatcher:
                 f"the checkpoint is at batch {batch_id}, but batch {last} was the last one"
                 " published: they are not of one run"
             )
-        self._do(self._decoded(frame), batch_id)
+        begin = time.perf_counter()
+        rows = self._decoded(frame)
+        self._do(rows, batch_id, time.perf_counter() - begin)
 
     def _decoded(self, frame: DataFrame) -> pa.Table:
         """The batch decoded in the JVM; read once more when it brought schemas not seen before."""
@@ -268,19 +274,24 @@ class LiveMatcher:
         self._learned[survey] = known
         return len(unread)
 
-    def _do(self, rows: pa.Table, batch_id: int) -> None:
+    def _do(self, rows: pa.Table, batch_id: int, decode_seconds: float) -> None:
+        begin = time.perf_counter()
         letters: list[bytes] = []
         records, regions_next = self._records(rows, letters)
         alerts, rejected = self._alerts(rows, letters)
         batch = Batch(batch_id, alerts, records, rejected)
         outcome = self._engine.step(batch)
+        matched = time.perf_counter()
         totals = added([{} if self._marker is None else self._marker.totals, outcome.ledger])
         marker = Marker(batch_id, self._query_id(), regions_next, totals)
         # Before they are published, as the alerts: a batch done anew is not added again.
         self._statements.append(outcome.statements, batch_id)
         self._writer.publish(outcome, marker, letters)
         self._marker = marker
-        self._on_batch(BatchReport(outcome, marker))
+        published = time.perf_counter()
+        self._on_batch(
+            BatchReport(outcome, marker, decode_seconds, matched - begin, published - matched)
+        )
 
     def _records(self, rows: pa.Table, letters: list[bytes]) -> tuple[list[RegionRecord], int]:
         """Region records of the batch in the order of the topic, and where the next one will be."""

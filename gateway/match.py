@@ -225,6 +225,9 @@ def _log_batch(report: BatchReport) -> None:
             received=ledger.get("received", 0),
             matched=ledger.get("matched", 0),
             statements=ledger.get("statements", 0),
+            decode_s=round(report.decode_seconds, 3),
+            match_s=round(report.match_seconds, 3),
+            publish_s=round(report.publish_seconds, 3),
         )
 
 

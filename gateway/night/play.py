@@ -160,8 +160,8 @@ def vtp_subscriber(port: int) -> Iterator[list[bytes]]:
         thread.join(10)
 
 
-def until_quiet(watcher: Watcher, sent: Sent, received: list[bytes], bar: Bar) -> None:
-    """Wait until everything that was sent is accounted for and published."""
+def until_quiet(watcher: Watcher, sent: Sent, received: list[bytes], bar: Bar) -> bool:
+    """Wait until everything that was sent is accounted for and published; False if in vain."""
     deadline = time.monotonic() + _QUIET_SECONDS + sent.alerts / 2000
 
     def complete() -> bool:
@@ -179,3 +179,4 @@ def until_quiet(watcher: Watcher, sent: Sent, received: list[bytes], bar: Bar) -
         calm = calm + 1 if complete() else 0
         bar.update(sent.alerts, "waiting for the last answers")
         time.sleep(0.1)
+    return calm >= 10

@@ -59,14 +59,7 @@ def run(console: Console, *, scale: int, keep: bool, folder: Path = FOLDER) -> d
     schedule = Schedule.of_night()
     night_notices = notices(SEED)
     night_alerts = _generate(screen, scale)
-    began = time.monotonic()
-    screen.say("Starting Kafka, the listener, Spark and the publisher …")
-    services.up(
-        config,
-        config_path=path,
-        report=lambda s: screen.say(f"  {s.service}: {s.state} {escape(s.endpoint)}".rstrip()),
-    )
-    screen.say(f"  all up after {time.monotonic() - began:.1f} s\n")
+    _start(screen, config, path)
     try:
         result = _play(screen, config, schedule, night_notices, night_alerts)
         finish(screen, config, folder, result)
@@ -75,7 +68,32 @@ def run(console: Console, *, scale: int, keep: bool, folder: Path = FOLDER) -> d
     finally:
         if not keep:
             services.down(config)
+    _check(result, config)
     return result
+
+
+def _start(screen: Screen, config: Config, path: Path) -> None:
+    began = time.monotonic()
+    screen.say("Starting Kafka, the listener, Spark and the publisher …")
+
+    def tell(one: services.ServiceStatus) -> None:
+        if one.state == "running":
+            seconds = time.monotonic() - began
+            screen.say(f"  {one.service:<8} up after {seconds:4.1f} s  {escape(one.endpoint)}")
+
+    services.up(config, config_path=path, report=tell)
+    screen.say("")
+
+
+def _check(result: dict[str, Any], config: Config) -> None:
+    """Raise ServiceError when something that was sent did not come out."""
+    logs = config.paths.state / "logs"
+    if not result["complete"]:
+        raise ServiceError(f"the gateway did not answer for everything in time; see {logs}")
+    for kind in ("alerts", "notices"):
+        hole = result["ledger"][f"{kind}_unaccounted"]
+        if hole:
+            raise ServiceError(f"{hole} {kind} are not accounted for; see {logs}")
 
 
 def _fresh(folder: Path) -> tuple[Config, Path]:
@@ -125,11 +143,12 @@ def _play(
         with screen.progress("The night", len(night_alerts)) as bar:
             player = Player(config, bootstrap, sent, teller, watcher, bar, len(night_alerts))
             player.play(schedule, night_notices, night_alerts)
-            until_quiet(watcher, sent, received, bar)
+            complete = until_quiet(watcher, sent, received, bar)
         watcher.stop()
         if watcher.failure is not None:
             raise ServiceError(f"the topics could not be read: {watcher.failure}")
         result = report.summary(watcher.seen, len(received))
+    result["complete"] = complete
     result["statements"] = len(watcher.seen.statements)
     result["dead_letters"] = len(watcher.seen.dead_letters)
     _draw(config, watcher.seen, result)
@@ -154,7 +173,8 @@ def _draw(config: Config, seen: Seen, result: dict[str, Any]) -> None:
         mag_error=np.array([s["mag_error"] for s in said]),
         filters=[s["filter"] for s in said],
     )
-    subtitle = f"{result['alerts']:,} alerts, {len(result['candidates']):,} candidates"
+    in_force = sum(c["state"] == "in_force" for c in result["candidates"])
+    subtitle = f"{result['alerts']:,} alerts, {in_force:,} candidates in force"
     if best is not None:
         subtitle += f", best: {best['object_id']} for {best['event_id']} ({best['tier']})"
     png = night_plot(*rows, measured, subtitle=subtitle)

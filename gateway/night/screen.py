@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -54,12 +55,13 @@ class Screen:
     def candidates(self, rows: list[dict[str, Any]], most: int) -> None:
         """Table of the best candidates in force."""
         table = Table(title="Candidates in force, best first", title_justify="left", box=None)
-        for name in ("rank", "event", "object", "tier", "level", "mag", "fade", "host", "score"):
-            right = name in ("rank", "level", "mag", "fade", "score")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        shown = [c for c in _COLUMNS if self.console.width >= c.from_width]
+        for column in shown:
+            justify = "right" if column.is_number else "left"
+            table.add_column(column.title, justify=justify, no_wrap=True)
         in_force = [r for r in rows if r["state"] == "in_force"]
         for row in in_force[:most]:
-            table.add_row(*_cells(row))
+            table.add_row(*(column.cell(row) for column in shown))
         with self._lock:
             self.console.print(table)
             if len(in_force) > most:
@@ -106,17 +108,32 @@ def tier_markup(tier: str) -> str:
     return f"[{_COLOURS[tier]}]{tier}[/]"
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    fade = row["fade_rate"]
-    mag = row["mag"]
-    return [
-        str(row["rank"]),
-        escape(row["event_id"]),
-        escape(row["object_id"]),
-        tier_markup(row["tier"]),
-        f"{row['credible_level']:.3f}",
-        "" if mag is None else f"{row['filter']}={mag:.2f}",
-        "" if fade is None else f"{fade:+.2f}/d",
-        escape(row["host_name"] or ""),
-        f"{row['score']:.2f}",
-    ]
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the table, shown on consoles at least ``from_width`` wide."""
+
+    title: str
+    cell: Callable[[Mapping[str, Any]], str]
+    is_number: bool = False
+    from_width: int = 0
+
+
+def _mag(row: Mapping[str, Any]) -> str:
+    return "" if row["mag"] is None else f"{row['filter']}={row['mag']:.2f}"
+
+
+def _fade(row: Mapping[str, Any]) -> str:
+    return "" if row["fade_rate"] is None else f"{row['fade_rate']:+.2f}/d"
+
+
+_COLUMNS = (
+    _Column("rank", lambda r: str(r["rank"]), is_number=True),
+    _Column("event", lambda r: escape(r["event_id"])),
+    _Column("object", lambda r: escape(r["object_id"])),
+    _Column("tier", lambda r: tier_markup(r["tier"])),
+    _Column("level", lambda r: f"{r['credible_level']:.3f}", is_number=True),
+    _Column("mag", _mag, is_number=True),
+    _Column("fade", _fade, is_number=True, from_width=86),
+    _Column("host", lambda r: escape(r["host_name"] or ""), from_width=98),
+    _Column("score", lambda r: f"{r['score']:.2f}", is_number=True, from_width=98),
+)

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from gateway import services
 from gateway.config import Config
+from gateway.night.facts import facts
 from gateway.night.notices import Timed
 from gateway.night.screen import Screen, tier_markup
 from gateway.night.watch import Statement
@@ -19,10 +20,11 @@ def introduce(screen: Screen) -> None:
     """What is real here and what is not."""
     screen.say("[bold]The night of 17 August 2017[/], replayed through the live gateway")
     screen.say(
-        "GW170817, GRB 170817A and AT2017gfo as they were; every other alert is generated, and"
-        " events whose id starts with INVENTED or says so never happened.\n"
-        "The survey has ZTF's alert format but stands at Cerro Pachón (and, for the hours of"
-        " Chilean daylight, a small early watch at Siding Spring).\n"
+        "GW170817 (here S170817a, as today's events are named), GRB 170817A and AT2017gfo"
+        f" (here {facts()['kilonova']['object_id']}) are as they were. Every other alert is"
+        " generated, and notices that say so are invented.\n"
+        "The survey has ZTF's alert format but stands at Cerro Pachón, with a small early watch"
+        " at Siding Spring for the hours of Chilean daylight.\n"
     )
 
 

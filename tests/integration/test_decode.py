@@ -152,10 +152,8 @@ def test_real_packets_are_as_fastavro_reads_them(
     schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
     folder = shared_data / "alerts" / f"{survey}_avro"
     named = list(packets.read_packets([folder], report=pytest.fail))
-    texts: tuple[str, ...] = ()
-    if survey == "lsst":
-        found = {decode.writer_schema(value) for _, value in named} - {None}
-        texts = tuple(sorted(text for text in found if text))
+    found = {decode.writer_schema(value) for _, value in named}
+    texts = tuple(sorted(text for text in found if text))
     got = rows(spark, [value for _, value in named], survey, schemas, texts)
     routes = {"jvm": 0, "python": 0, "broken": 0}
     for (name, value), row in zip(named, got, strict=True):
