@@ -1,0 +1,106 @@
+"""The columns of a candidate follow from its alerts, whatever their order."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+
+import pytest
+
+from crossmatch.candidate import Context, EventDistance, MatchedAlert, Versions, assess
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.columns import ALERT_SCHEMA, CANDIDATE_FIELDS
+from crossmatch.lightcurve import Detection
+from crossmatch.model import Circle, Notice, SystematicTerm
+from crossmatch.region import make_region
+from crossmatch.times import jd_from_datetime
+
+T0 = datetime(2017, 8, 17, 12, 41, 6, tzinfo=UTC)
+T0_JD = jd_from_datetime(T0)
+SAID_BY_THE_FOLD = {
+    "candidate_id", "record_number", "alert_type", "state", "reason", "supersedes",
+    "alert_datetime", "stream",
+}  # fmt: skip
+
+
+def region(**changed):
+    fields = {
+        "feed": "fermi_gbm", "mission": "Fermi", "instrument": "GBM", "kind": "final",
+        "notice_id": "ivo://nasa/1", "event_id": "Fermi_1", "trigger_id": "1",
+        "messenger": "grb", "role": "observation", "alert_type": "update", "issued": T0,
+        "order": (0.0, 0, 0), "trigger_time": T0, "sha256": "ab",
+        "localization": Circle(176.8, -39.8, 11.6, 0.68, (SystematicTerm(3.7, 1.0),)),
+    }  # fmt: skip
+    return make_region(Notice(**(fields | changed)), 3, DEFAULT_CHAINS)
+
+
+def matched(number: int, days: float, mag: float, filter_: str = "r", **changed) -> MatchedAlert:
+    alert = dict.fromkeys(ALERT_SCHEMA.names) | {
+        "survey": "ztf", "object_id": "ZTF17aaa", "alert_id": number, "time_jd": T0_JD + days,
+        "ra_deg": 197.45, "dec_deg": -23.38, "filter": filter_, "mag": mag, "mag_error": 0.05,
+        "limiting_mag": 20.5, "positive": True, "n_detections": 1,
+        "first_detection_jd": T0_JD + days,
+    }  # fmt: skip
+    return MatchedAlert(alert | changed, 0.9, 0.2, 23.9)
+
+
+def columns(alerts, **changed):
+    arguments = {
+        "context": Context(("galaxies",), "NGC 4993", 40.7, 10.0),
+        "distance": EventDistance(),
+        "versions": Versions("cuts", "code"),
+    } | changed
+    chosen = region()
+    return assess(chosen, DEFAULT_CHAINS[chosen.chain], alerts, **arguments)
+
+
+def test_every_column_is_either_assessed_or_added_by_the_fold():
+    names = {f.name for f in CANDIDATE_FIELDS}
+    assert set(columns([matched(1, 0.5, 17.5)])) == names - SAID_BY_THE_FOLD
+
+
+def test_required_columns_are_never_missing():
+    row = columns([matched(1, 0.5, 17.5, mag=None, mag_error=None, filter=None)])
+    missing = [
+        f.name
+        for f in CANDIDATE_FIELDS
+        if f.required and f.name not in SAID_BY_THE_FOLD and row[f.name] is None
+    ]
+    assert missing == []
+
+
+def test_the_order_of_the_alerts_does_not_matter():
+    alerts = [matched(1, 0.5, 17.5), matched(2, 1.5, 18.2), matched(3, 0.52, 17.4, "g")]
+    results = [columns(list(order)) for order in itertools.permutations(alerts)]
+    assert all(r == results[0] for r in results)
+    assert results[0]["alert_id"] == "2"
+    assert results[0]["fade_rate"] == pytest.approx(0.7)
+    assert results[0]["n_detections"] == 3
+    assert results[0]["time_offset_first"] == pytest.approx(0.5 * 86400, abs=0.01)
+
+
+def test_the_packet_history_counts_as_the_objects_own():
+    history = (
+        Detection(T0_JD - 2, "r", None, None, 20.4),
+        Detection(T0_JD + 0.5, "r", 17.5, 0.05, 20.5),
+    )
+    late = matched(2, 1.5, 18.5)
+    row = columns([MatchedAlert(late.alert, 0.9, 0.2, 23.9, history, "cd")])
+    assert row["fade_rate"] == pytest.approx(1.0)
+    assert row["last_nondetection_mag"] == 20.4
+    assert row["last_nondetection_time"] == "2017-08-15T12:41:06.000Z"
+    assert row["first_detection"] == "2017-08-18T00:41:06.000Z"
+    assert row["alert_sha256"] == "cd"
+
+
+def test_the_absolute_magnitude_is_at_the_hosts_distance_else_at_the_events():
+    at_host = columns([matched(1, 0.5, 17.5)])["absolute_magnitude"]
+    at_event = columns(
+        [matched(1, 0.5, 17.5)], context=Context(), distance=EventDistance(100.0, 20.0)
+    )["absolute_magnitude"]
+    assert at_host == pytest.approx(17.5 - 33.048, abs=0.001)
+    assert at_event == pytest.approx(17.5 - 35.0, abs=0.001)
+
+
+def test_a_systematic_mixture_counts_as_included():
+    assert columns([matched(1, 0.5, 17.5)])["systematic_included"] is True

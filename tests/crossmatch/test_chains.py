@@ -1,0 +1,75 @@
+"""Which chain applies to a notice, and how chains are overridden."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from crossmatch.chains import DEFAULT_CHAINS, chain_name, chains_with
+from crossmatch.errors import ConfigError
+from crossmatch.model import Notice, Window
+
+
+def gw(significant=True, group="CBC", search="AllSky", **classification) -> Notice:
+    return Notice(
+        feed="lvk", mission="LVK", instrument="H1", kind="initial", notice_id="S1", event_id="S1",
+        trigger_id="S1", messenger="gw", role="observation", alert_type="initial",
+        issued=datetime(2024, 1, 1, tzinfo=UTC), order=(0.0, 0, 0), trigger_time=None,
+        localization=None, sha256="", significant=significant, classification=classification,
+        details={"group": group, "search": search},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("notice", "name"),
+    [
+        (gw(BNS=0.06, NSBH=0.05), "gw_ns"),
+        (gw(BBH=0.99, HasRemnant=0.2), "gw_ns"),
+        (gw(search="SSM"), "gw_ns"),
+        (gw(BBH=0.99), "gw_bbh"),
+        (gw(group="Burst"), "gw_burst"),
+        (gw(significant=False, BBH=0.9), "gw_low"),
+        (gw(significant=False, BNS=0.3), "gw_low_ns"),
+    ],
+)
+def test_gravitational_waves_are_told_apart_by_what_may_shine(notice, name):
+    assert chain_name(notice, systematic_included=True) == name
+
+
+def test_a_neutrino_without_systematic_is_matched_wider():
+    from dataclasses import replace
+
+    notice = replace(gw(), messenger="neutrino")
+    wide = DEFAULT_CHAINS[chain_name(notice, systematic_included=False)]
+    narrow = DEFAULT_CHAINS[chain_name(notice, systematic_included=True)]
+    assert (wide.level, narrow.level) == (0.95, 0.9)
+
+
+def test_every_default_is_in_range():
+    for chain in DEFAULT_CHAINS.values():
+        assert 0 < chain.level_silver <= chain.level <= 1
+        assert chain.window.start_days < chain.window.end_days
+
+
+def test_values_can_be_replaced():
+    chains = chains_with({"gw_bbh": {"max_tier": "gold", "window": [0, 30]}})
+    assert chains["gw_bbh"].max_tier == "gold"
+    assert chains["gw_bbh"].window == Window(0.0, 30.0)
+    assert chains["grb"] == DEFAULT_CHAINS["grb"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"nova": {"level": 0.9}},
+        {"grb": {"levle": 0.9}},
+        {"grb": {"level": 1.5}},
+        {"grb": {"window": [3, 1]}},
+        {"grb": {"window": 3}},
+        {"grb": {"max_tier": "platinum"}},
+    ],
+)
+def test_wrong_overrides_are_named(overrides):
+    with pytest.raises(ConfigError, match="chains"):
+        chains_with(overrides)
