@@ -29,7 +29,7 @@ from crossmatch.lightcurve import Detection
 from crossmatch.match import Pairs, match
 from crossmatch.model import BoolArray, FloatArray, IntArray, MultiOrderMap, Region
 from crossmatch.region import cover_ranges, distance_at
-from crossmatch.times import jd_from_datetime
+from crossmatch.times import iso_utc, jd_from_datetime
 
 Address = tuple[str, int, int]
 
@@ -144,7 +144,7 @@ class Engine:
         before it; the batch's own alerts meet all regions in force after it. So each
         pair of alert and region version is evaluated once, by one of the two paths.
         """
-        moment = _iso(self._now())
+        moment = iso_utc(self._now())
         ledger: Counter[str] = Counter(
             {f"rejected.{reason}": n for reason, n in batch.rejected.items()}
         )
@@ -333,7 +333,3 @@ def _keep_detail(new: MatchedAlert, old: MatchedAlert | None) -> MatchedAlert:
 def _place(group: Group) -> tuple[float, float]:
     latest = max(group.alerts.values(), key=lambda a: (a.alert["time_jd"], a.alert["alert_id"]))
     return latest.alert["ra_deg"], latest.alert["dec_deg"]
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

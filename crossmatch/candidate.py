@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from crossmatch import lightcurve, score
@@ -13,7 +12,7 @@ from crossmatch.chains import Chain
 from crossmatch.lightcurve import Detection
 from crossmatch.model import Circle, Region
 from crossmatch.sky import ecliptic_latitude_deg, galactic_latitude_deg
-from crossmatch.times import datetime_from_jd, jd_from_datetime
+from crossmatch.times import datetime_from_jd, iso_utc, jd_from_datetime
 
 SECONDS_PER_DAY = 86400.0
 
@@ -183,14 +182,14 @@ def _event_columns(region: Region) -> dict[str, Any]:
         "ref_instrument": f"{region.mission} {region.instrument}".strip(),
         "ref_ID": region.notice_id,
         "event_version": region.version,
-        "event_trigger_time": _iso(region.trigger_time),
+        "event_trigger_time": iso_utc(region.trigger_time),
         "event_far": region.far_hz,
         "event_class": region.event_class or None,
         "event_area_90": region.area90_deg2,
         "significant": region.significant,
         "systematic_included": region.systematic_included
         or (isinstance(region.localization, Circle) and bool(region.localization.systematic)),
-        "expires": _iso(region.expires),
+        "expires": iso_utc(region.expires),
         "notice_sha256": region.notice_sha256,
         "skymap_sha256": region.skymap_sha256 or None,
     }
@@ -254,8 +253,4 @@ def _seconds(days: float) -> float:
 
 
 def _iso_jd(jd: float) -> str:
-    return _iso(datetime_from_jd(jd))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return iso_utc(datetime_from_jd(jd))

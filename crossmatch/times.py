@@ -40,3 +40,15 @@ def datetime_from_jd(jd: float) -> datetime:
     '2017-08-17T12:00:00+00:00'
     """
     return _J2000 + timedelta(days=jd - _J2000_JD)
+
+
+def iso_utc(moment: datetime) -> str:
+    """ISO 8601 in UTC to the nearest millisecond, the form of all times in candidates.
+
+    Examples
+    --------
+    >>> iso_utc(datetime(2017, 8, 17, 12, 41, 5, 999700, tzinfo=UTC))
+    '2017-08-17T12:41:06.000Z'
+    """
+    rounded = moment.astimezone(UTC) + timedelta(microseconds=500)
+    return rounded.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
