@@ -8,13 +8,14 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from crossmatch.errors import ServiceError
@@ -205,7 +206,8 @@ def read_all(
     """Committed messages of ``topic`` from ``start`` to its end as of now, or before ``end``.
 
     Aborted transactions and the marks of committed ones leave gaps, so that the last
-    message is known by position, or by the end of the partition.
+    message is known by position, or by the end of the partition. A transaction of somebody
+    else that is still open hides what was committed after it began: that is waited for.
 
     Raises
     ------
@@ -216,8 +218,8 @@ def read_all(
     try:
         ends: dict[int, int] = {}
         assignment = []
-        for number in client.list_topics(topic, timeout=timeout).topics[topic].partitions:
-            low, high = client.get_watermark_offsets(TopicPartition(topic, number), timeout)
+        for number, high in _ends(bootstrap, properties, topic, timeout).items():
+            low, _ = client.get_watermark_offsets(TopicPartition(topic, number), timeout)
             begin, stop = max(low, start), high if end is None else min(high, end)
             if begin < stop:
                 assignment.append(TopicPartition(topic, number, begin))
@@ -229,7 +231,8 @@ def read_all(
                 raise ServiceError(f"Kafka gave nothing of {topic} for {timeout:.0f} s")
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                ends.pop(message.partition(), None)
+                if message.offset() >= ends.get(message.partition(), 0):
+                    ends.pop(message.partition(), None)
                 continue
             found = record(message)
             stop = ends.get(found.partition, 0)
@@ -241,6 +244,22 @@ def read_all(
         raise ServiceError(f"cannot read {topic} at {bootstrap}: {error.args[0].str()}") from error
     finally:
         client.close()
+
+
+def _ends(
+    bootstrap: str, properties: Mapping[str, str], topic: str, timeout: float
+) -> dict[int, int]:
+    """End of each partition, open transactions included."""
+    admin = AdminClient(_base(bootstrap, properties))
+    numbers = admin.list_topics(topic, timeout=timeout).topics[topic].partitions
+    spec: Any = OffsetSpec
+    asked = {TopicPartition(topic, number): spec.latest() for number in numbers}
+    if not asked:
+        return {}
+    found = admin.list_offsets(
+        asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout
+    )
+    return {place.partition: future.result(timeout).offset for place, future in found.items()}
 
 
 class PacketReader:

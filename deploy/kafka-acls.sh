@@ -49,11 +49,10 @@ mmgateway-publish | Describe,Create | topic | prefixed | mm.
 mmgateway-publish | Describe,Create | topic | prefixed | alerts.
 mmgateway-publish | Read | topic | prefixed | mm.candidates.
 mmgateway-publish | Read,Write | topic | literal | mm.voevents
+mmgateway-publish | Read,Write | topic | literal | mm.marker
 mmgateway-publish | Write | topic | literal | mm.deadletter
 mmgateway-publish | Describe,Write | transactional-id | literal | mmgateway-publish
 mmgateway-publish | Read | group | literal | mmgateway-reader
-mmgateway-publish | Read | group | literal | mmgateway-voevents
-mmgateway-publish | Read | group | literal | mmgateway-vtp
 mmgateway-alerts  | Describe,Create,Write | topic | prefixed | alerts.
 mmgateway-reader  | Read | topic | literal | mm.regions
 mmgateway-reader  | Read | topic | prefixed | mm.candidates.

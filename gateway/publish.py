@@ -2,10 +2,10 @@
 
 Two steps, each resumed where it stopped:
 
-1. Every statement becomes a VOEvent on ``mm.voevents``. The VOEvents and the offsets of
-   the statements that they came from are committed in one Kafka transaction, so each
-   statement gives one VOEvent whatever crashes.
-2. VOEvents marked for VTP are broadcast, then their offset is committed. After a crash
+1. Every statement becomes a VOEvent on ``mm.voevents``. The VOEvents and the position in
+   the candidate topics (:mod:`gateway.positions`) are committed in one Kafka transaction,
+   so each statement gives one VOEvent whatever crashes.
+2. VOEvents marked for VTP are broadcast, then their position is kept. After a crash
    between the two the last one is sent again, byte for byte the same, as VTP allows.
 
 A VOEvent is marked for VTP when its candidate has the tier for it, or had it once: a
@@ -16,37 +16,54 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
 from broker.codec import decode, encode_dead_letter
 from broker.kafka_io import Record
-from crossmatch.errors import Rejected, ServiceError
+from crossmatch.errors import NoticeError, Rejected, ServiceError
 from crossmatch.model import TIERS
 from gateway import services
 from gateway.config import Config, Publish
 from gateway.logs import EventLog
+from gateway.positions import (
+    HEARD_PREFIX,
+    PUBLISH_KEY,
+    VTP_KEY,
+    Marks,
+    PartitionReader,
+    encode_position,
+    marks_of,
+)
 from voevents.build import build_voevent, candidate_ivoid
 
 log = EventLog("publish")
 
-_GROUP = "mmgateway-voevents"
-_BROADCAST_GROUP = "mmgateway-vtp"
+TRANSACTION_TIMEOUT_MS = 10_000
+_NAME = "mmgateway-publish"
+# Partitions are assigned and no offset is committed, so the group is a name for rights only.
+_GROUP = "mmgateway-reader"
 _VTP_HEADER = "vtp"
+_BATCH = 500
+_JOIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A VOEvent made from a statement."""
+    """A VOEvent made from a statement.
+
+    ``first`` when it is the first of its pair that VTP subscribers hear of.
+    """
 
     ivoid: str
     pair: str
     xml: bytes
     by_vtp: bool
+    first: bool
 
 
 class Packets:
@@ -59,19 +76,18 @@ class Packets:
         Pairs of counterpart and event that were marked for VTP before.
     """
 
-    def __init__(self, settings: Publish, heard: set[str]) -> None:
+    def __init__(self, settings: Publish, heard: Iterable[str] = ()) -> None:
         self._settings = settings
-        self._heard = heard
+        self._heard = set(heard)
 
     def make(self, statement: Mapping[str, Any]) -> Packet:
         """VOEvent of one statement."""
         settings = self._settings
         pair = f"{statement['counterpart_id']}/{statement['event_id']}"
         good = TIERS.index(statement["tier"]) >= TIERS.index(settings.min_tier)
-        by_vtp = pair in self._heard or (good and statement["state"] == "in_force")
-        if by_vtp:
-            self._heard.add(pair)
-        return Packet(
+        heard = pair in self._heard
+        by_vtp = heard or (good and statement["state"] == "in_force")
+        packet = Packet(
             ivoid=candidate_ivoid(statement, settings.author_ivo),
             pair=pair,
             xml=build_voevent(
@@ -79,19 +95,56 @@ class Packets:
                 author_ivo=settings.author_ivo,
                 contact_name=settings.contact_name,
                 contact_email=settings.contact_email,
+                observatory=settings.observatory,
             ),
             by_vtp=by_vtp,
+            first=by_vtp and not heard,
         )
+        # Only now: nobody hears of what could not be built.
+        if by_vtp:
+            self._heard.add(pair)
+        return packet
 
 
-class VOEventWriter(threading.Thread):
+class _Step(threading.Thread):
+    """Reads and works until ``over`` or a failure, which is kept for whoever watches."""
+
+    def __init__(self, name: str, reader: PartitionReader, over: threading.Event) -> None:
+        super().__init__(name=name, daemon=True)
+        self._reader = reader
+        self._over = over
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """Work in this thread."""
+        try:
+            while not self._over.is_set():
+                messages = self._reader.read(_BATCH)
+                if messages:
+                    self.work(messages)
+        except Exception as error:
+            # Whatever it is: a service that seems to run and does nothing is worse.
+            log.error("step_failed", step=self.name, detail=str(error), exc_info=True)
+            self.failure = error
+            self._over.set()
+        finally:
+            self._reader.close()
+
+    def work(self, messages: Sequence[Record]) -> None:
+        """Do what is to be done with messages that came."""
+        raise NotImplementedError
+
+
+class VOEventWriter(_Step):
     """Step 1: statements to ``mm.voevents``, in transactions.
 
     Parameters
     ----------
-    bootstrap, properties
-        Of our Kafka.
-    settings : Publish
+    producer : Producer
+        Transactional and initialised.
+    reader : PartitionReader
+        Of the candidate topics.
+    packets : Packets
     over : threading.Event
         Set to end.
     now : callable
@@ -100,133 +153,206 @@ class VOEventWriter(threading.Thread):
 
     def __init__(
         self,
-        bootstrap: str,
-        properties: Mapping[str, str],
-        settings: Publish,
+        producer: Any,
+        reader: PartitionReader,
+        packets: Packets,
         over: threading.Event,
         now: Callable[[], Any],
     ) -> None:
-        super().__init__(name="voevent-writer", daemon=True)
-        self._over = over
+        super().__init__("voevent-writer", reader, over)
+        self._producer = producer
+        self._packets = packets
         self._now = now
-        self.failure: Exception | None = None
-        self._producer = kafka_io.producer(
-            bootstrap, properties, transactional_id="mmgateway-publish"
-        )
+
+    def work(self, messages: Sequence[Record]) -> None:
+        """Their VOEvents and the position after them, visible together or not at all."""
         try:
-            self._producer.init_transactions(30)
+            self._producer.begin_transaction()
+            for message in messages:
+                self._produce(message)
+            position = encode_position(self._reader.position)
+            kafka_io.send(self._producer, topics.MARKER, position, PUBLISH_KEY)
+            self._producer.commit_transaction(30)
         except KafkaException as error:
-            raise ServiceError(
-                f"Kafka at {bootstrap} does not take transactions: {error.args[0].str()}"
-            ) from error
-        self._packets = Packets(settings, _heard_before(bootstrap, properties))
-        self._consumer = kafka_io.consumer(
-            bootstrap, properties, _GROUP, topic_metadata_refresh_interval_ms=5000
-        )
-        names = [
-            topics.candidates(m, r) for m in topics.MESSENGERS for r in ("observation", "test")
-        ]
-        self._consumer.subscribe(names)
-
-    def run(self) -> None:
-        """Until ``over`` or a failure, which is kept for whoever watches."""
-        try:
-            while not self._over.is_set():
-                messages = self._consumer.consume(500, timeout=0.05)
-                if messages:
-                    self._commit([kafka_io.record(m) for m in messages])
-        except (KafkaException, ServiceError) as error:
-            self.failure = error
-            self._over.set()
-        finally:
-            self._consumer.close()
-
-    def _commit(self, messages: Sequence[Record]) -> None:
-        self._producer.begin_transaction()
-        for message in messages:
-            self._produce(message)
-        self._producer.send_offsets_to_transaction(
-            kafka_io.next_offsets(messages), self._consumer.consumer_group_metadata()
-        )
-        self._producer.commit_transaction(30)
+            raise ServiceError(f"VOEvents were not written: {error.args[0].str()}") from error
         log.info("voevents_written", count=len(messages))
 
     def _produce(self, message: Record) -> None:
         try:
             packet = self._packets.make(decode(message.value))
         except Rejected as error:
-            log.error("voevent_rejected", reason=error.reason, detail=error.detail)
-            letter = encode_dead_letter(
-                reason=error.reason,
-                detail=error.detail,
-                source="publish",
-                raw=message.value,
-                received=self._now(),
-                topic=message.topic,
-                partition=message.partition,
-                offset=message.offset,
-            )
-            kafka_io.send(self._producer, topics.DEAD_LETTER, letter, b"voevent")
+            self._reject(error, message)
             return
-        kafka_io.send(
-            self._producer,
-            topics.VOEVENTS,
-            packet.xml,
-            packet.pair.encode(),
-            headers=[
-                ("ivoid", packet.ivoid.encode()),
-                (_VTP_HEADER, b"yes" if packet.by_vtp else b"no"),
-            ],
+        except Exception as error:
+            # A fault of ours must cost one statement, not the service, and be seen.
+            log.error("voevent_failed", exc_info=True, topic=message.topic, offset=message.offset)
+            self._reject(NoticeError("voevent_failed", f"{type(error).__name__}: {error}"), message)
+            return
+        headers = [
+            ("ivoid", packet.ivoid.encode()),
+            (_VTP_HEADER, b"yes" if packet.by_vtp else b"no"),
+        ]
+        pair = packet.pair.encode()
+        kafka_io.send(self._producer, topics.VOEVENTS, packet.xml, pair, headers=headers)
+        if packet.first:
+            kafka_io.send(self._producer, topics.MARKER, b"vtp", HEARD_PREFIX + pair)
+
+    def _reject(self, error: Rejected, message: Record) -> None:
+        log.error("voevent_rejected", reason=error.reason, detail=error.detail)
+        letter = encode_dead_letter(
+            reason=error.reason,
+            detail=error.detail,
+            source="publish",
+            raw=message.value,
+            received=self._now(),
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
         )
+        kafka_io.send(self._producer, topics.DEAD_LETTER, letter, b"voevent")
 
 
-def _heard_before(bootstrap: str, properties: Mapping[str, str]) -> set[str]:
-    messages = kafka_io.read_all(bootstrap, properties, topics.VOEVENTS)
-    return {m.key.decode() for m in messages if _by_vtp(m)}
-
-
-def _by_vtp(message: Record) -> bool:
-    return (_VTP_HEADER, b"yes") in message.headers
-
-
-class Broadcasting(threading.Thread):
-    """Step 2: VOEvents marked for VTP to the broadcaster, offset after offset.
+class Broadcasting(_Step):
+    """Step 2: VOEvents marked for VTP to the broadcaster, one after another.
 
     Parameters
     ----------
-    consumer : Consumer
-        Subscribed to ``mm.voevents``.
+    reader : PartitionReader
+        Of ``mm.voevents``.
     send : callable
         Sends one VOEvent to all subscribers and returns when it is on its way.
+    keep : callable
+        Keeps the position, as the text of a marker message.
     over : threading.Event
+        Set to end.
     """
 
     def __init__(
-        self, consumer: Consumer, send: Callable[[bytes], None], over: threading.Event
+        self,
+        reader: PartitionReader,
+        send: Callable[[bytes], object],
+        keep: Callable[[bytes], None],
+        over: threading.Event,
     ) -> None:
-        super().__init__(name="vtp-broadcast", daemon=True)
-        self._consumer = consumer
+        super().__init__("vtp-broadcast", reader, over)
         self._send = send
-        self._over = over
-        self.failure: Exception | None = None
+        self._keep = keep
+        self._sent = reader.position
 
-    def run(self) -> None:
-        """Until ``over`` or a failure, which is kept for whoever watches."""
+    def work(self, messages: Sequence[Record]) -> None:
+        """Broadcast those that are to be; keep the position after each, and at the end."""
+        kept = True
+        for message in messages:
+            wanted = (_VTP_HEADER, b"yes") in message.headers
+            if wanted:
+                self._broadcast(message)
+            self._sent[(message.topic, message.partition)] = message.offset + 1
+            if wanted:
+                self._keep(encode_position(self._sent))
+            kept = wanted
+        if not kept:
+            self._keep(encode_position(self._sent))
+
+    def _broadcast(self, message: Record) -> None:
         try:
-            while not self._over.is_set():
-                messages = [kafka_io.record(m) for m in self._consumer.consume(100, timeout=0.05)]
-                for message in messages:
-                    if _by_vtp(message):
-                        self._send(message.value)
-                if messages:
-                    self._consumer.commit(
-                        offsets=kafka_io.next_offsets(messages), asynchronous=False
-                    )
-        except (KafkaException, ServiceError) as error:
-            self.failure = error
-            self._over.set()
-        finally:
-            self._consumer.close()
+            self._send(message.value)
+        except NoticeError as error:
+            # Not of our making: whoever may write to the topic must not stop the others' events.
+            log.error("not_broadcast", reason=error.reason, offset=message.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Both steps, ready to start."""
+
+    writer: VOEventWriter
+    sender: Broadcasting
+
+    def start(self) -> None:
+        """Start both threads."""
+        self.writer.start()
+        self.sender.start()
+
+    def join(self) -> None:
+        """Wait until both have ended what they were doing."""
+        for step in (self.writer, self.sender):
+            step.join(_JOIN_SECONDS)
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the first step that failed."""
+        return self.writer.failure or self.sender.failure
+
+
+def open_publisher(
+    bootstrap: str,
+    properties: Mapping[str, str],
+    settings: Publish,
+    send: Callable[[bytes], object],
+    over: threading.Event,
+    now: Callable[[], Any],
+) -> Publisher:
+    """Fence earlier publishers, find where they stopped and go on there.
+
+    Raises
+    ------
+    ServiceError
+        If Kafka does not answer or takes no transactions.
+    """
+    producer = kafka_io.producer(
+        bootstrap,
+        properties,
+        transactional_id=_NAME,
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+    )
+    try:
+        producer.init_transactions(30)
+    except KafkaException as error:
+        raise ServiceError(
+            f"Kafka at {bootstrap} does not take transactions: {error.args[0].str()}"
+        ) from error
+    marks: Marks = marks_of(kafka_io.read_all(bootstrap, properties, topics.MARKER))
+
+    def reader(names: Sequence[str], position: Any) -> PartitionReader:
+        return PartitionReader(kafka_io.consumer(bootstrap, properties, _GROUP), names, position)
+
+    statements = [
+        topics.candidates(m, r) for m in topics.MESSENGERS for r in ("observation", "test")
+    ]
+    return Publisher(
+        VOEventWriter(
+            producer,
+            reader(statements, marks.publish),
+            Packets(settings, marks.heard),
+            over,
+            now,
+        ),
+        Broadcasting(
+            reader([topics.VOEVENTS], marks.vtp),
+            send,
+            _keeper(bootstrap, properties),
+            over,
+        ),
+    )
+
+
+def _keeper(bootstrap: str, properties: Mapping[str, str]) -> Callable[[bytes], None]:
+    """Writes the position of the broadcast; outside transactions, of which it is no part."""
+    producer = kafka_io.producer(bootstrap, properties)
+
+    def keep(position: bytes) -> None:
+        failures: list[str] = []
+
+        def delivered(error: Any, message: Any) -> None:
+            if error is not None:
+                failures.append(error.str())
+
+        kafka_io.send(producer, topics.MARKER, position, VTP_KEY, on_delivery=delivered)
+        if producer.flush(30) or failures:
+            why = failures[0] if failures else "no answer within 30 s"
+            raise ServiceError(f"the position of the broadcast was not kept: {why}")
+
+    return keep
 
 
 def run(config: Config, now: Callable[[], Any]) -> None:
@@ -246,17 +372,20 @@ def run(config: Config, now: Callable[[], Any]) -> None:
         allow=config.vtp.subscriber_allow,
     )
     over = threading.Event()
-    writer = VOEventWriter(bootstrap, properties, config.publish, over, now)
-    consumer = kafka_io.consumer(bootstrap, properties, _BROADCAST_GROUP)
-    consumer.subscribe([topics.VOEVENTS])
 
     def send(xml: bytes) -> None:
         threads.blockingCallFromThread(reactor, broadcaster.publish, xml)
 
-    sender = Broadcasting(consumer, send, over)
+    def stop() -> Any:
+        # First the steps, which need the reactor, then the connections: what a step gave
+        # to the broadcaster still goes out to whoever reads it.
+        over.set()
+        ended = threads.deferToThread(publisher.join)
+        return ended.addCallback(lambda _: broadcaster.stop())
+
+    publisher = open_publisher(bootstrap, properties, config.publish, send, over, now)
     port = broadcaster.listen()
-    writer.start()
-    sender.start()
+    publisher.start()
     services.announce(
         config.paths.state,
         "publish",
@@ -264,25 +393,29 @@ def run(config: Config, now: Callable[[], Any]) -> None:
         broadcast_port=port,
     )
     log.info("publish_started", kafka=bootstrap, broadcast_port=port)
-    _run_reactor(reactor, over)
-    services.withdraw(config.paths.state, "publish")
-    for thread in (writer, sender):
-        if thread.failure is not None:
-            raise ServiceError(f"publishing ended: {thread.failure}") from thread.failure
+    try:
+        _run_reactor(reactor, over, stop)
+    finally:
+        services.withdraw(config.paths.state, "publish")
+    if publisher.failure is not None:
+        raise ServiceError(f"publishing ended: {publisher.failure}") from publisher.failure
 
 
-def _run_reactor(reactor: Any, over: threading.Event) -> None:
-    """Run the reactor until a signal or ``over``."""
+def _run_reactor(reactor: Any, over: threading.Event, stop: Callable[[], Any]) -> None:
+    """Run the reactor until a signal or ``over``, then ``stop`` while it still runs."""
     from twisted.internet.task import LoopingCall
 
     def watch() -> None:
         if over.is_set() and reactor.running:
+            watching.stop()
             reactor.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
-    LoopingCall(watch).start(0.2)
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    watching = LoopingCall(watch)
+    watching.start(0.2)
     reactor.run(installSignalHandlers=False)
 
 
-__all__ = ["Broadcasting", "Packets", "VOEventWriter", "run"]
+__all__ = ["Broadcasting", "Packets", "Publisher", "VOEventWriter", "open_publisher", "run"]

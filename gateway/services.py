@@ -43,11 +43,16 @@ MIN_FREE_BYTES = 500 * 2**20
 """Kafka and the archive fail in worse ways when the disk fills up while they write."""
 _TRIES = 3
 _KEEP = {"retention.ms": "-1"}
-_MONTH = {"retention.ms": str(30 * 86_400_000)}
 _WEEK = {"retention.ms": str(7 * 86_400_000)}
 # Sky maps make notices, and so dead letters, larger than Kafka's default of 1 MiB.
 _LARGE = {"max.message.bytes": str(8 * 1024 * 1024)}
-_COMPACT = {"cleanup.policy": "compact"}
+# Small segments and an eager cleaner: these topics are read from their beginning at each start,
+# and Kafka never cleans the segment it writes to (1 GiB by default).
+_COMPACT = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(32 * 1024 * 1024),
+    "min.cleanable.dirty.ratio": "0.1",
+}
 ALERT_PARTITIONS = 4
 
 log = EventLog("services")
@@ -95,10 +100,13 @@ def topic_specs(alert_topics: Iterable[str] = ()) -> list[Any]:
         # Every version of every event stays: a consumer rebuilds what is in force from them.
         TopicSpec(topics.REGIONS, 1, {"cleanup.policy": "delete"} | _KEEP | _LARGE),
         TopicSpec(topics.DEAD_LETTER, 1, _KEEP | _LARGE),
-        *(TopicSpec(name, 1, _MONTH) for name in candidates),
-        TopicSpec(topics.VOEVENTS, 1, _MONTH),
+        # What was stated may be withdrawn years later, and whoever reads for the first time, or was
+        # away for long, must find both. They are small: a few kB for each statement.
+        *(TopicSpec(name, 1, _KEEP) for name in candidates),
+        TopicSpec(topics.VOEVENTS, 1, _KEEP),
         TopicSpec(topics.LEDGER, 1, _KEEP),
-        TopicSpec(topics.STATE, 1, _COMPACT),
+        # A group with many alerts exceeds 1 MiB.
+        TopicSpec(topics.STATE, 1, _COMPACT | _LARGE),
         TopicSpec(topics.MARKER, 1, _COMPACT),
         *(TopicSpec(name, ALERT_PARTITIONS, _WEEK | _LARGE) for name in alert_topics),
     ]

@@ -22,6 +22,7 @@ import pytest
 import typer
 import yaml
 
+from broker import topics
 from broker.writer import Writer
 from gateway import publish, runfiles, services
 from gateway.cli import app, main
@@ -427,8 +428,14 @@ def test_groups_and_transactions_are_those_of_the_code() -> None:
     for user, named in (("mmgateway-listen", KafkaSink), ("mmgateway-match", Writer)):
         name = inspect.signature(named).parameters["name"].default
         assert may(user, "Write", "transactional-id", name)
-    for group in (publish._GROUP, publish._BROADCAST_GROUP):
-        assert may("mmgateway-publish", "Read", "group", group)
+    assert may("mmgateway-publish", "Write", "transactional-id", publish._NAME)
+    assert may("mmgateway-publish", "Read", "group", publish._GROUP)
+
+
+def test_every_service_may_keep_its_place() -> None:
+    for service in OURS:
+        for operation in ("Read", "Write"):
+            assert may(f"mmgateway-{service}", operation, "topic", topics.MARKER)
 
 
 def test_readers_cannot_write_and_see_no_raw_bytes_from_outside() -> None:

@@ -244,9 +244,12 @@ def test_every_topic_is_kept_as_it_must_be() -> None:
     specs = {s.name: s for s in services.topic_specs(["alerts.ztf"])}
     for name in ("mm.state", "mm.marker"):
         assert specs[name].config["cleanup.policy"] == "compact"
-    for name in ("mm.notices", "mm.regions", "mm.deadletter", "mm.ledger"):
+    kept = ("mm.notices", "mm.regions", "mm.deadletter", "mm.ledger", "mm.voevents")
+    for name in (*kept, "mm.candidates.gw", "mm.candidates.gw.test"):
         assert specs[name].config["retention.ms"] == "-1"
         assert specs[name].partitions == 1
+    for name in ("mm.notices", "mm.regions", "mm.state", "mm.deadletter", "alerts.ztf"):
+        assert specs[name].config["max.message.bytes"] == str(8 * 2**20)
     assert specs["alerts.ztf"].partitions == 4
     assert {"mm.candidates.gw", "mm.candidates.gw.test", "mm.voevents"} <= specs.keys()
 
