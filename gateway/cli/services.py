@@ -109,12 +109,19 @@ def down(
 def status(
     context: typer.Context, services: ServicesArgument = None, as_json: JsonOption = False
 ) -> None:
-    """Show every service: state, process, since when, where it answers, memory."""
+    """Show every service: state, process, since when, where it answers, memory.
+
+    Exit status 1 when a service that was named does not run, so that
+    [bold]mmgateway status listen[/bold] is a health check; without names always 0.
+    """
     from gateway import services as control
 
     config = options(context).load()
-    names = [s.value for s in services or ()] or list(control.SERVICES)
-    _print([one for one in control.status(config) if one.service in names], as_json)
+    named = [s.value for s in services or ()]
+    shown = [s for s in control.status(config) if not named or s.service in named]
+    _print(shown, as_json)
+    if named and not all(one.state in ("running", "external") for one in shown):
+        raise typer.Exit(1)
 
 
 def listen(context: typer.Context) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crossmatch.errors import ConfigError, NoticeError, ServiceError
-from gateway import cli
+from gateway import cli, runfiles
 from gateway.cli import app, main
 
 COMMANDS = (
@@ -143,6 +143,21 @@ def test_status_of_nothing_is_stopped_services() -> None:
     assert {s["state"] for s in services} == {"stopped"}
 
 
+def test_status_of_named_services_tells_whether_they_run(empty_place: Path) -> None:
+    assert main(["status"]) == 0
+    assert main(["status", "listen"]) == 1
+    runfiles.announce(empty_place / "mmgateway-data", "listen")
+    assert main(["status", "listen"]) == 0
+    assert main(["status", "listen", "--json"]) == 0
+    assert main(["status", "listen", "publish"]) == 1
+    assert main(["status"]) == 0
+
+
+def test_kafka_of_others_does_not_count_as_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMGATEWAY_KAFKA__BOOTSTRAP", "kafka:9092")
+    assert main(["status", "kafka"]) == 0
+
+
 def test_status_shows_chosen_services_as_a_table() -> None:
     result = runner.invoke(app, ["status", "listen"])
     assert "listen" in result.stdout
@@ -177,6 +192,51 @@ def test_check_of_a_bad_file_says_so_for_machines_too(
     assert not report["ok"]
     assert "nowhere" in report["error"]
     assert "nowhere" in captured.err
+
+
+GALAXIES = "name,ra,dec,distance_mpc\nNGC 4993,197.45,-23.38,40.7\n"
+
+
+def test_check_accepts_catalogues_that_can_be_read(
+    empty_place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (empty_place / "galaxies.csv").write_text(GALAXIES)
+    (empty_place / "mmgateway.toml").write_text(
+        '[match]\ncatalogs = ["nearby_galaxies", "mine=galaxies.csv"]\n'
+    )
+    assert main(["config", "check"]) == 0
+    assert "nearby_galaxies, mine=galaxies.csv" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('catalogs = ["milky_way"]', ["milky_way", "name=path", "nearby_galaxies"]),
+        ('catalogs = ["a=none.csv"]', ["none.csv"]),
+        ('catalogs = ["a=bad.csv"]', ["bad.csv", "name ra and dec"]),
+        ('lsst_schemas = "nowhere"', ["lsst_schemas", "nowhere", "folder"]),
+        ('lsst_schemas = "empty"', ["lsst_schemas", "empty has no"]),
+        ('lsst_schemas = "ftp://x"', ["lsst_schemas", "http"]),
+    ],
+)
+def test_check_tells_what_a_service_could_not_use(
+    empty_place: Path, capsys: pytest.CaptureFixture[str], text: str, words: list[str]
+) -> None:
+    (empty_place / "bad.csv").write_text("a,b\n1,2\n")
+    (empty_place / "empty").mkdir()
+    (empty_place / "mmgateway.toml").write_text(f"[match]\n{text}\n")
+    assert main(["config", "check"]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("mmgateway: mmgateway.toml: [match] ")
+    assert all(word in sentence for word in words), sentence
+
+
+def test_check_reads_the_feeds_too(empty_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (empty_place / "feeds").mkdir()
+    (empty_place / "feeds" / "mine.toml").write_text("[feed\n")
+    (empty_place / "mmgateway.toml").write_text('[paths]\nfeeds = ["feeds"]\n')
+    assert main(["config", "check"]) == 2
+    assert "mine.toml" in capsys.readouterr().err
 
 
 def test_shown_configuration_is_toml_without_secrets(
