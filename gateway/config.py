@@ -148,6 +148,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         _merge(tables, _read(path), chain_overrides, source)
     over = _from_environment(environ)
     _merge(tables, over, chain_overrides, "environment")
+    schemas = tables["match"]["lsst_schemas"]
+    if isinstance(schemas, str) and schemas.startswith("~"):
+        tables["match"]["lsst_schemas"] = str(Path(schemas).expanduser())
     if isinstance(tables["publish"]["observatory"], Mapping):
         # Who names the site of one survey keeps those of the others.
         tables["publish"]["observatory"] = observatory | tables["publish"]["observatory"]

@@ -50,6 +50,8 @@ _GROUP = "mmgateway-reader"
 _VTP_HEADER = "vtp"
 _BATCH = 500
 _JOIN_SECONDS = 30.0
+# A transaction that a killed matcher left open hides later markers for up to 40 s.
+_READ_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,9 @@ def open_publisher(
         raise ServiceError(
             f"Kafka at {bootstrap} does not take transactions: {error.args[0].str()}"
         ) from error
-    marks: Marks = marks_of(kafka_io.read_all(bootstrap, properties, topics.MARKER))
+    marks: Marks = marks_of(
+        kafka_io.read_all(bootstrap, properties, topics.MARKER, timeout=_READ_SECONDS)
+    )
 
     def reader(names: Sequence[str], position: Any) -> PartitionReader:
         return PartitionReader(kafka_io.consumer(bootstrap, properties, _GROUP), names, position)

@@ -18,7 +18,8 @@ from gateway.sources import Arrival
 TRANSACTION_TIMEOUT_MS = 10_000
 _MARKER_KEY = b"listen"
 _NAME = "mmgateway-listen"
-_READ_SECONDS = 30.0
+# A transaction that a killed matcher left open hides later markers for up to 40 s.
+_READ_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,10 @@ class KafkaSink:
                 f"Kafka at {self._bootstrap} does not take transactions: {error.args[0].str()}"
             ) from error
         progress = Progress()
-        for message in kafka_io.read_all(self._bootstrap, self._properties, topics.MARKER):
+        messages = kafka_io.read_all(
+            self._bootstrap, self._properties, topics.MARKER, timeout=_READ_SECONDS
+        )
+        for message in messages:
             if message.key == _MARKER_KEY:
                 progress = Progress(**json.loads(message.value))
         return progress

@@ -50,21 +50,38 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _check_files(config: Config) -> None:
-    """Raise ConfigError for a file or folder that the configuration names and that is not there."""
+    """Raise ConfigError for what the configuration names and the services could not use."""
     from crossmatch.errors import ConfigError
+    from gateway.feeds.registry import load_feeds
+    from gateway.lookup import local_lookup
 
     for folder in config.paths.feeds:
         if not folder.is_dir():
             raise ConfigError(f"{config.source}: [paths] feeds: {folder} is not a folder")
-    for entry in config.match.catalogs:
-        name, equals, path = entry.partition("=")
-        if not (name and equals and path):
-            raise ConfigError(f"{config.source}: [match] catalogs: {entry!r} is not name=path")
-        if not Path(path).expanduser().exists():
-            raise ConfigError(f"{config.source}: [match] catalogs: {path}: no such file")
-    schemas = config.match.lsst_schemas
-    if schemas and "://" not in schemas and not Path(schemas).expanduser().is_dir():
-        raise ConfigError(f"{config.source}: [match] lsst_schemas: {schemas} is not a folder")
+    load_feeds(config.paths.feeds)
+    try:
+        local_lookup(config.match.catalogs)
+    except ConfigError as error:
+        raise ConfigError(f"{config.source}: {error}") from error
+    _check_schemas(config)
+
+
+def _check_schemas(config: Config) -> None:
+    from broker.packets import read_lsst_schemas
+    from crossmatch.errors import AlertError, ConfigError
+
+    where = config.match.lsst_schemas
+    place = f"{config.source}: [match] lsst_schemas"
+    if not where or where.startswith(("http://", "https://")):
+        return
+    if "://" in where:
+        raise ConfigError(f"{place}: {where}: the address of a registry starts with http(s)://")
+    if not Path(where).is_dir():
+        raise ConfigError(f"{place}: {where} is not a folder")
+    try:
+        read_lsst_schemas(Path(where))
+    except AlertError as error:
+        raise ConfigError(f"{place}: {error.detail} ({error.reason})") from error
 
 
 def _notes(config: Config) -> list[str]:
@@ -82,6 +99,7 @@ def _notes(config: Config) -> list[str]:
         f" {', '.join(config.vtp.remotes) or 'none'}",
         f"watched folder: {config.listen.folder or 'none'}",
         f"Spark: {config.match.master}",
+        f"catalogues: {', '.join(config.match.catalogs) or 'none'}",
     ]
 
 
