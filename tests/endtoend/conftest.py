@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +16,19 @@ import pytest
 
 from broker import kafka_io, topics
 from gateway import services
-from gateway.config import Config, load
+from gateway.config import ENV_PREFIX, Config, load
 
 ROOT = Path(__file__).resolve().parents[2]
+_KEPT = ("MMGATEWAY_CACHE", "MMGATEWAY_MAVEN")
+# So that a test never speaks to a gateway that happens to run here.
+FREE_PORTS = """
+[kafka]
+port = 0
+controller_port = 0
+[vtp]
+receiver_port = 0
+broadcast_port = 0
+"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,8 @@ class Gateway:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``mmgateway`` as an operator calls it, whatever the environment of the tests says."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX) or k in _KEPT}
     return subprocess.run(
         [sys.executable, "-m", "gateway.cli", *arguments],
         capture_output=True,
@@ -65,6 +79,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=300,
         check=False,
         cwd=ROOT,
+        env=environ,
     )
 
 
@@ -78,19 +93,24 @@ def until(condition: Callable[[], bool], seconds: float = 90) -> bool:
     return True
 
 
-@pytest.fixture
-def gateway(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Gateway]:
-    """All services with the TOML text that a test gives by ``indirect`` parametrization."""
-    for name in ("MMGATEWAY_CONFIG", "MMGATEWAY_KAFKA__BOOTSTRAP"):
-        monkeypatch.delenv(name, raising=False)
-    path = tmp_path / "mmgateway.toml"
-    state = json.dumps(str(tmp_path / "data"))
-    path.write_text(f"[paths]\nstate = {state}\n{getattr(request, 'param', '')}", "utf-8")
+@contextmanager
+def running(folder: Path, settings: str = "", services_: Sequence[str] = ()) -> Iterator[Gateway]:
+    """A gateway in ``folder`` with this TOML text, all services if none are named."""
+    path = folder / "mmgateway.toml"
+    state = json.dumps(str(folder / "data"))
+    path.write_text(f"[paths]\nstate = {state}\n{FREE_PORTS}{settings}", "utf-8")
     config = load(path, environ={})
     try:
-        services.up(config, config_path=path)
+        done = command("--config", str(path), "up", *services_)
+        assert done.returncode == 0, done.stderr
         yield Gateway(config, path, services.find_bootstrap(config))
     finally:
-        services.down(config)
+        done = command("--config", str(path), "down")
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    """All services with the TOML text that a test gives by ``indirect`` parametrization."""
+    with running(tmp_path, getattr(request, "param", "")) as started:
+        yield started
