@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,16 +25,16 @@ from broker.packets import BadFile, alert_files, read_alerts
 from broker.surveys import normalise
 from crossmatch.chains import Chain
 from crossmatch.cuts import Cuts, apply_cuts
-from crossmatch.errors import AlertError, ConfigError, Rejected, ServiceError
+from crossmatch.errors import AlertError, ConfigError, NoticeError, Rejected, ServiceError
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
-from crossmatch.model import Region, Window
+from crossmatch.model import Notice, Region, Window
 from crossmatch.region import make_region
 from gateway.feeds.registry import Registry
 from gateway.intake import is_localised
+from gateway.mapfolder import find_map, localized
 from gateway.noticefiles import (
     BadNotice,
-    LocalMaps,
     NoticeFiles,
     NumberedNotice,
     numbered,
@@ -219,7 +220,8 @@ def make_regions(
     files: NoticeFiles, given: BatchInput, chains: Mapping[str, Chain]
 ) -> tuple[list[Matched], Counter[str], list[BadNotice]]:
     """Regions of all versions, the notices without one by reason, and wrong localisations."""
-    maps = LocalMaps(given.skymaps, (f.notice for f in files.notices))
+    if given.skymaps is not None and not given.skymaps.is_dir():
+        raise ConfigError(f"{given.skymaps}: no such folder with sky maps")
     regions: list[Matched] = []
     without = _unplaced(files)
     bad: list[BadNotice] = []
@@ -232,8 +234,9 @@ def make_regions(
             without["retracted"] += 1
             continue
         try:
+            place = _located(notice, given.skymaps)
             region = make_region(
-                maps.located(notice), item.version, chains, level=given.level, window=given.window
+                place, item.version, chains, level=given.level, window=given.window
             )
         except Rejected as error:
             if error.reason == "map_not_local":
@@ -244,6 +247,14 @@ def make_regions(
             continue
         regions.append(Matched(region, item))
     return regions, without, bad
+
+
+def _located(notice: Notice, maps: Path | None) -> Notice:
+    """``notice`` with its sky map; ``map_not_local`` if it has nothing but an address."""
+    placed = localized(notice, partial(find_map, maps))
+    if placed.localization is None and placed.skymap_url:
+        raise NoticeError("map_not_local", f"{placed.skymap_url} is not in the folder of maps")
+    return placed
 
 
 def _unplaced(files: NoticeFiles) -> Counter[str]:

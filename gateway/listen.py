@@ -25,9 +25,10 @@ from gateway.config import Config
 from gateway.feeds.registry import Registry, load_feeds
 from gateway.intake import EventBook
 from gateway.logs import EventLog
+from gateway.mapfolder import find_map
 from gateway.pipeline import Batch, NoticePipeline, SkymapStore
 from gateway.sink import KafkaSink
-from gateway.sources import Arrival, FolderSource, KafkaSource, map_in_folder
+from gateway.sources import Arrival, FolderSource, KafkaSource
 
 log = EventLog("listen")
 
@@ -198,7 +199,7 @@ class Listener:
 
     def _find_map(self, notice: Notice) -> bytes | None:
         folder = self._config.listen.folder
-        return map_in_folder(Path(folder).expanduser() / "maps", notice) if folder else None
+        return find_map(Path(folder).expanduser() / "maps" if folder else None, notice)
 
     def _finish(self, pipeline: NoticePipeline, stored: Iterable[tuple[Arrival, int]]) -> None:
         for arrival, offset in stored:

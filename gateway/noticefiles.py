@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from catalogs.events import is_event_table, read_events
-from crossmatch.errors import ConfigError, NoticeError, Rejected
+from crossmatch.errors import ConfigError, Rejected
 from crossmatch.model import Notice, Role
-from crossmatch.skymap import read_skymap
 from gateway import replay
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Ignored
@@ -20,7 +18,6 @@ from gateway.intake import EventBook
 
 _TABLE_SUFFIXES = (".csv", ".fits", ".fit", ".vot", ".votable", ".parquet")
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_MAP_SUFFIXES = (".multiorder.fits", ".fits", ".fits.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,68 +145,6 @@ def _is_retracted(notice: Notice, retractions: Iterable[Notice]) -> bool:
     for known in (*retractions, notice):
         book.accept(known)
     return book.state(notice.event_id, notice.role).current is None
-
-
-class LocalMaps:
-    """Sky maps for notices that carry none, or only an address, from a folder of the operator's.
-
-    A map is found by the event's name (``S190814bv/bayestar.fits.gz``,
-    ``S190814bv_bayestar.fits.gz``, ``S190814bv.fits``), or by the address's file name
-    alone when no other event asks for that name.
-    """
-
-    def __init__(self, folder: Path | None, notices: Iterable[Notice]) -> None:
-        self._files: dict[str, Path] = {}
-        if folder is not None:
-            if not folder.is_dir():
-                raise ConfigError(f"{folder}: no such folder with sky maps")
-            for path in sorted(folder.rglob("*.fits*")):
-                self._files.setdefault(str(path.relative_to(folder)), path)
-        self._askers: dict[str, set[str]] = defaultdict(set)
-        for notice in notices:
-            if notice.skymap_url:
-                self._askers[_basename(notice.skymap_url)].add(notice.event_id)
-
-    def located(self, notice: Notice) -> Notice:
-        """``notice`` with its sky map as localisation, from its own bytes or from the folder.
-
-        Raises
-        ------
-        RegionError
-            When the map is none.
-        NoticeError
-            ``map_not_local``: the notice has only an address, and the folder no such file.
-        """
-        if notice.skymap_fits is not None:
-            return replace(notice, localization=read_skymap(notice.skymap_fits))
-        if notice.localization is not None or not notice.skymap_url:
-            return notice
-        path = self._find(notice)
-        if path is None:
-            raise NoticeError("map_not_local", f"{notice.skymap_url} is not in the folder of maps")
-        try:
-            return replace(notice, localization=read_skymap(path.read_bytes()))
-        except OSError as error:
-            raise NoticeError("map_not_local", f"{path}: {error}") from error
-
-    def _find(self, notice: Notice) -> Path | None:
-        name = _basename(notice.skymap_url or "")
-        # LVK appends a version: bayestar.multiorder.fits,1
-        for base in dict.fromkeys((name, name.partition(",")[0])):
-            wanted = [f"{notice.trigger_id}{s}{base}" for s in ("/", "_", "-")]
-            if len(self._askers[name]) == 1:
-                wanted.append(base)
-            for candidate in wanted:
-                if candidate in self._files:
-                    return self._files[candidate]
-        for suffix in _MAP_SUFFIXES:
-            if f"{notice.trigger_id}{suffix}" in self._files:
-                return self._files[f"{notice.trigger_id}{suffix}"]
-        return None
-
-
-def _basename(url: str) -> str:
-    return unquote(urlsplit(url).path.rpartition("/")[2])
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -31,11 +31,11 @@ from crossmatch.chains import Chain
 from crossmatch.errors import NoticeError, RegionError, Rejected, ServiceError
 from crossmatch.model import MultiOrderMap, Notice, Region
 from crossmatch.region import make_region
-from crossmatch.skymap import read_skymap
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Ignored
 from gateway.intake import Decision, EventBook
 from gateway.logs import EventLog
+from gateway.mapfolder import localized
 from gateway.sources import Arrival
 
 log = EventLog("listen")
@@ -122,7 +122,8 @@ class NoticePipeline:
     totals : mapping, optional
         Counts of earlier runs.
     find_map : callable, optional
-        The sky map that a notice names by its address, if it can be had.
+        The sky map that a notice names by its address, if it can be had
+        (:func:`gateway.mapfolder.find_map`).
     """
 
     def __init__(
@@ -207,7 +208,7 @@ class NoticePipeline:
         if isinstance(parsed, Ignored):
             log.info("notice_ignored", feed=parsed.feed, reason=parsed.reason)
             return "ignored"
-        notice = self._localized(parsed)
+        notice = localized(parsed, self._find_map)
         region = None
         if notice.localization is not None and notice.alert_type != "retraction":
             # Before the book hears of it: what makes no region is no version of the event.
@@ -232,15 +233,6 @@ class NoticePipeline:
             notice_id=notice.notice_id,
         )
         return decision.outcome
-
-    def _localized(self, notice: Notice) -> Notice:
-        """The notice with its sky map, if it has one, in place of any circle."""
-        fits = notice.skymap_fits
-        if fits is None and notice.skymap_url and notice.alert_type != "retraction":
-            fits = self._find_map(notice)
-        if fits is None:
-            return notice
-        return replace(notice, skymap_fits=fits, localization=read_skymap(fits))
 
     def _publish(self, notice: Notice, region: Region, arrival: Arrival, batch: Batch) -> None:
         path = ""

@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from crossmatch.errors import NoticeError, Rejected, ServiceError
-from crossmatch.model import Notice
 from gateway.logs import EventLog
 
 log = EventLog("listen")
@@ -67,23 +65,6 @@ def bounded(arrival: Arrival) -> Arrival:
         return arrival
     refusal = NoticeError("too_large", f"{size} bytes; at most {MAX_NOTICE_BYTES} are taken")
     return replace(arrival, raw=arrival.raw[:_KEPT_BYTES], refused=refusal)
-
-
-def map_in_folder(folder: Path, notice: Notice) -> bytes | None:
-    """The sky map that ``notice`` names by its address, if the operator put it into ``folder``.
-
-    It must bear the event's name, since many events have a ``bayestar.fits.gz``:
-    ``S190814bv/bayestar.fits.gz`` or ``S190814bv_bayestar.fits.gz``.
-    """
-    # LVK appends a version: bayestar.multiorder.fits,1
-    name = Path(urlsplit(notice.skymap_url or "").path).name.partition(",")[0]
-    event = Path(notice.trigger_id).name
-    if not name or not event:
-        return None
-    for path in (folder / event / name, folder / f"{event}_{name}", folder / f"{event}-{name}"):
-        if path.is_file():
-            return path.read_bytes()
-    return None
 
 
 class Deliver(Protocol):

@@ -93,7 +93,11 @@ def crossmatch(
     ] = False,
     skymaps: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Sky maps of notices that give only an address."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Sky maps of notices that give only an address, as EVENT/FILE, EVENT_FILE or"
+            " EVENT.fits.",
+        ),
     ] = None,
     lsst_schemas: Annotated[
         Path | None,
