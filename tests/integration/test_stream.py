@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker import stream, topics
+from broker import kafka_io, stream, topics
 from broker.archive import AlertArchive, CandidateArchive
 from broker.codec import decode, encode, encode_region, encode_retraction
 from broker.engine import Engine, Outcome
@@ -24,10 +25,14 @@ from crossmatch.cuts import Cuts
 from crossmatch.errors import GatewayError, Rejected, ServiceError
 from crossmatch.model import Circle, Notice
 from crossmatch.region import make_region
+from gateway import services
 from tests.endtoend import packets
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+    from broker.embedded.kafka import EmbeddedKafka
 
 NOW = datetime(2026, 1, 4, tzinfo=UTC)
 TRIGGER = datetime(2026, 1, 2, 3, 4, 5, 670000, tzinfo=UTC)
@@ -45,6 +50,7 @@ CUTS = Cuts(
     star_radius_arcsec=2.0,
 )
 Address = tuple[str, int, int]
+NewTopic = Callable[..., str]
 
 
 class Messages:
@@ -441,6 +447,110 @@ def test_groups_survive_their_text_form(world: World):
     (group,) = world.engine.groups.values()
 
     assert Group.from_json(group.to_json()) == group
+
+
+class Stream:
+    """The query's rows from a real Kafka, without an engine behind them."""
+
+    def __init__(self, kafka: EmbeddedKafka, spark: SparkSession, folder: Path) -> None:
+        self._kafka, self._spark, self._folder = kafka, spark, folder
+        self.values: list[bytes] = []
+        services.ensure_topics(kafka.bootstrap, {})
+
+    def send(self, topic: str, *values: bytes) -> None:
+        producer = kafka_io.producer(self._kafka.bootstrap, {})
+        for value in values:
+            kafka_io.send(producer, topic, value)
+        assert producer.flush(30) == 0
+
+    @contextmanager
+    def running(self, **sources: Any) -> Iterator[StreamingQuery]:
+        """The query with a checkpoint that stays; all batches are done when it ends."""
+        what = Sources(bootstrap=self._kafka.bootstrap, properties={}, **({"lsst": ()} | sources))
+        rows = stream.raw_rows(self._spark, what)
+        matcher: Any = type("M", (), {"take": staticmethod(self._take)})
+        query = stream.start(matcher, rows, self._folder / "checkpoint")
+        try:
+            query.processAllAvailable()
+            yield query
+            query.processAllAvailable()
+        finally:
+            query.stop()
+
+    def _take(self, frame: DataFrame, batch_id: int) -> None:
+        self.values += [bytes(row.value) for row in frame.select("value").collect()]
+
+
+@pytest.fixture
+def real(kafka: EmbeddedKafka, spark: SparkSession, tmp_path: Path) -> Stream:
+    return Stream(kafka, spark, tmp_path)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="starting_offsets, meant for the alerts, is applied to mm.regions too"
+)
+def test_a_start_at_the_latest_alerts_still_reads_all_regions(real: Stream, topic: NewTopic):
+    alerts = topic("alerts")
+    real.send(topics.REGIONS, b"an early region")
+    real.send(alerts, b"an early alert")
+
+    with real.running(ztf=(alerts,), starting_offsets="latest"):
+        real.send(alerts, b"a late alert")
+
+    assert b"a late alert" in real.values
+    assert b"an early alert" not in real.values
+    assert b"an early region" in real.values
+
+
+def test_alerts_of_another_kafka_come_with_our_regions(
+    real: Stream, topic: NewTopic, kafka: EmbeddedKafka
+):
+    alerts = topic("alerts")
+    real.send(topics.REGIONS, b"our region")
+    real.send(alerts, b"their alert")
+
+    with real.running(ztf=(alerts,), alert_bootstrap=kafka.bootstrap):
+        real.send(alerts, b"another alert")
+
+    assert {b"our region", b"their alert", b"another alert"} <= set(real.values)
+
+
+def test_a_topic_of_alerts_can_be_added_later(real: Stream, topic: NewTopic):
+    one, two = topic("alerts"), topic("alerts")
+    real.send(one, b"one")
+    with real.running(ztf=(one,)):
+        pass
+    real.send(two, b"two")
+    with real.running(ztf=(one, two)):
+        real.send(one, b"three")
+
+    assert [v for v in real.values if v in (b"one", b"two", b"three")] == [b"one", b"two", b"three"]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Spark's failOnDataLoss ends the query at every start, and a fresh checkpoint"
+    " does not fit the published marker",
+)
+def test_alerts_that_kafka_deleted_while_nobody_matched_do_not_end_the_service(
+    real: Stream, topic: NewTopic, kafka: EmbeddedKafka
+):
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    alerts = topic("alerts")
+    real.send(alerts, b"before")
+    with real.running(ztf=(alerts,)):
+        pass
+    real.send(alerts, b"gone", b"gone", b"after")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for done in admin.delete_records([TopicPartition(alerts, 0, 3)]).values():
+        done.result(30)
+
+    with real.running(ztf=(alerts,)):
+        pass
+
+    assert real.values[-1] == b"after"
 
 
 @pytest.mark.parametrize(
