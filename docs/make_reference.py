@@ -93,8 +93,9 @@ def configuration() -> str:
     parts = [
         "`mmgateway config init` writes all of this as one commented file. The file is"
         " `mmgateway.toml` in the current folder, or the one of `--config` or"
-        " `MMGATEWAY_CONFIG`. A variable of the environment goes before the file; its value is"
-        " read as TOML, or else as text. An unknown table or key is an error."
+        " `MMGATEWAY_CONFIG`. A variable of the environment goes before the file. Texts are"
+        " taken as they stand, numbers, lists and tables are read as TOML; a table replaces the"
+        " whole table. An unknown table or key is an error."
     ]
     for section, rows in by_table.items():
         parts += [f"## [{section}]", table(["key", "default", "variable", "meaning"], rows)]
