@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,10 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """A GW notice with two sky maps exceeds 2 MB; GCN's own limit is 4 MiB."""
 
 
+ANSWER_SECONDS = 5.0
+"""Who asks for the first time is told within this that no Kafka answers."""
+REFUSED_SECONDS = 1.5
+"""Sooner, where every broker refuses: one that just starts may have a moment."""
 _READ_ON = 200
 
 
@@ -91,11 +96,11 @@ def ensure_topics(
     ServiceError
         If Kafka does not answer or refuses.
     """
-    admin = AdminClient(_base(bootstrap, properties))
-    existing = set(_metadata(admin, bootstrap, timeout))
+    existing = set(_names(bootstrap, properties, min(timeout, ANSWER_SECONDS)))
     missing = [s for s in specs if s.name not in existing]
     if not missing:
         return []
+    admin = AdminClient(_base(bootstrap, properties))
     futures = admin.create_topics(
         [
             NewTopic(
@@ -114,21 +119,35 @@ def ensure_topics(
     return [s.name for s in missing]
 
 
-def _metadata(admin: AdminClient, bootstrap: str, timeout: float) -> list[str]:
-    try:
-        return list(admin.list_topics(timeout=timeout).topics)
-    except KafkaException as error:
-        raise ServiceError(
-            f"no Kafka answers at {bootstrap} ({error.args[0].str()});"
-            " start it with 'mmgateway up kafka' or correct [kafka] bootstrap"
-        ) from error
+def _names(bootstrap: str, properties: Mapping[str, str], timeout: float) -> list[str]:
+    errors: dict[int, str] = {}
+
+    def note(error: KafkaError) -> None:
+        errors[error.code()] = error.str()
+
+    admin = AdminClient(_base(bootstrap, properties) | {"error_cb": note})
+    began = time.monotonic()
+    while True:
+        try:
+            return list(admin.list_topics(timeout=min(0.5, timeout)).topics)
+        except KafkaException as error:
+            # Only now are the errors of the connections handed over.
+            admin.poll(0)
+            limit = REFUSED_SECONDS if KafkaError._ALL_BROKERS_DOWN in errors else timeout
+            if time.monotonic() - began < limit:
+                continue
+            why = errors.get(KafkaError._AUTHENTICATION) or error.args[0].str()
+            raise ServiceError(
+                f"no Kafka answers at {bootstrap} ({why});"
+                " start it with 'mmgateway up kafka' or correct [kafka] bootstrap"
+            ) from error
 
 
 def existing_topics(
     bootstrap: str, properties: Mapping[str, str], timeout: float = 10
 ) -> list[str]:
     """Names of all topics; ServiceError when Kafka does not answer."""
-    return _metadata(AdminClient(_base(bootstrap, properties)), bootstrap, timeout)
+    return _names(bootstrap, properties, timeout)
 
 
 @dataclass(frozen=True, slots=True)

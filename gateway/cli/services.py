@@ -128,14 +128,14 @@ def listen(context: typer.Context) -> None:
     """Run the listener: notices in, regions out."""
     from gateway import listen as service
 
-    service.run(_foreground(context))
+    service.run(_foreground(context, keeps=True))
 
 
 def match(context: typer.Context) -> None:
     """Run the broker: the Spark query that joins alerts with regions."""
     from gateway import match as service
 
-    service.run(_foreground(context))
+    service.run(_foreground(context, keeps=True))
 
 
 def publish(context: typer.Context) -> None:
@@ -160,11 +160,15 @@ def supervisor(context: typer.Context) -> None:
     control.run_supervisor(config, options(context).config_path)
 
 
-def _foreground(context: typer.Context) -> Config:
+def _foreground(context: typer.Context, *, keeps: bool = False) -> Config:
+    """Configuration of a service that runs in this process; ``keeps`` when it writes much."""
     from gateway import logs
+    from gateway import services as control
 
     logs.start_logging()
-    return options(context).load()
+    config = options(context).load()
+    control.check_disk(config.paths.state, control.MIN_FREE_BYTES if keeps else 0)
+    return config
 
 
 def _report(one: ServiceStatus) -> None:

@@ -37,6 +37,7 @@ from broker.embedded.java import find_java
 from broker.embedded.kafka import HOST, EmbeddedKafka, _free_ports
 from broker.ledger import alert_hole
 from crossmatch.columns import CANDIDATE_FIELDS
+from crossmatch.errors import ServiceError
 from gateway import services
 
 pytestmark = pytest.mark.integration
@@ -312,6 +313,12 @@ def test_a_reader_may_not_write(gateway: Gateway, topic: str) -> None:
     producer.produce(topic, b"x", on_delivery=note)
     assert producer.flush(NEVER) == 0
     assert failures == ["TOPIC_AUTHORIZATION_FAILED"]
+
+
+def test_a_wrong_password_is_named_as_such(kafka: SecuredKafka) -> None:
+    wrong = properties("mmgateway-listen") | {"sasl.password": "wrong"}
+    with pytest.raises(ServiceError, match="uthentication"):
+        services.ensure_topics(kafka.secured, wrong)
 
 
 def test_services_stop_in_order(gateway: Gateway) -> None:
