@@ -158,6 +158,16 @@ class AlertArchive:
         table = self._table()
         return 0 if table is None else self._dataset(table).count_rows()
 
+    def of_object(self, object_id: str) -> pa.Table:
+        """All alerts of one object in the order of their exposures."""
+        table = self._table()
+        if table is None:
+            return _READ_SCHEMA.empty_table()
+        rows = self._dataset(table).to_table(
+            columns=_READ_SCHEMA.names, filter=pc.field("object_id") == object_id
+        )
+        return rows.sort_by([("time_jd", "ascending"), ("alert_id", "ascending")])
+
     def positions(self) -> tuple[FloatArray, FloatArray]:
         """Right ascensions and declinations (ICRS, deg) of all alerts."""
         table = self._table()

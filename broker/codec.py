@@ -18,7 +18,7 @@ import fastavro
 
 from crossmatch import sky
 from crossmatch.columns import CANDIDATE_FIELDS, Field
-from crossmatch.errors import Rejected
+from crossmatch.errors import RegionError, Rejected
 from crossmatch.model import (
     Circle,
     Ellipse,
@@ -31,6 +31,7 @@ from crossmatch.model import (
     Window,
 )
 from crossmatch.region import best_position, cover_ranges
+from crossmatch.shapes import shape_of
 
 MOC_ORDER = 10
 """Finest order of the MOC that travels with a region: 3.4 arcmin, so messages stay small."""
@@ -262,21 +263,42 @@ def decode_region(
         come with ``region`` None, which is enough to know what is in force.
     """
     fields = decode(data)
-    order = fields["order"]
-    shape = fields["shape"]
-    region = None
-    if shape != "none" and (shape != "map" or load_map is not None):
-        region = _region(fields, _localization(fields, load_map))
-    return RegionRecord(
-        event_id=fields["event_id"],
-        notice_id=fields["notice_id"],
-        alert_type=fields["alert_type"],
-        order=(order["issued_unix"], order["kind_rank"], order["serial"]),
-        retracts=tuple(fields["retracts"]),
-        notice_sha256=fields["notice_sha256"],
-        fields=fields,
-        region=region,
-    )
+    try:
+        order = fields["order"]
+        shape = fields["shape"]
+        region = None
+        if shape != "none" and (shape != "map" or load_map is not None):
+            region = _checked(_region(fields, _localization(fields, load_map)))
+        return RegionRecord(
+            event_id=fields["event_id"],
+            notice_id=fields["notice_id"],
+            alert_type=fields["alert_type"],
+            order=(order["issued_unix"], order["kind_rank"], order["serial"]),
+            retracts=tuple(fields["retracts"]),
+            notice_sha256=fields["notice_sha256"],
+            fields=fields,
+            region=region,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RegionError("bad_region", f"no region record of ours: {error!r}") from error
+
+
+def _checked(region: Region) -> Region:
+    """``region`` if alerts can be matched with it.
+
+    Raises
+    ------
+    RegionError
+        ``level_invalid``, ``window_invalid``, or what is wrong with the localisation.
+    """
+    if not (0 < region.level <= 1 and 0 < region.level_silver <= 1):
+        raise RegionError("level_invalid", f"levels {region.level}, {region.level_silver}")
+    if not region.window.start_days < region.window.end_days:
+        raise RegionError("window_invalid", f"from {region.window.start_days} days on")
+    if not isinstance(region.localization, MultiOrderMap):
+        # Maps were checked when they were read.
+        shape_of(region.localization)
+    return region
 
 
 def _order_record(order: tuple[float, int, int]) -> dict[str, float | int]:

@@ -120,7 +120,7 @@ class Engine:
         lookup: Lookup = no_lookup,
         include_tests: bool = False,
     ) -> None:
-        self._chains = chains
+        self.chains = chains
         self._cuts = cuts
         self._versions = versions
         self._archive = archive
@@ -169,7 +169,8 @@ class Engine:
         self, change: Change, batch_id: int, touched: dict[GroupKey, str], moment: str
     ) -> list[dict[str, Any]]:
         """Search the archive for a new region; withdraw what it no longer holds."""
-        self._index.discard(lambda region: region.event_id == change.event_id)
+        if change.before is not None:
+            self._index.discard(lambda region: region is change.before)
         found: dict[GroupKey, list[MatchedAlert]] = {}
         if change.after is not None:
             self._index.add(change.after)
@@ -239,7 +240,10 @@ class Engine:
             group = self.groups.setdefault(key, Group())
             for alert in alerts_of_group:
                 group.alerts[alert.alert["alert_id"]] = alert
-            touched.setdefault(key, "new_candidate" if group.last is None else "new_alert")
+            if not group.in_force:
+                # Also when it was withdrawn a moment ago, in this very step.
+                touched[key] = "new_candidate"
+            touched.setdefault(key, "new_alert")
 
     def _grouped(
         self, rows: pa.Table, pairs: Pairs, index: RegionIndex
@@ -282,7 +286,7 @@ class Engine:
             assert region is not None, "a group with alerts has a region in force"
             columns = assess(
                 region,
-                self._chains[region.chain],
+                self.chains[region.chain],
                 list(group.alerts.values()),
                 context,
                 distance,

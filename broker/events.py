@@ -21,14 +21,18 @@ class Change:
     cause: RegionRecord
 
 
+# Two notices of one moment are ordered by identifier and digest, as the listener orders them.
+_Rank = tuple[Order, str, str]
+
+
 @dataclass(slots=True)
 class _Versions:
-    regions: dict[Order, Region] = field(default_factory=dict)
+    regions: dict[_Rank, Region] = field(default_factory=dict)
     retracted: Order | None = None
 
     def in_force(self) -> Region | None:
         newest = max(self.regions, default=None)
-        if newest is None or (self.retracted is not None and self.retracted >= newest):
+        if newest is None or (self.retracted is not None and self.retracted >= newest[0]):
             return None
         return self.regions[newest]
 
@@ -44,27 +48,31 @@ class Events:
 
     def __init__(self, include_tests: bool = False) -> None:
         self._include_tests = include_tests
-        self._events: dict[str, _Versions] = {}
+        # Test events are kept apart: one of a real event's name must not touch it.
+        self._events: dict[tuple[str, bool], _Versions] = {}
 
     def apply(self, records: Iterable[RegionRecord]) -> list[Change]:
         """Take records in; the events whose region in force changed, one change each."""
-        before: dict[str, Region | None] = {}
-        cause: dict[str, RegionRecord] = {}
+        before: dict[tuple[str, bool], Region | None] = {}
+        cause: dict[tuple[str, bool], RegionRecord] = {}
         for record in records:
-            if record.fields["role"] != "observation" and not self._include_tests:
+            is_test = record.fields["role"] != "observation"
+            if is_test and not self._include_tests:
                 continue
-            versions = self._events.setdefault(record.event_id, _Versions())
-            before.setdefault(record.event_id, versions.in_force())
-            cause[record.event_id] = record
+            key = (record.event_id, is_test)
+            versions = self._events.setdefault(key, _Versions())
+            before.setdefault(key, versions.in_force())
+            cause[key] = record
             if record.alert_type == "retraction":
                 versions.retracted = max(versions.retracted or record.order, record.order)
             elif record.region is not None:
-                versions.regions[record.order] = record.region
+                rank = (record.order, record.notice_id, record.notice_sha256)
+                versions.regions[rank] = record.region
         changes = []
-        for event_id, old in before.items():
-            new = self._events[event_id].in_force()
+        for key, old in before.items():
+            new = self._events[key].in_force()
             if new is not old:
-                changes.append(Change(event_id, old, new, cause[event_id]))
+                changes.append(Change(key[0], old, new, cause[key]))
         return changes
 
     def in_force(self) -> list[Region]:
@@ -74,5 +82,9 @@ class Events:
 
     def region(self, event_id: str) -> Region | None:
         """Region in force of one event."""
-        versions = self._events.get(event_id)
-        return None if versions is None else versions.in_force()
+        for is_test in (False, True):
+            versions = self._events.get((event_id, is_test))
+            found = None if versions is None else versions.in_force()
+            if found is not None:
+                return found
+        return None

@@ -8,7 +8,7 @@ in which alerts and regions arrived; a statement is made only when the candidate
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 from broker import topics
@@ -57,9 +57,22 @@ class Group:
         return self.last is not None and self.last["state"] == "in_force"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for the state topic."""
+        """Plain values for the state topic; a point that several packets repeat stands once."""
+        points: dict[Detection, int] = {}
+        alerts = [
+            {
+                "alert": dict(a.alert),
+                "credible_level": a.credible_level,
+                "density_per_sr": a.density_per_sr,
+                "separation_deg": a.separation_deg,
+                "history": [points.setdefault(p, len(points)) for p in a.history],
+                "sha256": a.sha256,
+            }
+            for a in self.alerts.values()
+        ]
         return {
-            "alerts": [asdict(a) | {"alert": dict(a.alert)} for a in self.alerts.values()],
+            "alerts": alerts,
+            "points": [astuple(p) for p in points],
             "context": asdict(self.context),
             "last": self.last,
         }
@@ -67,8 +80,16 @@ class Group:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Group:
         """The inverse of :meth:`to_json`."""
+        points = [Detection(*p) for p in data["points"]]
         alerts = [
-            MatchedAlert(**(a | {"history": tuple(Detection(**d) for d in a["history"])}))
+            MatchedAlert(
+                alert=a["alert"],
+                credible_level=a["credible_level"],
+                density_per_sr=a["density_per_sr"],
+                separation_deg=a["separation_deg"],
+                history=tuple(points[i] for i in a["history"]),
+                sha256=a["sha256"],
+            )
             for a in data["alerts"]
         ]
         context: dict[str, Any] = {

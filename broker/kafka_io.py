@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -270,7 +271,10 @@ def _ends(
 ) -> dict[int, int]:
     """End of each partition, open transactions included."""
     admin = AdminClient(_base(bootstrap, properties))
-    numbers = admin.list_topics(topic, timeout=timeout).topics[topic].partitions
+    described = admin.list_topics(topic, timeout=timeout).topics[topic]
+    if described.error is not None:
+        raise ServiceError(f"{topic} at {bootstrap}: {described.error.str()}")
+    numbers = described.partitions
     spec: Any = OffsetSpec
     asked = {TopicPartition(topic, number): spec.latest() for number in numbers}
     if not asked:
@@ -291,37 +295,68 @@ class PacketReader:
         self._timeout = timeout
 
     def fetch(self, addresses: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], bytes]:
-        """Values at ``addresses``; those that Kafka no longer has are left out."""
-        by_partition: dict[tuple[str, int], list[int]] = {}
-        for topic, partition, offset in addresses:
-            by_partition.setdefault((topic, partition), []).append(offset)
+        """Values at ``addresses``; those that Kafka no longer has are left out.
+
+        Raises
+        ------
+        ServiceError
+            When Kafka does not answer: silence is not absence.
+        """
+        wanted: dict[tuple[str, int], deque[int]] = {}
+        for topic, partition, offset in sorted(set(addresses)):
+            wanted.setdefault((topic, partition), deque()).append(offset)
         found: dict[tuple[str, int, int], bytes] = {}
-        for (topic, partition), offsets in by_partition.items():
-            self._fetch_partition(topic, partition, sorted(set(offsets)), found)
+        try:
+            # All partitions at a time: each jump costs a round trip, which the others use.
+            self._client.assign([TopicPartition(*place, o[0]) for place, o in wanted.items()])
+            while wanted:
+                message: Any = self._client.poll(self._timeout)
+                if message is None:
+                    raise ServiceError("Kafka gives no packets: it does not answer")
+                self._take(message, wanted, found)
+            self._client.unassign()
+        except KafkaException as error:
+            raise ServiceError(f"Kafka gives no packets: {error.args[0].str()}") from error
         return found
 
-    def _fetch_partition(
+    def low(self, topic: str, partition: int) -> int:
+        """First offset that Kafka still has."""
+        try:
+            low, _ = self._client.get_watermark_offsets(
+                TopicPartition(topic, partition), self._timeout
+            )
+        except KafkaException as error:
+            raise ServiceError(f"Kafka does not answer: {error.args[0].str()}") from error
+        return int(low)
+
+    def _take(
         self,
-        topic: str,
-        partition: int,
-        offsets: list[int],
+        message: Any,
+        wanted: dict[tuple[str, int], deque[int]],
         found: dict[tuple[str, int, int], bytes],
     ) -> None:
-        position: int | None = None
-        for offset in offsets:
-            # Reading on is cheaper than a seek when the next one is near.
-            if position is None or not position <= offset <= position + _READ_ON:
-                self._client.assign([TopicPartition(topic, partition, offset)])
-                position = offset
-            while position is not None and position <= offset:
-                message = self._client.poll(self._timeout)
-                if message is None or message.error() is not None:
-                    position = None
-                    break
-                packet = record(message)
-                position = packet.offset + 1
-                if packet.offset == offset:
-                    found[(topic, partition, offset)] = packet.value
+        place = (message.topic(), message.partition())
+        offsets = wanted.get(place)
+        if offsets is None:
+            return
+        error = message.error()
+        if error is not None:
+            if error.code() != KafkaError._PARTITION_EOF:
+                raise ServiceError(f"Kafka: {error.str()}")
+            offsets.clear()
+        here = message.offset()
+        # Kafka goes on at the first message it still has: what lies before it is gone.
+        while offsets and offsets[0] < here:
+            offsets.popleft()
+        if offsets and offsets[0] == here and error is None:
+            found[(*place, here)] = message.value() or b""
+            offsets.popleft()
+        if not offsets:
+            del wanted[place]
+            self._client.incremental_unassign([TopicPartition(*place)])
+        elif offsets[0] > here + _READ_ON:
+            # Reading on is cheaper than a jump when the next one is near.
+            self._client.seek(TopicPartition(*place, offsets[0]))
 
     def close(self) -> None:
         """Leave Kafka."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-ALERT_OUTCOMES = ("duplicate", "matched", "unmatched")
+ALERT_OUTCOMES = ("duplicate", "lost", "matched", "unmatched")
 NOTICE_OUTCOMES = ("region", "no_position", "retraction", "ignored", "duplicate", "rejected")
 
 

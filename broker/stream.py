@@ -32,8 +32,12 @@ from broker.ledger import added
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from broker.writer import Marker, Writer
 from crossmatch.columns import ALERT_SCHEMA
-from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
+from crossmatch.errors import AlertError, ConfigError, GatewayError, Rejected, ServiceError
+from crossmatch.lightcurve import Detection
 from crossmatch.model import MultiOrderMap
+
+MAX_LETTERS_BYTES = 32 << 20
+"""Bytes of rejected packets that one batch copies; a transaction is to stay short."""
 
 MAX_LEARNED = 8
 """Writers' schemas of a survey that are read in the JVM at a time, the latest."""
@@ -74,9 +78,17 @@ class Sources:
 def jvm_properties(properties: Mapping[str, str]) -> dict[str, str]:
     """librdkafka properties as Spark's Kafka source takes them, each with its ``kafka.`` prefix."""
     plain = dict(properties)
+    untranslated = [k for k in plain if k.startswith(_NOT_FOR_THE_JVM)]
+    if untranslated:
+        raise ConfigError(
+            f"{untranslated[0]}: Spark's Kafka client has no such property; use SASL, or a"
+            " Kafka without client certificates"
+        )
     user, password = plain.pop("sasl.username", None), plain.pop("sasl.password", None)
     mechanism = plain.pop("sasl.mechanism", None) or plain.pop("sasl.mechanisms", None)
     authority = plain.pop("ssl.ca.location", None)
+    if plain.get("ssl.endpoint.identification.algorithm") == "none":
+        plain["ssl.endpoint.identification.algorithm"] = ""
     jvm = {k: v for k, v in plain.items() if k.startswith(("security.", "ssl.", "client.id"))}
     if mechanism is not None:
         jvm["sasl.mechanism"] = mechanism
@@ -94,17 +106,24 @@ def jvm_properties(properties: Mapping[str, str]) -> dict[str, str]:
     return {f"kafka.{key}": value for key, value in jvm.items()}
 
 
+_NOT_FOR_THE_JVM = ("ssl.certificate.", "ssl.key.", "ssl.keystore.", "sasl.oauthbearer.")
+
+
 def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
     """Streaming rows of ``topic, partition, offset, value``: alerts, and region messages."""
-    alert_topics = list(sources.survey)
-    if sources.alert_bootstrap:
-        own = _read(spark, sources.bootstrap, sources.properties, [topics.REGIONS], sources)
-        theirs = _read(
-            spark, sources.alert_bootstrap, sources.alert_properties, alert_topics, sources
-        )
-        return own.unionByName(theirs)
-    names = [*alert_topics, topics.REGIONS]
-    return _read(spark, sources.bootstrap, sources.properties, names, sources)
+    alerts, regions = list(sources.survey), [topics.REGIONS]
+    own = (spark, sources.bootstrap, sources.properties)
+    if not sources.alert_bootstrap and sources.starting_offsets == "earliest":
+        return _read(*own, [*alerts, *regions], sources, "earliest")
+    theirs = (
+        (spark, sources.alert_bootstrap, sources.alert_properties)
+        if sources.alert_bootstrap
+        else own
+    )
+    # Wherever the alerts begin, all regions are read.
+    return _read(*own, regions, sources, "earliest").unionByName(
+        _read(*theirs, alerts, sources, sources.starting_offsets)
+    )
 
 
 def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list[Column]:
@@ -137,13 +156,16 @@ def _read(
     properties: Mapping[str, str],
     names: Sequence[str],
     sources: Sources,
+    starting_offsets: str,
 ) -> DataFrame:
     return (
         spark.readStream.format("kafka")
         .options(**jvm_properties(properties))
         .option("kafka.bootstrap.servers", bootstrap)
         .option("subscribe", ",".join(names))
-        .option("startingOffsets", sources.starting_offsets)
+        .option("startingOffsets", starting_offsets)
+        # Alerts that Kafka deleted before they were read are counted as lost, not fatal.
+        .option("failOnDataLoss", "false")
         .option("maxOffsetsPerTrigger", sources.max_offsets_per_trigger)
         # The source waits this long in every job when a partition has nothing new.
         .option("kafka.fetch.max.wait.ms", "20")
@@ -214,6 +236,7 @@ class LiveMatcher:
         self._on_batch = on_batch
         self._learned: dict[str, tuple[str, ...]] = {"ztf": (), "lsst": ()}
         self._columns = slim_columns(sources, self._learned)
+        self._letter_bytes_left = MAX_LETTERS_BYTES
         self.failure: GatewayError | None = None
         """Why the last batch failed: Spark wraps what a batch raises beyond recognition."""
 
@@ -277,13 +300,18 @@ class LiveMatcher:
     def _do(self, rows: pa.Table, batch_id: int, decode_seconds: float) -> None:
         begin = time.perf_counter()
         letters: list[bytes] = []
+        self._letter_bytes_left = MAX_LETTERS_BYTES
         records, regions_next = self._records(rows, letters)
         alerts, rejected = self._alerts(rows, letters)
         batch = Batch(batch_id, alerts, records, rejected)
         outcome = self._engine.step(batch)
+        alerts_next, lost = self._positions(rows)
+        if lost:
+            outcome.ledger["received"] = outcome.ledger.get("received", 0) + lost
+            outcome.ledger["lost"] = lost
         matched = time.perf_counter()
         totals = added([{} if self._marker is None else self._marker.totals, outcome.ledger])
-        marker = Marker(batch_id, self._query_id(), regions_next, totals)
+        marker = Marker(batch_id, self._query_id(), regions_next, totals, alerts_next)
         # Before they are published, as the alerts: a batch done anew is not added again.
         self._statements.append(outcome.statements, batch_id)
         self._writer.publish(outcome, marker, letters)
@@ -293,6 +321,24 @@ class LiveMatcher:
             BatchReport(outcome, marker, decode_seconds, matched - begin, published - matched)
         )
 
+    def _positions(self, rows: pa.Table) -> tuple[dict[str, int], int]:
+        """Next offset of each alert partition, and how many alerts Kafka deleted unread."""
+        known = {} if self._marker is None else dict(self._marker.alerts_next)
+        alerts = rows.filter(pc.field("topic") != topics.REGIONS)
+        ends = alerts.group_by(["topic", "partition"]).aggregate(
+            [("offset", "min"), ("offset", "max")]
+        )
+        lost = 0
+        for row in ends.to_pylist():
+            place = f"{row['topic']}/{row['partition']}"
+            expected = known.get(place, row["offset_min"])
+            if row["offset_min"] > expected:
+                # Marks of transactions leave gaps too; only what is below the start is gone.
+                low = self._reader.low(row["topic"], row["partition"])
+                lost += max(0, min(low, row["offset_min"]) - expected)
+            known[place] = row["offset_max"] + 1
+        return known, lost
+
     def _records(self, rows: pa.Table, letters: list[bytes]) -> tuple[list[RegionRecord], int]:
         """Region records of the batch in the order of the topic, and where the next one will be."""
         regions_next = 0 if self._marker is None else self._marker.regions_next
@@ -301,12 +347,17 @@ class LiveMatcher:
         for row in found.select(["offset", "region"]).to_pylist():
             regions_next = row["offset"] + 1
             try:
-                records.append(decode_region(row["region"], self._load_map))
+                records.append(self._region(row["region"] or b""))
             except Rejected as error:
-                letters.append(
-                    self._letter(error, (topics.REGIONS, 0, row["offset"]), row["region"])
-                )
+                address = (topics.REGIONS, 0, row["offset"])
+                letters.append(self._letter(error, address, row["region"] or b"", "regions"))
         return records, regions_next
+
+    def _region(self, data: bytes) -> RegionRecord:
+        record = decode_region(data, self._load_map)
+        if record.region is not None and record.region.chain not in self._engine.chains:
+            raise Rejected("unknown_chain", f"no selection chain {record.region.chain!r} here")
+        return record
 
     def _alerts(self, rows: pa.Table, letters: list[bytes]) -> tuple[pa.Table, Counter[str]]:
         tables = [ALERT_SCHEMA.empty_table()]
@@ -371,17 +422,37 @@ class LiveMatcher:
         if not rejections:
             return
         addresses = _addresses(native.take([r[0] for r in rejections]))
-        raw = self._reader.fetch(addresses)
-        for (_, reason, detail), address in zip(rejections, addresses, strict=True):
-            rejected[reason] += 1
-            letters.append(self._letter(AlertError(reason, detail), address, raw.get(address, b"")))
+        for begin in range(0, len(addresses), _FETCH):
+            part = slice(begin, begin + _FETCH)
+            wanted = addresses[part] if self._letter_bytes_left > 0 else []
+            raw = self._reader.fetch(wanted)
+            for (_, reason, detail), address in zip(rejections[part], addresses[part], strict=True):
+                packet = raw.get(address, b"")
+                error = self._better(AlertError(reason, detail), packet, address[0])
+                rejected[error.reason] += 1
+                letters.append(self._letter(error, address, packet))
 
-    def _letter(self, error: Rejected, address: Address, raw: bytes) -> bytes:
+    def _better(self, error: AlertError, packet: bytes, topic: str) -> AlertError:
+        """What Python says is wrong with a packet that the JVM gave only nulls for."""
+        if error.reason != "null_required" or not packet:
+            return error
+        try:
+            packets.decode_packet(packet, self._sources.survey[topic], self._sources.lsst_schemas)
+        except AlertError as better:
+            return better
+        return error
+
+    def _letter(
+        self, error: Rejected, address: Address, raw: bytes, source: str = "alerts"
+    ) -> bytes:
+        # What exceeds the bounds is not copied: topic and offset tell where it lies.
+        copied = raw[: max(0, min(MAX_LETTER_BYTES, self._letter_bytes_left))]
+        self._letter_bytes_left -= len(copied)
         return encode_dead_letter(
             reason=error.reason,
             detail=error.detail,
-            source="alerts",
-            raw=raw[:MAX_LETTER_BYTES],
+            source=source,
+            raw=copied,
             received=self._now(),
             topic=address[0],
             partition=address[1],
@@ -414,14 +485,23 @@ def packet_details(
 
     def details(addresses: Sequence[Address]) -> dict[Address, PacketDetail]:
         found = {}
-        for address, value in reader.fetch(addresses).items():
-            survey = survey_of[address[0]]
-            records = packets.decode_packet(value, survey, lsst_schemas)
-            history = tuple(packets.history(records[0], survey)) if len(records) == 1 else ()
+        # A topic that is no longer configured has no survey: its alerts stay as archived.
+        known = [address for address in addresses if address[0] in survey_of]
+        for address, value in reader.fetch(known).items():
+            history = _history(value, survey_of[address[0]], lsst_schemas)
             found[address] = PacketDetail(history, hashlib.sha256(value).hexdigest())
         return found
 
     return details
+
+
+def _history(packet: bytes, survey: str, lsst_schemas: Mapping[int, str]) -> tuple[Detection, ...]:
+    """Light curve of a packet; empty if it is broken behind the columns that matching reads."""
+    try:
+        records = packets.decode_packet(packet, survey, lsst_schemas)
+    except AlertError:
+        return ()
+    return tuple(packets.history(records[0], survey)) if len(records) == 1 else ()
 
 
 def checkpoint_id(folder: Path) -> str:

@@ -28,13 +28,15 @@ class Marker:
     """The last committed batch.
 
     ``query`` is the id of Spark's checkpoint, ``regions_next`` the first message of
-    ``mm.regions`` that no committed batch has taken in, ``totals`` the ledger so far.
+    ``mm.regions`` that no committed batch has taken in, ``totals`` the ledger so far,
+    ``alerts_next`` the next offset of each alert partition, ``topic/partition``.
     """
 
     batch_id: int
     query: str
     regions_next: int
     totals: Mapping[str, int] = field(default_factory=dict)
+    alerts_next: Mapping[str, int] = field(default_factory=dict)
 
 
 class Writer:

@@ -52,6 +52,9 @@ DEFAULT_CHAINS: dict[str, Chain] = {
         Chain(name="gw_low", window=Window(0.0, 3.0), level=0.9, level_silver=0.9,
               needs_new=True, max_tier="bronze", active_days=3.0),
         Chain(name="gw_low_ns", window=Window(0.0, 7.0), level=0.9, level_silver=0.9,
+              needs_new=True, max_tier="bronze", active_days=7.0),
+        # A near neutron star, or another messenger at the same time.
+        Chain(name="gw_low_promising", window=Window(0.0, 7.0), level=0.9, level_silver=0.9,
               needs_new=True, max_tier="silver", active_days=7.0),
         Chain(name="grb", window=_BURST, level=0.99, level_silver=0.99, needs_new=True,
               gold_first_days=3.0),
@@ -87,10 +90,21 @@ def chain_name(notice: Notice, *, systematic_included: bool) -> str:
         or notice.details.get("search") == "SSM"
     )
     if not notice.significant:
-        return "gw_low_ns" if has_star else "gw_low"
+        return _low_chain(notice, has_star)
     if has_star:
         return "gw_ns"
     return "gw_burst" if notice.details.get("group") == "Burst" else "gw_bbh"
+
+
+def _low_chain(notice: Notice, has_star: bool) -> str:
+    """Chain of a low-significance event; promising ones may reach silver."""
+    p = notice.classification
+    near = notice.distance_mpc is not None and notice.distance_mpc < 400
+    likely_star = p.get("BNS", 0.0) + p.get("NSBH", 0.0) >= 0.2
+    coincident = any(name.startswith("external_") for name in notice.details)
+    if (near and likely_star) or coincident:
+        return "gw_low_promising"
+    return "gw_low_ns" if has_star else "gw_low"
 
 
 def chains_with(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Chain]:

@@ -93,7 +93,7 @@ CANDIDATE_FIELDS: tuple[Field, ...] = (
     Field("supersedes", "string", ucd="meta.id.parent", doc="candidate_id it replaces"),
     Field("alert_datetime", "string", "", "time.processing", "when stated, ISO 8601 UTC",
           required=True),
-    Field("alert_tense", "string", ucd="meta.note", required=True, doc="current, archival or test"),
+    Field("alert_tense", "string", ucd="meta.note", required=True, doc="current or test"),
     Field("role", "string", ucd="meta.note", required=True, doc="VOEvent role"),
     Field("stream", "string", ucd="meta.id", required=True, doc="topic it is sent to"),
     Field("event_id", "string", ucd="meta.id.cross", required=True, doc="event, gateway's id"),

@@ -52,7 +52,7 @@ PUBLISH_EPILOG = (
 
 def demo(
     scale: Annotated[
-        int, typer.Option("--scale", min=1, metavar="N", help="Number of optical alerts.")
+        int, typer.Option("--scale", min=1000, metavar="N", help="Number of optical alerts.")
     ] = 100_000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the gateway up at the end.")] = False,
     as_json: JsonOption = False,

@@ -20,18 +20,20 @@ from rich.markup import escape
 
 from broker.archive import AlertArchive
 from crossmatch.errors import ConfigError, ServiceError
+from crossmatch.times import jd_from_datetime
 from gateway import config as configuration
 from gateway import services
 from gateway.config import ENV_PREFIX, Config
 from gateway.night import report
 from gateway.night.alerts import TimedAlert, alerts
+from gateway.night.facts import facts
 from gateway.night.notices import Timed, notices
 from gateway.night.play import ALERT_TOPIC, Player, Sent, until_quiet, vtp_subscriber
 from gateway.night.plot import LightCurve, night_plot
 from gateway.night.screen import Screen
 from gateway.night.tell import Teller, finish, how_to_use, introduce
 from gateway.night.timeline import Schedule
-from gateway.night.watch import Seen, Watcher
+from gateway.night.watch import Watcher
 
 FOLDER = Path("mmgateway-demo")
 SEED = 170817
@@ -108,7 +110,8 @@ def _fresh(folder: Path) -> tuple[Config, Path]:
     state = json.dumps(str((folder / "data").resolve()))
     path.write_text(
         f"{_MARK}\n[paths]\nstate = {state}\n\n[match]\ncatalogs = ["
-        f'"nearby_galaxies"]\nalert_topics_ztf = ["{ALERT_TOPIC}"]\nalert_topics_lsst = []\n',
+        f'"nearby_galaxies"]\nalert_topics_ztf = ["{ALERT_TOPIC}"]\nalert_topics_lsst = []\n\n'
+        '[publish]\nobservatory = { ztf = "Cerro Pachon (demo night)" }\n',
         "utf-8",
     )
     for name in [n for n in os.environ if n.startswith(ENV_PREFIX) and n not in _KEPT_VARIABLES]:
@@ -151,31 +154,26 @@ def _play(
     result["complete"] = complete
     result["statements"] = len(watcher.seen.statements)
     result["dead_letters"] = len(watcher.seen.dead_letters)
-    _draw(config, watcher.seen, result)
+    _draw(config, result)
     return result
 
 
-def _draw(config: Config, seen: Seen, result: dict[str, Any]) -> None:
-    """The picture, from the archive of alerts and the statements about the best candidate."""
-    rows = AlertArchive(config.paths.state / "alerts").positions()
+def _draw(config: Config, result: dict[str, Any]) -> None:
+    """The picture, from the archive: all alerts, and the light curve of the best candidate."""
+    archive = AlertArchive(config.paths.state / "alerts")
     best = result["candidates"][0] if result["candidates"] else None
-    said = [
-        s
-        for s in seen.statements
-        if best is not None
-        and (s["event_id"], s["id"]) == (best["event_id"], best["object_id"])
-        and s["mag"] is not None
-        and s["mag_error"] is not None
-    ]
+    trigger = jd_from_datetime(facts()["merger"]["time"])
+    found = archive.of_object("" if best is None else best["object_id"]).to_pylist()
+    seen = [r for r in found if r["mag"] is not None and r["mag_error"] is not None]
     measured = LightCurve(
-        days=np.array([s["time_offset_last"] / 86400 for s in said]),
-        mag=np.array([s["mag"] for s in said]),
-        mag_error=np.array([s["mag_error"] for s in said]),
-        filters=[s["filter"] for s in said],
+        days=np.array([r["time_jd"] - trigger for r in seen]),
+        mag=np.array([r["mag"] for r in seen]),
+        mag_error=np.array([r["mag_error"] for r in seen]),
+        filters=[r["filter"] for r in seen],
     )
     in_force = sum(c["state"] == "in_force" for c in result["candidates"])
     subtitle = f"{result['alerts']:,} alerts, {in_force:,} candidates in force"
     if best is not None:
         subtitle += f", best: {best['object_id']} for {best['event_id']} ({best['tier']})"
-    png = night_plot(*rows, measured, subtitle=subtitle)
+    png = night_plot(*archive.positions(), measured, subtitle=subtitle)
     (config.paths.state.parent / "night.png").write_bytes(png)

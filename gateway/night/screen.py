@@ -57,8 +57,9 @@ class Screen:
         table = Table(title="Candidates in force, best first", title_justify="left", box=None)
         shown = [c for c in _COLUMNS if self.console.width >= c.from_width]
         for column in shown:
-            justify = "right" if column.is_number else "left"
-            table.add_column(column.title, justify=justify, no_wrap=True)
+            table.add_column(
+                column.title, justify="right" if column.is_number else "left", no_wrap=True
+            )
         in_force = [r for r in rows if r["state"] == "in_force"]
         for row in in_force[:most]:
             table.add_row(*(column.cell(row) for column in shown))

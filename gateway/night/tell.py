@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ class Teller:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._withdrawn: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
+        self._withdrawn: Counter[tuple[str, str]] = Counter()
         self._told: set[tuple[str, str, str]] = set()
         self.clock = ""
 
@@ -60,28 +63,30 @@ class Teller:
     def statement(self, statement: Statement) -> None:
         """A statement about a candidate came over its topic."""
         if statement["state"] == "withdrawn":
-            key = (statement["event_id"], statement["reason"])
-            self._withdrawn[key] = self._withdrawn.get(key, 0) + 1
+            with self._lock:
+                self._withdrawn[(statement["event_id"], statement["reason"])] += 1
             return
         self.tell_withdrawn()
         told = (statement["event_id"], statement["counterpart_id"], statement["tier"])
         if statement["tier"] == "gold" and told not in self._told:
             self._told.add(told)
+            mag = statement["mag"]
+            seen = "" if mag is None else f", {statement['filter']} = {mag:.2f}"
             self._say(
                 f"[yellow]candidate[/] {tier_markup(statement['tier'])}"
                 f" {escape(statement['id'])} for {escape(statement['event_id'])},"
-                f" level {statement['credible_level']:.3f},"
-                f" {statement['filter']} = {statement['mag']:.2f}"
+                f" level {statement['credible_level']:.3f}{seen}"
             )
 
     def tell_withdrawn(self) -> None:
         """Say how many candidates were withdrawn since the last time."""
-        for (event, reason), count in self._withdrawn.items():
+        with self._lock:
+            withdrawn, self._withdrawn = self._withdrawn, Counter()
+        for (event, reason), count in withdrawn.items():
             self._say(
                 f"[red]withdrawn[/] {count} candidate{'s' if count > 1 else ''} of"
                 f" {escape(event)}: {reason.replace('_', ' ')}"
             )
-        self._withdrawn.clear()
 
     def _say(self, text: str) -> None:
         self._screen.say(f"[dim]{self.clock}[/] {text}")

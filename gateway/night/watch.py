@@ -10,12 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaException
-
 from broker import kafka_io, topics
 from broker.codec import decode
 from broker.kafka_io import Record
-from crossmatch.errors import ServiceError
 
 Statement = dict[str, Any]
 
@@ -75,7 +72,8 @@ class Watcher(threading.Thread):
             while not self._over.is_set():
                 for message in self._consumer.consume(1000, timeout=0.05):
                     self._take(kafka_io.record(message))
-        except (KafkaException, ServiceError) as error:
+        except Exception as error:
+            # Whatever it is, the demo must not wait for a thread that has ended.
             self.failure = error
         finally:
             self._consumer.close()

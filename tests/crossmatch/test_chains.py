@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -31,6 +32,12 @@ def gw(significant=True, group="CBC", search="AllSky", **classification) -> Noti
         (gw(group="Burst"), "gw_burst"),
         (gw(significant=False, BBH=0.9), "gw_low"),
         (gw(significant=False, BNS=0.3), "gw_low_ns"),
+        (replace(gw(significant=False, BNS=0.3), distance_mpc=399.0), "gw_low_promising"),
+        (replace(gw(significant=False, BNS=0.19), distance_mpc=399.0), "gw_low_ns"),
+        (
+            replace(gw(significant=False), details={"external_observatory": "Fermi"}),
+            "gw_low_promising",
+        ),
     ],
 )
 def test_gravitational_waves_are_told_apart_by_what_may_shine(notice, name):
@@ -38,8 +45,6 @@ def test_gravitational_waves_are_told_apart_by_what_may_shine(notice, name):
 
 
 def test_a_neutrino_without_systematic_is_matched_wider():
-    from dataclasses import replace
-
     notice = replace(gw(), messenger="neutrino")
     wide = DEFAULT_CHAINS[chain_name(notice, systematic_included=False)]
     narrow = DEFAULT_CHAINS[chain_name(notice, systematic_included=True)]

@@ -78,10 +78,6 @@ BAD_ALERTS: dict[str, tuple[str, bytes, set[str]]] = {
     "unknown schema id": (LSST, b"\x00\x00\x00\x09\x99" + bytes(200), {"unknown_schema_id"}),
 }
 GARBAGE_REGION = b"no region"
-UNCLEAR = pytest.mark.xfail(
-    strict=True,
-    reason="what the JVM cannot read is told as null_required, not as what is wrong with it",
-)
 IN_THE_JVM = (
     "not Avro",
     "no bytes",
@@ -191,9 +187,7 @@ def test_a_bad_alert_is_a_dead_letter_with_its_bytes(after: After, name: str):
     assert letter["detail"]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=UNCLEAR if n in IN_THE_JVM else ()) for n in BAD_ALERTS]
-)
+@pytest.mark.parametrize("name", list(BAD_ALERTS))
 def test_the_reason_says_what_is_wrong_with_a_bad_alert(after: After, name: str):
     _, raw, reasons = BAD_ALERTS[name]
 

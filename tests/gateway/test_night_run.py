@@ -155,7 +155,6 @@ def test_the_watcher_counts_what_comes_over_each_topic(monkeypatch: pytest.Monke
     ],
     ids=["not Avro", "not JSON", "unknown ledger"],
 )
-@pytest.mark.xfail(strict=True, reason="the thread dies without a word and the demo waits")
 def test_what_the_watcher_cannot_read_is_kept_as_its_failure(
     monkeypatch: pytest.MonkeyPatch, message: Message
 ):
@@ -164,7 +163,6 @@ def test_what_the_watcher_cannot_read_is_kept_as_its_failure(
     assert watcher.failure is not None
 
 
-@pytest.mark.xfail(strict=True, reason="TypeError in the watcher's thread: None has no .2f")
 def test_a_candidate_without_a_magnitude_is_told():
     screen, text = paper()
 
@@ -410,7 +408,6 @@ def test_waiting_is_in_vain_when_the_watcher_failed(monkeypatch: pytest.MonkeyPa
     assert not until_quiet(watcher, Sent({}, 1, 2), [], Bar())
 
 
-@pytest.mark.xfail(strict=True, reason="told by two threads without a lock: counts are lost")
 def test_withdrawals_that_come_while_they_are_told_are_not_lost():
     screen, text = paper()
     teller = Teller(screen)

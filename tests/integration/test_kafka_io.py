@@ -88,7 +88,6 @@ def test_packets_that_are_gone_or_never_were_are_left_out(
     assert found == {(name, 0, i): b"%d" % i for i in (50, 60, 99)}
 
 
-@pytest.mark.xfail(strict=True, reason="PacketReader asks for each of them: 0.12 s each")
 def test_many_packets_that_are_gone_do_not_hold_the_service_up(
     kafka: EmbeddedKafka, topic: NewTopic, reader: PacketReader
 ):
@@ -116,11 +115,6 @@ def test_packets_between_aborted_ones_are_found(
     assert sorted(found.values()) == [b"c", b"d"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PacketReader takes silence for absence: alerts that Python reads become packet_gone,"
-    " and candidates lose history and digest",
-)
 def test_a_kafka_that_is_away_is_not_taken_for_packets_that_are_gone():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -175,7 +169,6 @@ def test_what_an_open_transaction_hides_is_waited_for(kafka: EmbeddedKafka, topi
     assert [m.value for m in found] == [b"a", b"b", b"c"]
 
 
-@pytest.mark.xfail(strict=True, reason="read_all gives nothing, as if the topic were empty")
 def test_a_topic_that_does_not_exist_is_said_in_words(kafka: EmbeddedKafka):
     with pytest.raises(ServiceError, match=r"no\.such\.topic"):
         list(kafka_io.read_all(kafka.bootstrap, {}, "no.such.topic"))

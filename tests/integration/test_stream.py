@@ -202,14 +202,6 @@ def test_a_batch_too_many_is_an_error_that_says_why(world: World):
     assert isinstance(world.matcher.failure, ServiceError)
 
 
-POISON = pytest.mark.xfail(
-    strict=True,
-    reason="a damaged region ends the batch, and so the service, at every start: decode_region"
-    " and what follows raise other errors than Rejected",
-)
-UNCHECKED = pytest.mark.xfail(
-    strict=True, reason="decode_region does not check that level and window are possible"
-)
 FOREIGN = encode(
     "deadletter",
     dict.fromkeys(("reason", "detail", "source", "topic", "received"), "")
@@ -229,18 +221,18 @@ def _damaged_fields(**changed: Any) -> bytes:
         pytest.param(region()[:-30], id="truncated"),
         pytest.param(region().replace(b"avro.codec\x08null", b"avro.codec\x08nulx"), id="codec"),
         pytest.param(region()[:200] + b"\xff" * 40 + region()[240:], id="damaged schema"),
-        pytest.param(None, id="no value", marks=POISON),
-        pytest.param(FOREIGN, id="another record", marks=POISON),
+        pytest.param(None, id="no value"),
+        pytest.param(FOREIGN, id="another record"),
         pytest.param(_damaged_fields(shape="blob"), id="unknown shape"),
         pytest.param(_damaged_fields(shape="map", skymap_sha256="0"), id="missing map"),
-        pytest.param(_damaged_fields(trigger_time="yesterday"), id="no time", marks=POISON),
-        pytest.param(_damaged_fields(trigger_time=None), id="time is null", marks=POISON),
-        pytest.param(_damaged_fields(radii_deg=[]), id="no radius", marks=POISON),
-        pytest.param(_damaged_fields(radii_deg=[-1.0]), id="negative radius", marks=POISON),
-        pytest.param(_damaged_fields(dec=float("nan")), id="position not a number", marks=POISON),
-        pytest.param(_damaged_fields(window_days=[]), id="no window", marks=POISON),
-        pytest.param(_damaged_fields(chain="nonsense"), id="unknown chain", marks=POISON),
-        pytest.param(_damaged_fields(level=7.0), id="level above one", marks=UNCHECKED),
+        pytest.param(_damaged_fields(trigger_time="yesterday"), id="no time"),
+        pytest.param(_damaged_fields(trigger_time=None), id="time is null"),
+        pytest.param(_damaged_fields(radii_deg=[]), id="no radius"),
+        pytest.param(_damaged_fields(radii_deg=[-1.0]), id="negative radius"),
+        pytest.param(_damaged_fields(dec=float("nan")), id="position not a number"),
+        pytest.param(_damaged_fields(window_days=[]), id="no window"),
+        pytest.param(_damaged_fields(chain="nonsense"), id="unknown chain"),
+        pytest.param(_damaged_fields(level=7.0), id="level above one"),
     ],
 )
 def test_a_message_on_the_regions_topic_that_is_no_region_costs_nothing_else(
@@ -291,10 +283,6 @@ def test_a_bad_alert_costs_only_itself(world: World, value: bytes | None, reason
     assert letter["raw"] == (value or b"")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="packet_details raises AlertError out of the step: the service dies at every start",
-)
 def test_a_packet_that_is_broken_behind_what_matching_needs_does_not_end_the_service(world: World):
     """The JVM reads no further than its leaves; Python, asked for the light curve, stumbles."""
     world.take((ALERTS, good(900)))
@@ -343,7 +331,6 @@ def test_regions_before_and_after_the_alerts_give_the_same_candidates(
     assert len(groups(world)) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="the reason of the withdrawal stays for the new statement")
 def test_what_was_withdrawn_and_matches_again_in_the_same_batch_says_a_reason_that_fits(
     world: World,
 ):
@@ -360,9 +347,6 @@ def test_what_was_withdrawn_and_matches_again_in_the_same_batch_says_a_reason_th
     assert told[1][1] in ("new_alert", "new_candidate", "region_revised")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="KeyError in packet_details: the service dies at every start"
-)
 def test_a_region_finds_archived_alerts_of_a_topic_that_is_no_longer_read(
     spark: SparkSession, tmp_path: Path
 ):
@@ -386,9 +370,6 @@ def test_a_retraction_withdraws_all_candidates_of_its_event(world: World):
     ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="broker.events keeps real and test events of one name together"
-)
 def test_a_test_event_with_the_name_of_a_real_one_changes_nothing(
     spark: SparkSession, tmp_path: Path
 ):
@@ -404,9 +385,6 @@ def test_a_test_event_with_the_name_of_a_real_one_changes_nothing(
     assert outcome.statements == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="broker.events lets the later arrival win where orders are equal"
-)
 def test_only_one_of_two_notices_of_the_same_moment_holds_whatever_their_order(
     spark: SparkSession, tmp_path: Path
 ):
@@ -486,9 +464,6 @@ def real(kafka: EmbeddedKafka, spark: SparkSession, tmp_path: Path) -> Stream:
     return Stream(kafka, spark, tmp_path)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="starting_offsets, meant for the alerts, is applied to mm.regions too"
-)
 def test_a_start_at_the_latest_alerts_still_reads_all_regions(real: Stream, topic: NewTopic):
     alerts = topic("alerts")
     real.send(topics.REGIONS, b"an early region")
@@ -527,11 +502,6 @@ def test_a_topic_of_alerts_can_be_added_later(real: Stream, topic: NewTopic):
     assert [v for v in real.values if v in (b"one", b"two", b"three")] == [b"one", b"two", b"three"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Spark's failOnDataLoss ends the query at every start, and a fresh checkpoint"
-    " does not fit the published marker",
-)
 def test_alerts_that_kafka_deleted_while_nobody_matched_do_not_end_the_service(
     real: Stream, topic: NewTopic, kafka: EmbeddedKafka
 ):
@@ -590,7 +560,6 @@ def test_alerts_that_kafka_deleted_while_nobody_matched_do_not_end_the_service(
         pytest.param(
             {"ssl.endpoint.identification.algorithm": "none"},
             {"kafka.ssl.endpoint.identification.algorithm": ""},
-            marks=pytest.mark.xfail(strict=True, reason="the JVM does not know the word none"),
         ),
     ],
     ids=["none", "client", "scram", "plain", "no host names"],
@@ -601,7 +570,6 @@ def test_properties_of_librdkafka_in_the_words_of_the_jvm(
     assert jvm_properties(properties) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="they are dropped, or passed on under names unknown there")
 @pytest.mark.parametrize("name", ["ssl.certificate.location", "sasl.oauthbearer.client.id"])
 def test_a_security_property_that_the_jvm_has_no_word_for_is_refused(name: str):
     with pytest.raises(GatewayError, match=name):

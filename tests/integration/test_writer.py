@@ -112,9 +112,6 @@ def test_a_batch_with_a_value_that_json_does_not_know_says_nothing(own_kafka: Em
     assert Writer(own_kafka.bootstrap, {}).start() is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each alert keeps the whole history: the state exceeds Kafka's message"
-)
 def test_an_object_that_was_seen_very_often_can_still_be_published(own_kafka: EmbeddedKafka):
     """A week in a deep field of Rubin: every alert repeats a year of detections and limits."""
     writer = Writer(own_kafka.bootstrap, {})
