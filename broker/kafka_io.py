@@ -271,9 +271,10 @@ def _ends(
 ) -> dict[int, int]:
     """End of each partition, open transactions included."""
     admin = AdminClient(_base(bootstrap, properties))
-    described = admin.list_topics(topic, timeout=timeout).topics[topic]
-    if described.error is not None:
-        raise ServiceError(f"{topic} at {bootstrap}: {described.error.str()}")
+    # All topics are listed: asking for one by name would make it.
+    described = admin.list_topics(timeout=timeout).topics.get(topic)
+    if described is None:
+        raise ServiceError(f"there is no topic {topic} at {bootstrap}")
     numbers = described.partitions
     spec: Any = OffsetSpec
     asked = {TopicPartition(topic, number): spec.latest() for number in numbers}

@@ -12,15 +12,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as sf
+from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from broker import decode, packets, topics
@@ -29,10 +28,11 @@ from broker.codec import RegionRecord, decode_region, encode_dead_letter
 from broker.engine import Address, Batch, Engine, Outcome, PacketDetail
 from broker.kafka_io import PacketReader
 from broker.ledger import added
+from broker.sources import Sources, slim_columns
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from broker.writer import Marker, Writer
 from crossmatch.columns import ALERT_SCHEMA
-from crossmatch.errors import AlertError, ConfigError, GatewayError, Rejected, ServiceError
+from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
 from crossmatch.lightcurve import Detection
 from crossmatch.model import MultiOrderMap
 
@@ -49,131 +49,6 @@ _FETCH = 500
 
 MAX_LETTER_BYTES = 1 << 20
 """More of a rejected packet than this is not copied; topic and offset tell where it lies."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """What the query reads.
-
-    ``alert_bootstrap`` empty means that the alerts lie on our own Kafka; properties are
-    librdkafka's and are translated for the JVM.
-    """
-
-    bootstrap: str
-    properties: Mapping[str, str] = field(repr=False)
-    ztf: tuple[str, ...]
-    lsst: tuple[str, ...]
-    alert_bootstrap: str = ""
-    alert_properties: Mapping[str, str] = field(default_factory=dict, repr=False)
-    lsst_schemas: Mapping[int, str] = field(default_factory=dict, repr=False)
-    starting_offsets: str = "earliest"
-    max_offsets_per_trigger: int = 100_000
-
-    @property
-    def survey(self) -> dict[str, str]:
-        """Survey of each alert topic."""
-        return dict.fromkeys(self.ztf, "ztf") | dict.fromkeys(self.lsst, "lsst")
-
-
-def jvm_properties(properties: Mapping[str, str]) -> dict[str, str]:
-    """librdkafka properties as Spark's Kafka source takes them, each with its ``kafka.`` prefix."""
-    plain = dict(properties)
-    untranslated = [k for k in plain if k.startswith(_NOT_FOR_THE_JVM)]
-    if untranslated:
-        raise ConfigError(
-            f"{untranslated[0]}: Spark's Kafka client has no such property; use SASL, or a"
-            " Kafka without client certificates"
-        )
-    user, password = plain.pop("sasl.username", None), plain.pop("sasl.password", None)
-    mechanism = plain.pop("sasl.mechanism", None) or plain.pop("sasl.mechanisms", None)
-    authority = plain.pop("ssl.ca.location", None)
-    if plain.get("ssl.endpoint.identification.algorithm") == "none":
-        plain["ssl.endpoint.identification.algorithm"] = ""
-    jvm = {k: v for k, v in plain.items() if k.startswith(("security.", "ssl.", "client.id"))}
-    if mechanism is not None:
-        jvm["sasl.mechanism"] = mechanism
-    if user is not None:
-        login = (
-            "scram.ScramLoginModule" if "SCRAM" in (mechanism or "") else "plain.PlainLoginModule"
-        )
-        quoted = (password or "").replace("\\", "\\\\").replace('"', '\\"')
-        jvm["sasl.jaas.config"] = (
-            f"org.apache.kafka.common.security.{login} required"
-            f' username="{user}" password="{quoted}";'
-        )
-    if authority is not None:
-        jvm |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": authority}
-    return {f"kafka.{key}": value for key, value in jvm.items()}
-
-
-_NOT_FOR_THE_JVM = ("ssl.certificate.", "ssl.key.", "ssl.keystore.", "sasl.oauthbearer.")
-
-
-def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
-    """Streaming rows of ``topic, partition, offset, value``: alerts, and region messages."""
-    alerts, regions = list(sources.survey), [topics.REGIONS]
-    own = (spark, sources.bootstrap, sources.properties)
-    if not sources.alert_bootstrap and sources.starting_offsets == "earliest":
-        return _read(*own, [*alerts, *regions], sources, "earliest")
-    theirs = (
-        (spark, sources.alert_bootstrap, sources.alert_properties)
-        if sources.alert_bootstrap
-        else own
-    )
-    # Wherever the alerts begin, all regions are read.
-    return _read(*own, regions, sources, "earliest").unionByName(
-        _read(*theirs, alerts, sources, sources.starting_offsets)
-    )
-
-
-def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list[Column]:
-    """Columns ``topic, partition, offset, region, ztf, lsst`` of raw rows, decoded in the JVM.
-
-    ``region`` has the bytes of a region message; ``ztf`` and ``lsst`` are structs of
-    native columns and ``route``, with nulls in the rows of other topics. ``learned`` has
-    the texts of writers' schemas by survey.
-    """
-    value, topic = sf.col("value"), sf.col("topic")
-    columns = [
-        topic,
-        sf.col("partition"),
-        sf.col("offset"),
-        sf.when(topic == topics.REGIONS, value).alias("region"),
-    ]
-    if sources.ztf:
-        mine = sf.when(topic.isin(*sources.ztf), value)
-        columns.append(decode.ztf_packet(mine, learned["ztf"]).alias("ztf"))
-    if sources.lsst:
-        mine = sf.when(topic.isin(*sources.lsst), value)
-        packet = decode.lsst_packet(mine, sources.lsst_schemas, learned["lsst"])
-        columns.append(packet.alias("lsst"))
-    return columns
-
-
-def _read(
-    spark: SparkSession,
-    bootstrap: str,
-    properties: Mapping[str, str],
-    names: Sequence[str],
-    sources: Sources,
-    starting_offsets: str,
-) -> DataFrame:
-    return (
-        spark.readStream.format("kafka")
-        .options(**jvm_properties(properties))
-        .option("kafka.bootstrap.servers", bootstrap)
-        .option("subscribe", ",".join(names))
-        .option("startingOffsets", starting_offsets)
-        # Alerts that Kafka deleted before they were read are counted as lost, not fatal.
-        .option("failOnDataLoss", "false")
-        .option("maxOffsetsPerTrigger", sources.max_offsets_per_trigger)
-        # The source waits this long in every job when a partition has nothing new.
-        .option("kafka.fetch.max.wait.ms", "20")
-        .option("kafka.isolation.level", "read_committed")
-        .option("kafka.max.partition.fetch.bytes", str(16 << 20))
-        .load()
-        .select("topic", "partition", "offset", "value")
-    )
 
 
 @dataclass(frozen=True, slots=True)

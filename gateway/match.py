@@ -23,7 +23,8 @@ from broker.embedded.java import find_java
 from broker.embedded.spark import spark_session
 from broker.engine import Engine
 from broker.kafka_io import PacketReader, read_all
-from broker.stream import BatchReport, LiveMatcher, Sources
+from broker.sources import Sources, raw_rows
+from broker.stream import BatchReport, LiveMatcher
 from broker.writer import Marker, Writer
 from crossmatch.candidate import Versions
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
@@ -143,7 +144,7 @@ class MatchService:
             marker=marker,
             on_batch=_log_batch,
         )
-        rows = stream.raw_rows(spark, sources)
+        rows = raw_rows(spark, sources)
         self._query = stream.start(self._matcher, rows, self._checkpoint)
         log.info("match_started", kafka=bootstrap, regions=len(engine.events.in_force()))
 

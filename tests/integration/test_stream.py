@@ -16,7 +16,8 @@ from broker.codec import decode, encode, encode_region, encode_retraction
 from broker.engine import Engine, Outcome
 from broker.fold import Group
 from broker.ledger import alert_hole
-from broker.stream import LiveMatcher, Sources, jvm_properties
+from broker.sources import Sources, jvm_properties, raw_rows
+from broker.stream import LiveMatcher
 from broker.writer import Marker
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
@@ -445,7 +446,7 @@ class Stream:
     def running(self, **sources: Any) -> Iterator[StreamingQuery]:
         """The query with a checkpoint that stays; all batches are done when it ends."""
         what = Sources(bootstrap=self._kafka.bootstrap, properties={}, **({"lsst": ()} | sources))
-        rows = stream.raw_rows(self._spark, what)
+        rows = raw_rows(self._spark, what)
         matcher: Any = type("M", (), {"take": staticmethod(self._take)})
         query = stream.start(matcher, rows, self._folder / "checkpoint")
         try:
