@@ -52,7 +52,7 @@ class AlertArchive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ids: dict[str, IntArray] = {}
+        self._ids: dict[tuple[str, str], IntArray] = {}
         self._last: int | None = None
 
     def _table(self) -> DeltaTable | None:
@@ -130,28 +130,33 @@ class AlertArchive:
         rows = rows.filter(pa.array(inside)).drop_columns(["ipix29"])
         return rows.sort_by([("alert_id", "ascending"), ("batch_id", "ascending")])
 
-    def known_ids(self, night: str, before_batch: int) -> IntArray:
-        """Alert ids of one night that came in batches below ``before_batch``, to tell repeats."""
-        if night not in self._ids:
-            self._ids[night] = self._read_ids(night, before_batch)
-        return self._ids[night]
+    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
+        """Alert ids of a survey's night that came in batches below ``before_batch``."""
+        key = (survey, night)
+        if key not in self._ids:
+            self._ids[key] = self._read_ids(survey, night, before_batch)
+        return self._ids[key]
 
-    def _read_ids(self, night: str, before_batch: int) -> IntArray:
+    def _read_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
         table = self._table()
         if table is None:
             return np.empty(0, dtype=np.int64)
-        where = (pc.field("night") == night) & (pc.field("batch_id") < before_batch)
+        where = (
+            (pc.field("night") == night)
+            & (pc.field("survey") == survey)
+            & (pc.field("batch_id") < before_batch)
+        )
         rows = self._dataset(table).to_table(columns=["alert_id"], filter=where)
         ids: IntArray = _numpy(rows, "alert_id")
         return ids
 
     def _remember(self, alerts: pa.Table, nights: pa.Array) -> None:
-        of_row = np.asarray(nights)
+        surveys, of_row = np.asarray(alerts["survey"]), np.asarray(nights)
         ids = _numpy(alerts, "alert_id")
-        for night in np.unique(of_row):
-            if str(night) in self._ids:
-                known = self._ids[str(night)]
-                self._ids[str(night)] = np.concatenate([known, ids[of_row == night]])
+        for (survey, night), known in self._ids.items():
+            new = ids[(surveys == survey) & (of_row == night)]
+            if len(new):
+                self._ids[(survey, night)] = np.concatenate([known, new])
 
     def count(self) -> int:
         """Number of alerts."""

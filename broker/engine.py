@@ -27,7 +27,7 @@ from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.index import RegionIndex
 from crossmatch.lightcurve import Detection
 from crossmatch.match import Pairs, match
-from crossmatch.model import BoolArray, FloatArray, IntArray, MultiOrderMap, Region
+from crossmatch.model import FloatArray, IntArray, MultiOrderMap, Region
 from crossmatch.region import cover_ranges, distance_at
 from crossmatch.times import iso_utc, jd_from_datetime
 
@@ -53,8 +53,8 @@ class Archive(Protocol):
     ) -> pa.Table:
         """Alerts of earlier batches in a span of time and sky."""
 
-    def known_ids(self, night: str, before_batch: int) -> IntArray:
-        """Alert ids of a night that came in earlier batches."""
+    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
+        """Alert ids of a survey's night that came in earlier batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,25 +204,23 @@ class Engine:
         return self._grouped(rows, _match_table(rows, index), index)
 
     def _without_repeats(self, batch: Batch, ledger: Counter[str]) -> pa.Table:
-        """Alerts whose id neither came earlier in this batch nor in the archive of the night."""
+        """Alerts whose number neither came earlier in this batch nor in their archived night."""
         alerts = batch.alerts
-        if alerts.num_rows == 0:
-            return alerts
+        keep = np.zeros(alerts.num_rows, dtype=bool)
         ids = alerts["alert_id"].to_numpy()
-        _, first = np.unique(ids, return_index=True)
-        keep = np.zeros(len(ids), dtype=bool)
-        keep[first] = True
-        keep &= ~self._archive_knows(alerts, ids, batch.batch_id)
+        surveys = np.asarray(alerts["survey"])
+        for survey in np.unique(surveys):
+            # Numbers are a survey's own.
+            rows = np.flatnonzero(surveys == survey)
+            _, first = np.unique(ids[rows], return_index=True)
+            rows = rows[first]
+            nights = np.asarray(night_of(alerts["time_jd"].take(pa.array(rows))))
+            for night in np.unique(nights):
+                tonight = rows[nights == night]
+                known = self._archive.known_ids(str(survey), str(night), batch.batch_id)
+                keep[tonight] = ~np.isin(ids[tonight], known)
         ledger["duplicate"] += int((~keep).sum())
         return alerts.filter(pa.array(keep))
-
-    def _archive_knows(self, alerts: pa.Table, ids: IntArray, batch_id: int) -> BoolArray:
-        known = np.zeros(len(ids), dtype=bool)
-        nights = np.asarray(night_of(alerts["time_jd"]))
-        for night in np.unique(nights):
-            rows = np.flatnonzero(nights == night)
-            known[rows] = np.isin(ids[rows], self._archive.known_ids(str(night), batch_id))
-        return known
 
     def _match_live(
         self, alerts: pa.Table, touched: dict[GroupKey, str], ledger: Counter[str]

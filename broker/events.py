@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from broker.codec import RegionRecord
 from crossmatch.model import Region
-
-Order = tuple[float, int, int]
+from crossmatch.versions import Order, Rank, in_force
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +20,20 @@ class Change:
     cause: RegionRecord
 
 
-# Two notices of one moment are ordered by identifier and digest, as the listener orders them.
-_Rank = tuple[Order, str, str]
+_Key = tuple[str, bool]
+"""Event and whether it is a test: one of a real event's name must not touch it."""
 
 
 @dataclass(slots=True)
-class _Versions:
-    regions: dict[_Rank, Region] = field(default_factory=dict)
-    retracted: Order | None = None
+class _World:
+    """What retractions name: events, up to an order, and single notices."""
 
-    def in_force(self) -> Region | None:
-        newest = max(self.regions, default=None)
-        if newest is None or (self.retracted is not None and self.retracted >= newest[0]):
-            return None
-        return self.regions[newest]
+    until: dict[str, Order] = field(default_factory=dict)
+    cited: set[str] = field(default_factory=set)
 
 
 class Events:
-    """Versions and retractions of all events; the newest in the mission's order is in force.
+    """Versions and retractions of all events; which is in force says `crossmatch.versions`.
 
     Parameters
     ----------
@@ -48,43 +43,68 @@ class Events:
 
     def __init__(self, include_tests: bool = False) -> None:
         self._include_tests = include_tests
-        # Test events are kept apart: one of a real event's name must not touch it.
-        self._events: dict[tuple[str, bool], _Versions] = {}
+        self._versions: dict[_Key, dict[Rank, Region]] = {}
+        self._events_of: dict[_Key, set[str]] = {}
+        self._worlds = {False: _World(), True: _World()}
 
     def apply(self, records: Iterable[RegionRecord]) -> list[Change]:
         """Take records in; the events whose region in force changed, one change each."""
-        before: dict[tuple[str, bool], Region | None] = {}
-        cause: dict[tuple[str, bool], RegionRecord] = {}
+        before: dict[_Key, Region | None] = {}
+        cause: dict[_Key, RegionRecord] = {}
         for record in records:
             is_test = record.fields["role"] != "observation"
             if is_test and not self._include_tests:
                 continue
-            key = (record.event_id, is_test)
-            versions = self._events.setdefault(key, _Versions())
-            before.setdefault(key, versions.in_force())
-            cause[key] = record
-            if record.alert_type == "retraction":
-                versions.retracted = max(versions.retracted or record.order, record.order)
-            elif record.region is not None:
-                rank = (record.order, record.notice_id, record.notice_sha256)
-                versions.regions[rank] = record.region
+            for key in self._touched(record, is_test):
+                before.setdefault(key, self._in_force(key))
+                cause[key] = record
+            self._enter(record, is_test)
         changes = []
         for key, old in before.items():
-            new = self._events[key].in_force()
+            new = self._in_force(key)
             if new is not old:
                 changes.append(Change(key[0], old, new, cause[key]))
         return changes
 
     def in_force(self) -> list[Region]:
         """Regions in force, ordered by event."""
-        found = (self._events[name].in_force() for name in sorted(self._events))
+        found = (self._in_force(key) for key in sorted(self._versions))
         return [region for region in found if region is not None]
 
     def region(self, event_id: str) -> Region | None:
         """Region in force of one event."""
-        for is_test in (False, True):
-            versions = self._events.get((event_id, is_test))
-            found = None if versions is None else versions.in_force()
-            if found is not None:
-                return found
-        return None
+        return self._in_force((event_id, False)) or self._in_force((event_id, True))
+
+    def _touched(self, record: RegionRecord, is_test: bool) -> set[_Key]:
+        """Events that a record may change."""
+        keys = {(record.event_id, is_test)}
+        if record.alert_type == "retraction":
+            for world in _worlds_of(is_test):
+                for name in (record.event_id, *record.retracts):
+                    keys.add((name, world))
+                    keys |= {(event, world) for event in self._events_of.get((name, world), ())}
+        return keys
+
+    def _enter(self, record: RegionRecord, is_test: bool) -> None:
+        if record.alert_type == "retraction":
+            for world in _worlds_of(is_test):
+                until = self._worlds[world].until
+                for name in (record.event_id, *record.retracts):
+                    until[name] = max(until.get(name, record.order), record.order)
+                self._worlds[world].cited.update(record.retracts)
+        elif record.region is not None:
+            key = (record.event_id, is_test)
+            rank = (record.order, record.notice_id, record.notice_sha256)
+            self._versions.setdefault(key, {})[rank] = record.region
+            self._events_of.setdefault((record.notice_id, is_test), set()).add(record.event_id)
+
+    def _in_force(self, key: _Key) -> Region | None:
+        versions = self._versions.get(key, {})
+        world = self._worlds[key[1]]
+        rank = in_force(list(versions), world.until.get(key[0]), world.cited)
+        return None if rank is None else versions[rank]
+
+
+def _worlds_of(is_test: bool) -> tuple[bool, ...]:
+    """Where a retraction works: a test's only among tests."""
+    return (True,) if is_test else (False, True)

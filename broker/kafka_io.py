@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     Consumer,
@@ -20,7 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
-from crossmatch.errors import ServiceError
+from crossmatch.errors import ConfigError, ServiceError
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """A GW notice with two sky maps exceeds 2 MB; GCN's own limit is 4 MiB."""
@@ -31,6 +31,7 @@ ANSWER_SECONDS = 5.0
 REFUSED_SECONDS = 1.5
 """Sooner, where every broker refuses: one that just starts may have a moment."""
 _READ_ON = 200
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ def _base(bootstrap: str, properties: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _made(kind: Callable[[dict[str, Any]], _T], settings: dict[str, Any]) -> _T:
+    """A client; a property that librdkafka does not know is a fault of the configuration."""
+    try:
+        return kind(settings)
+    except KafkaException as error:
+        raise ConfigError(f"[kafka] properties: {error.args[0].str()}") from error
+
+
 def producer(bootstrap: str, properties: Mapping[str, str], **extra: object) -> Producer:
     """Idempotent producer; ``extra`` uses underscores for dots (``transactional_id``)."""
     settings = {
@@ -67,7 +76,7 @@ def producer(bootstrap: str, properties: Mapping[str, str], **extra: object) -> 
         "compression.type": "lz4",
         "queue.buffering.max.kbytes": 262144,
     }
-    return Producer(settings | {k.replace("_", "."): v for k, v in extra.items()})
+    return _made(Producer, settings | {k.replace("_", "."): v for k, v in extra.items()})
 
 
 def consumer(
@@ -84,7 +93,7 @@ def consumer(
         "fetch.wait.max.ms": 20,
         "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
     }
-    return Consumer(settings | {k.replace("_", "."): v for k, v in extra.items()})
+    return _made(Consumer, settings | {k.replace("_", "."): v for k, v in extra.items()})
 
 
 def ensure_topics(
@@ -101,7 +110,7 @@ def ensure_topics(
     missing = [s for s in specs if s.name not in existing]
     if not missing:
         return []
-    admin = AdminClient(_base(bootstrap, properties))
+    admin = _made(AdminClient, _base(bootstrap, properties))
     futures = admin.create_topics(
         [
             NewTopic(
@@ -126,7 +135,7 @@ def _names(bootstrap: str, properties: Mapping[str, str], timeout: float) -> lis
     def note(error: KafkaError) -> None:
         errors[error.code()] = error.str()
 
-    admin = AdminClient(_base(bootstrap, properties) | {"error_cb": note})
+    admin = _made(AdminClient, _base(bootstrap, properties) | {"error_cb": note})
     began = time.monotonic()
     while True:
         try:
@@ -270,7 +279,7 @@ def _ends(
     bootstrap: str, properties: Mapping[str, str], topic: str, timeout: float
 ) -> dict[int, int]:
     """End of each partition, open transactions included."""
-    admin = AdminClient(_base(bootstrap, properties))
+    admin = _made(AdminClient, _base(bootstrap, properties))
     # All topics are listed: asking for one by name would make it.
     described = admin.list_topics(timeout=timeout).topics.get(topic)
     if described is None:

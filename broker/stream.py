@@ -136,10 +136,11 @@ class LiveMatcher:
         last = -1 if self._marker is None else self._marker.batch_id
         if batch_id <= last:
             return
-        if self._marker is not None and batch_id != last + 1:
+        if batch_id != last + 1:
+            published = "none" if self._marker is None else f"batch {last} as the last one"
             raise ServiceError(
-                f"the checkpoint is at batch {batch_id}, but batch {last} was the last one"
-                " published: they are not of one run"
+                f"the checkpoint is at batch {batch_id}, but Kafka has {published}: they are"
+                " not of one run; restore what belongs together, or start all anew"
             )
         begin = time.perf_counter()
         rows = self._decoded(frame)

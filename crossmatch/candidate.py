@@ -101,7 +101,7 @@ def assess(
     first_jd = _first_detection(ordered, curve)
     fade = lightcurve.fade_rate(curve)
     rise = lightcurve.rise_rate(curve)
-    absolute, host_sigma = _luminosity(alert["mag"], context, distance)
+    magnitudes = _absolute_magnitudes(alert["mag"], context, distance)
     evidence = score.Evidence(
         credible_level=latest.credible_level,
         first_days=None if first_jd is None else first_jd - trigger_jd,
@@ -109,8 +109,8 @@ def assess(
         detection_span_days=_span(ordered, curve, first_jd),
         fade=fade,
         rise_mag_per_day=rise,
-        absolute_magnitude=absolute,
-        host_distance_sigma=host_sigma,
+        absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
+        host_distance_sigma=_host_sigma(context, distance),
     )
     graded = score.grade(evidence, region, chain)
     limit = lightcurve.last_limit(curve)
@@ -157,7 +157,7 @@ def assess(
         "host_name": context.host_name,
         "host_distance": context.host_distance_mpc,
         "host_offset": context.host_offset_arcsec,
-        "absolute_magnitude": absolute,
+        "absolute_magnitude": None if magnitudes is None else magnitudes[0],
         "looked_up": ",".join(context.looked_up) or "not_looked_up",
         "tier": graded.tier,
         "score": graded.score,
@@ -230,18 +230,33 @@ def _n_detections(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -
     return max([counted, *told]) or None
 
 
-def _luminosity(
+def _absolute_magnitudes(
     mag: float | None, context: Context, event: EventDistance
-) -> tuple[float | None, float | None]:
-    """Absolute magnitude, and how many sigma the host's distance is from the event's."""
-    distance = _first_known(context.host_distance_mpc, event.mean_mpc)
-    absolute = None
-    if mag is not None and distance is not None and distance > 0:
-        absolute = mag - 5 * math.log10(distance) - 25
-    host_sigma = None
-    if context.host_distance_mpc is not None and event.mean_mpc and event.sigma_mpc:
-        host_sigma = abs(context.host_distance_mpc - event.mean_mpc) / event.sigma_mpc
-    return absolute, host_sigma
+) -> tuple[float, float, float] | None:
+    """Best, brightest and faintest absolute magnitude: at the host, else at the event +- 3 sigma.
+
+    None without magnitude or distance. An event whose distance may be nothing has no
+    faint limit.
+    """
+    best = _first_known(context.host_distance_mpc, event.mean_mpc)
+    if mag is None or best is None or best <= 0:
+        return None
+    near = far = best
+    if context.host_distance_mpc is None and event.sigma_mpc is not None:
+        near, far = best - 3 * event.sigma_mpc, best + 3 * event.sigma_mpc
+    faintest = _absolute(mag, near) if near > 0 else math.inf
+    return _absolute(mag, best), _absolute(mag, far), faintest
+
+
+def _absolute(mag: float, distance_mpc: float) -> float:
+    return mag - 5 * math.log10(distance_mpc) - 25
+
+
+def _host_sigma(context: Context, event: EventDistance) -> float | None:
+    """How many sigma the host's distance is from the event's."""
+    if context.host_distance_mpc is None or not event.mean_mpc or not event.sigma_mpc:
+        return None
+    return abs(context.host_distance_mpc - event.mean_mpc) / event.sigma_mpc
 
 
 def _first_known(*values: float | None) -> float | None:

@@ -5,12 +5,13 @@ The published reasons for the numbers stand in ``docs/explanation/selection.md``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from crossmatch.errors import ConfigError
-from crossmatch.model import Notice, Tier, Window
+from crossmatch.model import TIERS, Notice, Tier, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,15 +131,41 @@ def _override(chain: Chain, values: Mapping[str, Any]) -> Chain:
         raise ConfigError(
             f"[chains.{chain.name}]: unknown key {sorted(unknown)[0]!r}; known: {sorted(known)}"
         )
-    changed = dict(values)
-    if "window" in changed:
-        window = changed["window"]
-        if not (isinstance(window, list | tuple) and len(window) == 2 and window[0] < window[1]):
-            raise ConfigError(f"[chains.{chain.name}] window: give [start, end], days, increasing")
-        changed["window"] = Window(float(window[0]), float(window[1]))
-    for key in ("level", "level_silver"):
-        if key in changed and not 0 < changed[key] <= 1:
-            raise ConfigError(f"[chains.{chain.name}] {key}: {changed[key]} is not in (0, 1]")
-    if changed.get("max_tier", "gold") not in ("bronze", "silver", "gold"):
-        raise ConfigError(f"[chains.{chain.name}] max_tier: bronze, silver or gold")
+    changed = {key: _typed(chain.name, key, value) for key, value in values.items()}
     return replace(chain, **changed)
+
+
+def _typed(chain: str, key: str, value: Any) -> Any:
+    """``value`` as a chain takes it; false means none where there may be none."""
+
+    def refuse(expected: str) -> ConfigError:
+        return ConfigError(f"[chains.{chain}] {key}: expected {expected}, found {value!r}")
+
+    def is_number(number: Any) -> bool:
+        return (
+            isinstance(number, int | float)
+            and not isinstance(number, bool)
+            and math.isfinite(number)
+        )
+
+    if key == "window":
+        if not (isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value))):
+            raise refuse("[start, end] in days")
+        if not value[0] < value[1]:
+            raise refuse("a start before the end")
+        return Window(float(value[0]), float(value[1]))
+    if key == "needs_new":
+        if not isinstance(value, bool):
+            raise refuse("true or false")
+        return value
+    if key == "max_tier":
+        if value not in TIERS:
+            raise refuse("bronze, silver or gold")
+        return value
+    if value is False and key not in ("level", "level_silver"):
+        return None
+    if not is_number(value):
+        raise refuse("a number")
+    if key in ("level", "level_silver") and not 0 < value <= 1:
+        raise refuse("a level in (0, 1]")
+    return float(value)

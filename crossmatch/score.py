@@ -24,7 +24,10 @@ TWO_DETECTIONS_DAYS = 15 / 1440
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one object relative to one event; times in days after the trigger."""
+    """What is known of one object relative to one event; times in days after the trigger.
+
+    ``absolute_magnitudes`` are the brightest and the faintest that the distance allows.
+    """
 
     credible_level: float
     first_days: float | None
@@ -32,7 +35,7 @@ class Evidence:
     detection_span_days: float
     fade: Rate | None
     rise_mag_per_day: float | None
-    absolute_magnitude: float | None
+    absolute_magnitudes: tuple[float, float] | None
     host_distance_sigma: float | None
 
 
@@ -93,15 +96,16 @@ def _findings(evidence: Evidence, region: Region, chain: Chain) -> set[str]:
         "well_localised": region.area90_deg2 <= GOLD_MAX_AREA_DEG2,
         "early": chain.gold_first_days is None
         or (evidence.first_days is not None and evidence.first_days <= chain.gold_first_days),
-        "luminosity_fits": _luminosity_fits(evidence.absolute_magnitude, chain),
+        "luminosity_fits": _luminosity_fits(evidence.absolute_magnitudes, chain),
     }
     return {name for name, holds in tests.items() if holds}
 
 
-def _luminosity_fits(absolute_magnitude: float | None, chain: Chain) -> bool:
-    if absolute_magnitude is None or chain.min_abs_mag is None or chain.max_abs_mag is None:
+def _luminosity_fits(magnitudes: tuple[float, float] | None, chain: Chain) -> bool:
+    if magnitudes is None or chain.min_abs_mag is None or chain.max_abs_mag is None:
         return True
-    return chain.min_abs_mag < absolute_magnitude < chain.max_abs_mag
+    brightest, faintest = magnitudes
+    return chain.min_abs_mag < faintest and brightest < chain.max_abs_mag
 
 
 def _score_part(evidence: Evidence, found: set[str]) -> float:

@@ -9,6 +9,7 @@ that a password ``12e5`` or ``true`` stays one; numbers, lists and tables are re
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tomllib
 import types
@@ -22,6 +23,7 @@ from typing import Any
 from crossmatch.chains import Chain, chains_with
 from crossmatch.cuts import Cuts
 from crossmatch.errors import ConfigError
+from crossmatch.model import Window
 
 ENV_PREFIX = "MMGATEWAY_"
 
@@ -271,7 +273,9 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         return None if value is False else _convert(value, typing.get_args(kind)[0], where)
     if kind is Path and isinstance(value, str):
         return Path(os.path.expandvars(value)).expanduser()
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{where}: expected a finite number, found {value!r}")
         return float(value)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
@@ -308,6 +312,12 @@ def _validate(config: Config) -> None:
             "[gcn] enabled, but without client_id and client_secret; get them at"
             " https://gcn.nasa.gov/quickstart, or set bootstrap to a Kafka of your own"
         )
+    for limit in dataclasses.fields(config.cuts):
+        value = getattr(config.cuts, limit.name)
+        if value is not None and value < 0:
+            raise ConfigError(f"[cuts] {limit.name}: {value} is negative")
+    if config.match.max_offsets_per_trigger < 1:
+        raise ConfigError("[match] max_offsets_per_trigger: at least 1")
     if config.match.starting_offsets not in ("earliest", "latest"):
         raise ConfigError("[match] starting_offsets: earliest or latest")
 
@@ -316,6 +326,12 @@ def as_dict(config: Config) -> dict[str, Any]:
     """Configuration as plain values for ``config check --json``, secrets masked."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, Window):
+            return [value.start_days, value.end_days]
+        if isinstance(value, Chain):
+            # As the loader reads it: the name is the table's, false means no bound.
+            fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return {k: v for k, v in fields.items() if k != "name"}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {
                 f.name: "***"

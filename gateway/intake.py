@@ -19,6 +19,8 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from crossmatch.model import Notice, Role
+from crossmatch.versions import Rank
+from crossmatch.versions import withdrawn as withdrawn_of
 from gateway.feeds.spec import Ignored
 
 # An event's id, or a notice's, and whether it belongs to the tests.
@@ -179,11 +181,8 @@ class EventBook:
         event_id, test = key
         versions = self._versions(key)
         withdrawn_until = max((r.order for r in self._retractions.get(key, ())), default=None)
-        withdrawn = tuple(
-            (n.notice_id, test) in self._retractions
-            or (withdrawn_until is not None and n.order <= withdrawn_until)
-            for n in versions
-        )
+        cited = {n.notice_id for n in versions if (n.notice_id, test) in self._retractions}
+        withdrawn = tuple(withdrawn_of([_rank(n) for n in versions], withdrawn_until, cited))
         number = max((v for v, gone in enumerate(withdrawn, start=1) if not gone), default=0)
         return EventState(
             event_id=event_id,
@@ -209,7 +208,7 @@ class EventBook:
         )
 
 
-def _rank(notice: Notice) -> tuple[tuple[float, int, int], str, str]:
+def _rank(notice: Notice) -> Rank:
     return notice.order, notice.notice_id, notice.sha256
 
 

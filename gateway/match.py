@@ -120,12 +120,13 @@ class MatchService:
         writer = Writer(bootstrap, properties)
         marker = writer.start()
         query_id = stream.checkpoint_id(self._checkpoint)
-        _check_fit(marker, query_id, self._checkpoint)
+        archive = AlertArchive(self._state / "alerts")
+        _check_fit(marker, query_id, self._checkpoint, archive)
         load_map = map_loader(self._state)
         alerts_at = sources.alert_bootstrap or bootstrap
         alert_properties = sources.alert_properties if sources.alert_bootstrap else properties
         reader = PacketReader(alerts_at, alert_properties)
-        engine = self._engine(reader, sources)
+        engine = self._engine(reader, sources, archive)
         if marker is not None:
             messages = read_all(bootstrap, properties, topics.REGIONS, end=marker.regions_next)
             records = _region_records((m.value for m in messages), load_map)
@@ -148,7 +149,7 @@ class MatchService:
         self._query = stream.start(self._matcher, rows, self._checkpoint)
         log.info("match_started", kafka=bootstrap, regions=len(engine.events.in_force()))
 
-    def _engine(self, reader: PacketReader, sources: Sources) -> Engine:
+    def _engine(self, reader: PacketReader, sources: Sources, archive: AlertArchive) -> Engine:
         config = self._config
         lookup, catalogs = local_lookup(config.match.catalogs)
         return Engine(
@@ -159,7 +160,7 @@ class MatchService:
                 code=f"mmgateway {version('mmgateway')}",
                 catalogs=catalogs,
             ),
-            archive=AlertArchive(self._state / "alerts"),
+            archive=archive,
             now=self._now,
             packets=stream.packet_details(reader, sources.survey, sources.lsst_schemas),
             lookup=lookup,
@@ -206,8 +207,19 @@ def _region_records(
     return records
 
 
-def _check_fit(marker: Marker | None, query_id: str, checkpoint: Path) -> None:
-    if marker is None or (query_id and marker.query in ("", query_id)):
+def _check_fit(
+    marker: Marker | None, query_id: str, checkpoint: Path, archive: AlertArchive
+) -> None:
+    """Raise ServiceError unless marker, checkpoint and archive are of one run."""
+    if marker is None:
+        # Batch 0 may have been archived by a process that died before it published it.
+        if archive.last_batch() > 0:
+            raise ServiceError(
+                f"the archive {archive.path} has batches of a run of which Kafka holds nothing:"
+                " restore Kafka's topics, or begin with a fresh [paths] state"
+            )
+        return
+    if query_id and marker.query in ("", query_id):
         return
     found = f"belongs to another run ({query_id})" if query_id else "is missing"
     raise ServiceError(

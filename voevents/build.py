@@ -83,16 +83,13 @@ def reference_ivoid(candidate: Mapping[str, Any], author_ivo: str) -> str:
     """IVOID of the notice that ``candidate`` follows up.
 
     ``ref_ID`` itself where the mission gave an IVOID. Notices that come as JSON
-    have none; then a stable one is made from ``ref_ID``: for gravitational waves
-    ``ivo://gwnet/LVC#<ref_ID>``, the stream of LIGO/Virgo/KAGRA's own VOEvents,
-    for all others ``<author_ivo>/notices#<ref_ID>``, in the author's own name
-    space. Characters that an IVOID may not have are percent-encoded.
+    have none; then a stable one is made in the author's own name space,
+    ``<author_ivo>/notices#<ref_ID>``: names under a mission's authority are the
+    mission's to give. Characters that an IVOID may not have are percent-encoded.
     """
     reference = str(candidate["ref_ID"])
     if reference.startswith("ivo://"):
         return _text(reference)
-    if candidate.get("messenger") == "gw":
-        return f"ivo://gwnet/LVC#{_local(reference)}"
     return _minted(author_ivo, "notices", reference)
 
 

@@ -116,9 +116,10 @@ class MemoryArchive:
         keep = (time > start_jd) & (time <= end_jd) & sky.contains(ranges, pixels)
         return rows.filter(pa.array(keep))
 
-    def known_ids(self, night: str, before_batch: int) -> IntArray:
+    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
         rows = self._before(before_batch)
         mine = np.asarray(night_of(rows["time_jd"])) == night
+        mine &= np.asarray(rows["survey"]) == survey
         return rows["alert_id"].to_numpy()[mine]
 
 

@@ -47,9 +47,9 @@ def test_ids_of_a_night_are_known_from_earlier_batches_only(tmp_path):
     archive.append(alerts([alert(2, 150.0, 2.0)]), 1)
     night = night_of(pa.array([T0_JD + 1.0]))[0].as_py()
 
-    assert AlertArchive(tmp_path / "a").known_ids(night, 1).tolist() == [1]
-    assert sorted(AlertArchive(tmp_path / "a").known_ids(night, 2).tolist()) == [1, 2]
-    assert AlertArchive(tmp_path / "a").known_ids("1999-01-01", 2).tolist() == []
+    assert AlertArchive(tmp_path / "a").known_ids("ztf", night, 1).tolist() == [1]
+    assert sorted(AlertArchive(tmp_path / "a").known_ids("ztf", night, 2).tolist()) == [1, 2]
+    assert AlertArchive(tmp_path / "a").known_ids("ztf", "1999-01-01", 2).tolist() == []
 
 
 def test_a_night_is_named_by_the_day_on_which_it_begins_in_the_americas():

@@ -87,6 +87,13 @@ def test_nothing_is_said_when_nothing_changed(new_engine):
     assert again.ledger == {"received": 1, "duplicate": 1}
 
 
+def test_numbers_are_a_surveys_own(new_engine):
+    rows = alerts([alert(1, 150.0, 2.0), alert(1, 150.0, 2.0, survey="lsst")])
+    engine = new_engine()
+    assert engine.step(Batch(0, rows)).ledger == {"received": 2, "unmatched": 2}
+    assert engine.step(Batch(1, rows)).ledger == {"received": 2, "duplicate": 2}
+
+
 def test_test_events_are_not_matched_unless_asked_and_then_go_to_their_own_topic(new_engine):
     mock = record(notice("M1", 1, 150.0, 2.0, 5.0, role="test"))
     rows = alerts([alert(1, 150.0, 2.0)])

@@ -64,6 +64,10 @@ def test_values_can_be_replaced():
     assert chains["grb"] == DEFAULT_CHAINS["grb"]
 
 
+def test_false_takes_a_bound_away():
+    assert chains_with({"grb": {"gold_first_days": False}})["grb"].gold_first_days is None
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -73,6 +77,12 @@ def test_values_can_be_replaced():
         {"grb": {"window": [3, 1]}},
         {"grb": {"window": 3}},
         {"grb": {"max_tier": "platinum"}},
+        {"grb": {"level": "x"}},
+        {"grb": {"level": False}},
+        {"grb": {"window": ["a", 2]}},
+        {"grb": {"window": [float("nan"), 2]}},
+        {"grb": {"needs_new": "no"}},
+        {"grb": {"gold_first_days": "z"}},
     ],
 )
 def test_wrong_overrides_are_named(overrides):

@@ -20,7 +20,7 @@ GOOD = Evidence(
     detection_span_days=1.0,
     fade=Rate("r", 0.7, 0.05),
     rise_mag_per_day=None,
-    absolute_magnitude=-15.5,
+    absolute_magnitudes=(-15.5, -15.5),
     host_distance_sigma=0.1,
 )
 
@@ -98,7 +98,7 @@ def test_old_once_seen_or_far_out_stays_bronze(gw, changed):
         {"fade": Rate("r", 0.7, 0.5), "host_distance_sigma": 4.0},
         {"fade": None, "host_distance_sigma": None},
         {"first_days": 6.0},
-        {"absolute_magnitude": -19.0},
+        {"absolute_magnitudes": (-19.0, -18.0)},
     ],
 )
 def test_without_a_distinction_or_too_late_or_too_bright_it_is_silver(gw, changed):
@@ -108,6 +108,10 @@ def test_without_a_distinction_or_too_late_or_too_bright_it_is_silver(gw, change
 @pytest.mark.parametrize("changed", [{"significant": False}, {"area90_deg2": 2500.0}])
 def test_only_significant_and_well_localised_events_give_gold(make_test_region, changed):
     assert grade(GOOD, make_test_region(GW, **changed), GW).tier == "silver"
+
+
+def test_a_luminosity_that_the_distance_allows_is_enough(gw):
+    assert grade(replace(GOOD, absolute_magnitudes=(-19.0, -17.0)), gw, GW).tier == "gold"
 
 
 def test_a_small_region_distinguishes_by_itself(make_test_region):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from crossmatch.errors import ConfigError
+from gateway.cli import app
 from gateway.config import as_dict, default_toml, load
 from voevents.build import OBSERVATORIES
 
@@ -128,3 +131,27 @@ def test_site_of_one_survey_leaves_the_others(tmp_path: Path) -> None:
 
 def test_sites_are_those_that_voevents_have_without_configuration() -> None:
     assert dict(load(None, {}).publish.observatory) == dict(OBSERVATORIES)
+
+
+def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["config", "show"])
+    path = tmp_path / "shown.toml"
+    path.write_text(shown.stdout, "utf-8")
+    again = load(path, environ={})
+    assert dataclasses.replace(again, source="") == dataclasses.replace(load(environ={}), source="")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[cuts]\nmin_real_bogus = nan",
+        "[cuts]\nmoving_radius_arcsec = -5",
+        "[chains.grb]\nlevel = 'x'",
+        "[match]\nmax_offsets_per_trigger = 0",
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError):
+        load(path, environ={})

@@ -16,6 +16,7 @@ from voevents.build import build_voevent, candidate_ivoid, reference_ivoid
 from voevents.validate import validate_voevent
 
 AUTHOR = "ivo://org.mmgateway"
+NOTICE = f"{AUTHOR}/notices#G298048-4-Initial"
 
 
 def candidate(**changed: Any) -> dict[str, Any]:
@@ -143,14 +144,14 @@ def test_unknown_position_error_becomes_one_arcsecond() -> None:
 
 def test_first_statement_follows_up_the_notice() -> None:
     document = build(candidate(alert_type="initial", supersedes=None, record_number=1))
-    assert cited(document) == [("followup", "ivo://gwnet/LVC#G298048-4-Initial")]
+    assert cited(document) == [("followup", NOTICE)]
 
 
 def test_update_supersedes_the_statement_before() -> None:
     before = candidate_ivoid({"candidate_id": "MM17gfo/G298048/1"}, AUTHOR)
     assert cited(build(candidate())) == [
         ("supersedes", before),
-        ("followup", "ivo://gwnet/LVC#G298048-4-Initial"),
+        ("followup", NOTICE),
     ]
 
 
@@ -184,7 +185,7 @@ def test_unknown_role_is_refused() -> None:
     ("messenger", "ref_id", "ivoid"),
     [
         ("grb", "ivo://nasa.gsfc.gcn/Fermi#GBM_Alert_1", "ivo://nasa.gsfc.gcn/Fermi#GBM_Alert_1"),
-        ("gw", "S240422ed-2-Preliminary", "ivo://gwnet/LVC#S240422ed-2-Preliminary"),
+        ("gw", "S240422ed-2-Preliminary", f"{AUTHOR}/notices#S240422ed-2-Preliminary"),
         ("xray", "EP 01709/1", "ivo://org.mmgateway/notices#EP%2001709%2F1"),
     ],
 )

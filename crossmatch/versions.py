@@ -1,0 +1,43 @@
+"""Versions of an event: which one is in force. One rule for the listener and the matcher."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import TypeAlias
+
+Order: TypeAlias = tuple[float, int, int]
+"""(issue time, rank of the kind, serial number): the mission's order, not that of arrival."""
+
+Rank: TypeAlias = tuple[Order, str, str]
+"""Order, then identifier and digest: two notices of one moment are ordered too."""
+
+
+def withdrawn(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) -> list[bool]:
+    """Which versions no longer stand.
+
+    Parameters
+    ----------
+    ranks : sequence of Rank
+    until : Order, optional
+        Of the newest retraction of the event: it takes back all versions up to it.
+    cited : container of str
+        Identifiers of notices that a retraction names, whatever their order.
+    """
+    return [name in cited or (until is not None and order <= until) for order, name, _ in ranks]
+
+
+def in_force(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) -> Rank | None:
+    """The newest version that was not withdrawn; None if there is none.
+
+    Examples
+    --------
+    >>> first, second = ((1.0, 0, 1), "a", ""), ((2.0, 0, 2), "b", "")
+    >>> in_force([second, first], None, ())[1]
+    'b'
+    >>> in_force([second, first], None, {"b"})[1]
+    'a'
+    >>> in_force([second, first], (2.0, 0, 2), ()) is None
+    True
+    """
+    gone = withdrawn(ranks, until, cited)
+    return max((r for r, is_gone in zip(ranks, gone, strict=True) if not is_gone), default=None)
