@@ -303,14 +303,14 @@ class LiveMatcher:
             wanted = addresses[part] if self._letter_bytes_left > 0 else []
             raw = self._reader.fetch(wanted)
             for (_, reason, detail), address in zip(rejections[part], addresses[part], strict=True):
-                packet = raw.get(address, b"")
+                packet = raw.get(address)
                 error = self._better(AlertError(reason, detail), packet, address[0])
                 rejected[error.reason] += 1
-                letters.append(self._letter(error, address, packet))
+                letters.append(self._letter(error, address, packet or b""))
 
-    def _better(self, error: AlertError, packet: bytes, topic: str) -> AlertError:
+    def _better(self, error: AlertError, packet: bytes | None, topic: str) -> AlertError:
         """What Python says is wrong with a packet that the JVM gave only nulls for."""
-        if error.reason != "null_required" or not packet:
+        if error.reason != "null_required" or packet is None:
             return error
         try:
             packets.decode_packet(packet, self._sources.survey[topic], self._sources.lsst_schemas)

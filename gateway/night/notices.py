@@ -266,7 +266,7 @@ def _wave(seed: int) -> list[Timed]:
         )
         label = (
             f"{entry['name']}: {kind} from {'+'.join(version['instruments'])},"
-            f" {version['area90_deg2']:,.0f} deg2"
+            f" {version['area90_deg2']:,.0f} deg²"
         )
         found.append(Timed(version["sent"], GWALERT, payload, label, "kafka"))
     return found
@@ -285,7 +285,7 @@ def _earlier_wave(seed: int) -> Timed:
     )
     sky = _arc_sky(entry, _EARLIER_SHAPE, seed)
     payload = _alert(wave, "INITIAL", entry["sent"], entry["instruments"], sky)
-    label = f"{entry['name']}: INITIAL, black holes, {entry['area90_deg2']:g} deg2, still active"
+    label = f"{entry['name']}: INITIAL, black holes, {entry['area90_deg2']:g} deg², still active"
     return Timed(entry["sent"], GWALERT, payload, label, "kafka")
 
 
@@ -309,7 +309,7 @@ def _mock(seed: int) -> Timed:
     payload = _alert(
         _invented_wave("lvk_mock", "MDC"), "PRELIMINARY", entry["sent"], ["H1", "L1"], sky
     )
-    label = f"{entry['id']}: mock event (invented), {entry['area90_deg2']:g} deg2"
+    label = f"{entry['id']}: mock event (invented), {entry['area90_deg2']:g} deg²"
     return Timed(entry["sent"], GWALERT, payload, label, "kafka")
 
 
@@ -319,7 +319,7 @@ def _retracted(seed: int) -> list[Timed]:
     sky = _arc_sky(entry, _RETRACTED_SHAPE, seed)
     first = _alert(wave, "PRELIMINARY", entry["sent"], ["H1", "L1"], sky)
     last = _alert(wave, "RETRACTION", entry["retracted"], [], None)
-    label = f"{entry['id']}: PRELIMINARY (invented), {entry['area90_deg2']:g} deg2"
+    label = f"{entry['id']}: PRELIMINARY (invented), {entry['area90_deg2']:g} deg²"
     return [
         Timed(entry["sent"], GWALERT, first, label, "kafka"),
         Timed(entry["retracted"], GWALERT, last, f"{entry['id']}: RETRACTION (invented)", "kafka"),
