@@ -93,45 +93,87 @@ def assess(
     """
     ordered = sorted(alerts, key=lambda m: (m.alert["time_jd"], m.alert["alert_id"]))
     latest = ordered[-1]
-    alert = latest.alert
     curve = lightcurve.merged(
         *(m.history for m in ordered), [_as_detection(m.alert) for m in ordered]
     )
     trigger_jd = jd_from_datetime(region.trigger_time)
     first_jd = _first_detection(ordered, curve)
-    fade = lightcurve.fade_rate(curve)
-    rise = lightcurve.rise_rate(curve)
-    magnitudes = _absolute_magnitudes(alert["mag"], context, distance)
+    magnitudes = _absolute_magnitudes(latest.alert["mag"], context, distance)
     evidence = score.Evidence(
         credible_level=latest.credible_level,
         first_days=None if first_jd is None else first_jd - trigger_jd,
-        last_days=alert["time_jd"] - trigger_jd,
+        last_days=latest.alert["time_jd"] - trigger_jd,
         detection_span_days=_span(ordered, curve, first_jd),
-        fade=fade,
-        rise_mag_per_day=rise,
+        fade=lightcurve.fade_rate(curve),
+        rise_mag_per_day=lightcurve.rise_rate(curve),
         absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
         host_distance_sigma=_host_sigma(context, distance),
     )
     graded = score.grade(evidence, region, chain)
-    limit = lightcurve.last_limit(curve)
-    color = lightcurve.latest_color(curve)
-    error_arcsec = alert["ra_dec_error_arcsec"]
     return {
         **_event_columns(region),
+        **_object_columns(ordered, curve),
+        **_time_columns(latest.alert, first_jd, trigger_jd),
+        **_light_columns(latest.alert, curve, evidence),
+        **_context_columns(latest.alert, context),
+        "credible_level": latest.credible_level,
+        "probability_density": latest.density_per_sr,
+        "separation": latest.separation_deg,
+        "luminosity_distance": _first_known(distance.mean_mpc, region.distance_mpc),
+        "luminosity_distance_error": _first_known(distance.sigma_mpc, region.distance_error_mpc),
+        "absolute_magnitude": None if magnitudes is None else magnitudes[0],
+        "tier": graded.tier,
+        "score": graded.score,
+        "factors": list(graded.factors),
+        "alert_sha256": latest.sha256 or None,
+        "catalog_versions": list(context.catalog_versions or versions.catalogs),
+        "cuts_version": versions.cuts,
+        "code_version": versions.code,
+    }
+
+
+def _object_columns(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -> dict[str, Any]:
+    """Which object it is and where, by its latest alert."""
+    alert = ordered[-1].alert
+    error_arcsec = alert["ra_dec_error_arcsec"]
+    return {
         "counterpart_id": counterpart_id(alert["survey"], alert["object_id"]),
         "survey": alert["survey"],
         "id": alert["object_id"],
         "alert_id": str(alert["alert_id"]),
         "n_alerts": len(ordered),
+        "n_detections": _n_detections(ordered, curve),
         "ra": alert["ra_deg"],
         "dec": alert["dec_deg"],
         "ra_dec_error": None if error_arcsec is None else error_arcsec / 3600,
+        # One sigma of a circular Gaussian.
         "containment_probability": None if error_arcsec is None else 0.3935,
-        "observation_start": _iso_jd(alert["time_jd"]),
+        "galactic_latitude": float(galactic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
+        "ecliptic_latitude": float(ecliptic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
+    }
+
+
+def _time_columns(
+    alert: Mapping[str, Any], first_jd: float | None, trigger_jd: float
+) -> dict[str, Any]:
+    """When it was seen."""
+    last = _iso_jd(alert["time_jd"])
+    return {
+        "observation_start": last,
         "first_detection": None if first_jd is None else _iso_jd(first_jd),
-        "last_detection": _iso_jd(alert["time_jd"]),
+        "last_detection": last,
         "time_offset_first": None if first_jd is None else _seconds(first_jd - trigger_jd),
         "time_offset_last": _seconds(alert["time_jd"] - trigger_jd),
+    }
+
+
+def _light_columns(
+    alert: Mapping[str, Any], curve: Sequence[Detection], evidence: score.Evidence
+) -> dict[str, Any]:
+    """How bright it is and how that changes."""
+    fade, limit = evidence.fade, lightcurve.last_limit(curve)
+    color = lightcurve.latest_color(curve)
+    return {
         "filter": alert["filter"],
         "mag": alert["mag"],
         "mag_error": alert["mag_error"],
@@ -139,35 +181,25 @@ def assess(
         "limiting_mag": alert["limiting_mag"],
         "last_nondetection_time": None if limit is None else _iso_jd(limit.time_jd),
         "last_nondetection_mag": None if limit is None else limit.limiting_mag,
-        "n_detections": _n_detections(ordered, curve),
         "fade_rate": None if fade is None else fade.mag_per_day,
         "fade_rate_error": None if fade is None else fade.error,
         "fade_filter": None if fade is None else fade.filter,
-        "rise_rate": rise,
+        "rise_rate": evidence.rise_mag_per_day,
         "color": None if color is None else color[1],
         "color_filters": None if color is None else color[0],
+    }
+
+
+def _context_columns(alert: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """What lies near it, by the packet and by the catalogues."""
+    return {
         "real_bogus": _first_known(alert["deep_real_bogus"], alert["real_bogus"]),
         "star_galaxy_score": alert["ps1_star_score"],
         "nearest_star_distance": alert["ps1_distance_arcsec"],
-        "credible_level": latest.credible_level,
-        "probability_density": latest.density_per_sr,
-        "separation": latest.separation_deg,
-        "luminosity_distance": _first_known(distance.mean_mpc, region.distance_mpc),
-        "luminosity_distance_error": _first_known(distance.sigma_mpc, region.distance_error_mpc),
         "host_name": context.host_name,
         "host_distance": context.host_distance_mpc,
         "host_offset": context.host_offset_arcsec,
-        "absolute_magnitude": None if magnitudes is None else magnitudes[0],
         "looked_up": ",".join(context.looked_up) or "not_looked_up",
-        "tier": graded.tier,
-        "score": graded.score,
-        "factors": list(graded.factors),
-        "galactic_latitude": float(galactic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
-        "ecliptic_latitude": float(ecliptic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
-        "alert_sha256": latest.sha256 or None,
-        "catalog_versions": list(context.catalog_versions or versions.catalogs),
-        "cuts_version": versions.cuts,
-        "code_version": versions.code,
     }
 
 
