@@ -369,6 +369,8 @@ def test_notices_and_alerts_go_out_in_the_order_of_their_times(
     playing, producer, by_vtp = player
     times = np.array([T0.timestamp(), T0.timestamp() + 30])
     schedule = Schedule.of(times, times, seconds=0.05)
+    # The broker has taken in all that will be sent.
+    playing._watcher.seen.alert_ledger["received"] = 3
 
     playing.play(
         schedule,
@@ -458,3 +460,32 @@ def test_the_folder_of_an_earlier_demo_is_made_anew(
     assert config.paths.state == folder / "data"
     assert config.cuts.enabled
     assert path == folder / "mmgateway.toml"
+
+
+def test_a_notice_waits_for_the_alerts_before_it(
+    player: tuple[Player, Producer, list[bytes]], monkeypatch: pytest.MonkeyPatch
+):
+    """The clock stands still meanwhile: what is due later is not late."""
+    playing, producer, _ = player
+    seen_when_sent: list[int] = []
+    ledger = playing._watcher.seen.alert_ledger
+
+    def take_in(_: float) -> None:
+        ledger["received"] += 1
+
+    monkeypatch.setattr(play.time, "sleep", take_in)
+    produce = producer.produce
+
+    def noted(topic: str, *rest: object, **options: object) -> None:
+        if topic == "igwn.gwalert":
+            seen_when_sent.append(ledger["received"])
+        produce(topic, *rest, **options)
+
+    monkeypatch.setattr(producer, "produce", noted)
+    times = np.array([T0.timestamp(), T0.timestamp() + 30])
+    playing.play(
+        Schedule.of(times, times, seconds=0.05),
+        [_timed(10, b"first")],
+        [_alert(5, 1), _alert(6, 2)],
+    )
+    assert seen_when_sent == [2]

@@ -104,6 +104,7 @@ def test_spark_reads_real_packets_from_kafka(
 ) -> None:
     folder = shared_data / "alerts" / "ztf_avro" / "kowalski_20231012"
     values = [value for _, value in packets.read_packets([folder], report=pytest.fail)]
+    schemas = sorted({decode.writer_schema(v) or "" for v in values})
     name = topic()
     send(kafka.bootstrap, name, values)
     rows = (
@@ -111,7 +112,7 @@ def test_spark_reads_real_packets_from_kafka(
         .option("kafka.bootstrap.servers", kafka.bootstrap)
         .option("subscribe", name)
         .load()
-        .select("offset", decode.ztf_packet(sf.col("value")).alias("packet"))
+        .select("offset", decode.ztf_packet(sf.col("value"), schemas).alias("packet"))
         .select("offset", "packet.*")
         .orderBy("offset")
         .toArrow()
