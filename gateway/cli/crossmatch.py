@@ -117,6 +117,7 @@ def crossmatch(
     version of an event is matched; retracted ones and tests are left out.
     """
     from broker.packets import read_lsst_schemas
+    from crossmatch.errors import AlertError
     from gateway import batch
     from gateway.feeds.registry import load_feeds
 
@@ -146,6 +147,13 @@ def crossmatch(
         typer.echo(json.dumps(account))
     else:
         _show(result, out)
+    if result.alerts_read == 0 and result.bad_alert_files:
+        bad = result.bad_alert_files[0]
+        raise AlertError(
+            "no_alerts",
+            f"none of the {len(result.bad_alert_files)} alert files could be read;"
+            f" {bad.path}: {bad.reason}",
+        )
 
 
 def _schema_folder(configured: str) -> Path | None:

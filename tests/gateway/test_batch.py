@@ -425,3 +425,13 @@ def test_pairs_within_one_error_radius_are_among_the_pairs(shared_data: Path) ->
         assert pair["notice"] == row["ivorn"]
         assert pair["separation_deg"] == pytest.approx(float(row["sep_deg"]), abs=1e-4)
         assert pair["time_offset_days"] == pytest.approx(float(row["dt_days"]), abs=1e-5)
+
+
+def test_no_readable_alert_file_is_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notices = save(tmp_path / "n", gw("S1a", "2024-01-12T01:10:00Z", (0,)))
+    (tmp_path / "b.avro").write_bytes(b"Obj\x01broken")
+    arguments = ["crossmatch", "--notices", str(notices), "--alerts", str(tmp_path / "b.avro")]
+    assert cli.main(arguments) == 1
+    assert "none of the 1 alert files could be read" in capsys.readouterr().err
