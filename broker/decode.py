@@ -45,23 +45,6 @@ _SPARK = {
 _FOR_PYTHON, _BROKEN = -2, -1
 
 
-def ztf_columns(value: Column, schemas: Sequence[str] = ()) -> list[Column]:
-    """Fields of `ztf_packet` as columns of their own; select them without a condition around."""
-    return _unpacked("ztf", ztf_packet(value, schemas))
-
-
-def lsst_columns(
-    value: Column, schemas: Mapping[int, str], container_schemas: Sequence[str] = ()
-) -> list[Column]:
-    """Fields of `lsst_packet` as columns of their own; select them without a condition around."""
-    return _unpacked("lsst", lsst_packet(value, schemas, container_schemas))
-
-
-def _unpacked(survey: str, packet: Column) -> list[Column]:
-    names = [*NATIVE_SCHEMAS[survey].names[:-_ADDRESS], "route"]
-    return [packet.getField(name).alias(name) for name in names]
-
-
 def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
     """Struct of the native leaves of ZTF packets and ``route``.
 
@@ -126,7 +109,7 @@ def check_schema(survey: str, text: str) -> None:
 def writer_schema(value: bytes) -> str | None:
     """Text of the schema in a container's header; None if ``value`` is not a container.
 
-    Give it to `ztf_columns` so that later packets of this writer are read in the JVM.
+    Give it to `ztf_packet` so that later packets of this writer are read in the JVM.
     """
     if not containers.is_container(value):
         return None

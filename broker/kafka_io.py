@@ -153,13 +153,6 @@ def _names(bootstrap: str, properties: Mapping[str, str], timeout: float) -> lis
             ) from error
 
 
-def existing_topics(
-    bootstrap: str, properties: Mapping[str, str], timeout: float = 10
-) -> list[str]:
-    """Names of all topics; ServiceError when Kafka does not answer."""
-    return _names(bootstrap, properties, timeout)
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """One message, free of the client that read it."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crossmatch.model import BoolArray, FloatArray, IntArray, Window
+from crossmatch.model import BoolArray, FloatArray
 
 CUT_NAMES = ("not_positive", "real_bogus", "bad_pixels", "mag_difference", "moving", "star")
 
@@ -90,27 +90,3 @@ def _values(alerts: pa.Table, name: str) -> FloatArray:
     """Column as float64, NaN where there is no value."""
     column = pc.cast(alerts.column(name), pa.float64())
     return np.asarray(column.to_numpy(), np.float64)
-
-
-def is_new(first_detection_jd: FloatArray, trigger_jd: FloatArray, window: Window) -> BoolArray:
-    """Whether the first detection (JD UTC, NaN: unknown) lies in the window, (n,) bool.
-
-    An unknown first detection is not new: newness must be shown.
-    """
-    offset = np.asarray(first_detection_jd, np.float64) - trigger_jd
-    return np.asarray((window.start_days < offset) & (offset <= window.end_days), np.bool_)
-
-
-def has_two_detections(
-    n_detections: IntArray | FloatArray,
-    first_detection_jd: FloatArray,
-    time_jd: FloatArray,
-    min_gap_days: float = 15 / 1440,
-) -> BoolArray:
-    """Whether an object was seen at least twice, ``min_gap_days`` or more apart, (n,) bool.
-
-    NaN (unknown) counts as no. Two detections that far apart rule out most unknown
-    asteroids: they move by arcseconds in a quarter of an hour.
-    """
-    gap = np.asarray(time_jd, np.float64) - np.asarray(first_detection_jd, np.float64)
-    return np.asarray((np.asarray(n_detections) >= 2) & (gap >= min_gap_days), np.bool_)

@@ -117,7 +117,6 @@ def crossmatch(
     version of an event is matched; retracted ones and tests are left out.
     """
     from broker.packets import read_lsst_schemas
-    from crossmatch.errors import AlertError
     from gateway import batch
     from gateway.feeds.registry import load_feeds
 
@@ -147,6 +146,13 @@ def crossmatch(
         typer.echo(json.dumps(account))
     else:
         _show(result, out)
+    _require_alerts(result)
+
+
+def _require_alerts(result: BatchResult) -> None:
+    """Raise AlertError when there were alert files but none could be read."""
+    from crossmatch.errors import AlertError
+
     if result.alerts_read == 0 and result.bad_alert_files:
         bad = result.bad_alert_files[0]
         raise AlertError(

@@ -1,12 +1,10 @@
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from crossmatch.columns import ALERT_SCHEMA
-from crossmatch.cuts import CUT_NAMES, Cuts, apply_cuts, has_two_detections, is_new
-from crossmatch.model import Window
+from crossmatch.cuts import CUT_NAMES, Cuts, apply_cuts
 
 CUTS = Cuts(
     enabled=True,
@@ -110,17 +108,3 @@ def test_cuts_that_are_off_remove_nothing() -> None:
 def test_no_alerts() -> None:
     result = apply_cuts(ALERT_SCHEMA.empty_table(), CUTS)
     assert result.keep.shape == (0,)
-
-
-def test_new_means_first_seen_in_the_window() -> None:
-    first = np.array([99.9, 100.0, 100.1, 105.0, 105.1, np.nan])
-    new = is_new(first, np.full(6, 100.0), Window(0.0, 5.0))
-    assert new.tolist() == [False, False, True, True, False, False]
-
-
-def test_two_detections_a_quarter_of_an_hour_apart() -> None:
-    n = np.array([1, 2, 2, 2, 9])
-    first = np.array([99.0, 99.0, 99.995, np.nan, 90.0])
-    two = has_two_detections(n, first, np.full(5, 100.0))
-    assert two.tolist() == [False, True, False, False, True]
-    assert has_two_detections(n, first, np.full(5, 100.0), min_gap_days=0.0)[2]

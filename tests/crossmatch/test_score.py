@@ -9,7 +9,7 @@ import pytest
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.lightcurve import Rate
 from crossmatch.model import Region
-from crossmatch.score import Evidence, grade
+from crossmatch.score import Evidence, grade, is_new
 
 GW, GRB, NEUTRINO, FRB = (DEFAULT_CHAINS[n] for n in ("gw_ns", "grb", "neutrino", "frb"))
 
@@ -71,6 +71,15 @@ def make_test_region():
         return Region(**(fields | changed))
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("first_days", "new"),
+    [(-0.1, False), (0.0, False), (0.1, True), (14.0, True), (14.1, False), (None, False)],
+)
+def test_new_means_first_seen_in_the_window(first_days, new):
+    """After its start, up to and with its end; unknown is not new."""
+    assert is_new(first_days, GW.window) is new
 
 
 def test_new_seen_twice_fading_in_a_host_at_the_distance_is_gold(gw):

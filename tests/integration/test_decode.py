@@ -80,12 +80,6 @@ def test_one_record_is_read_in_the_jvm(spark: SparkSession) -> None:
     assert leaves(row) == expected
 
 
-def test_columns_are_the_fields_of_the_packet(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([(bytearray(container()),)], "value binary")
-    columns = frame.select(*decode.ztf_columns(sf.col("value"), (TEXT,))).toArrow().to_pylist()
-    assert columns == rows(spark, [container()])
-
-
 def test_what_the_jvm_does_not_read_goes_to_python(spark: SparkSession) -> None:
     other = TEXT.replace("cutout", "cutOut")
     values = [
