@@ -160,6 +160,11 @@ class RegionRecord:
         """Key of the message: event and version."""
         return region_key(self.event_id, self.order)
 
+    @property
+    def skymap_sha256(self) -> str:
+        """Digest of the sky map that is the localisation; empty without one."""
+        return str(self.fields["skymap_sha256"])
+
 
 def region_key(event_id: str, order: tuple[float, int, int]) -> bytes:
     """Key of a region message: versions of one event differ, repeats do not."""

@@ -94,7 +94,7 @@ class Events:
                 self._worlds[world].cited.update(record.retracts)
         elif record.region is not None:
             key = (record.event_id, is_test)
-            rank = (record.order, record.notice_id, record.notice_sha256)
+            rank = (record.order, record.notice_id, record.skymap_sha256, record.notice_sha256)
             self._versions.setdefault(key, {})[rank] = record.region
             self._events_of.setdefault((record.notice_id, is_test), set()).add(record.event_id)
 

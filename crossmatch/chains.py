@@ -67,6 +67,11 @@ DEFAULT_CHAINS: dict[str, Chain] = {
               level_silver=0.95, needs_new=False),
         Chain(name="frb", window=Window(-1.0, 30.0), level=0.99, level_silver=0.9,
               needs_new=True, max_tier="bronze"),
+        # Below the mission's own threshold, or a source that flares now and then: told, no more.
+        Chain(name="subthreshold", window=Window(-10 * _MINUTE, 3.0), level=0.99,
+              level_silver=0.99, needs_new=True, max_tier="bronze", active_days=3.0),
+        Chain(name="known_source", window=Window(-1.0, 3.0), level=0.99, level_silver=0.99,
+              needs_new=False, max_tier="bronze", active_days=3.0),
         Chain(name="optical", window=Window(-1.0, 30.0), level=0.99, level_silver=0.99,
               needs_new=False, max_tier="bronze"),
     )
@@ -82,6 +87,10 @@ def chain_name(notice: Notice, *, systematic_included: bool) -> str:
     """
     if notice.messenger == "neutrino":
         return "neutrino" if systematic_included else "neutrino_statistical"
+    if notice.known_source:
+        return "known_source"
+    if notice.messenger in ("grb", "xray") and not notice.significant:
+        return "subthreshold"
     if notice.messenger != "gw":
         return notice.messenger
     p = notice.classification

@@ -22,6 +22,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Messenger = Literal["gw", "grb", "neutrino", "xray", "frb", "optical"]
 Role = Literal["observation", "prediction", "utility", "test"]
 AlertType = Literal["initial", "update", "retraction"]
+MapOrigin = Literal["", "embedded", "fetched", "folder"]
 Tier = Literal["bronze", "silver", "gold"]
 TIERS: tuple[Tier, ...] = ("bronze", "silver", "gold")
 
@@ -103,6 +104,14 @@ class MultiOrderMap:
 Localization: TypeAlias = Circle | Ellipse | Polygon | MultiOrderMap
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a detection may lie relative to the trigger: start < t - t0 <= end, in days."""
+
+    start_days: float
+    end_days: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """One message of a mission about one event, normalised.
@@ -110,6 +119,11 @@ class Notice:
     ``order`` sorts the notices of one event as the mission issued them, whatever
     the order of arrival: (issue time, rank of the kind, serial number).
     ``retracts`` names notices (or the event, when the mission retracts by event).
+    ``sha256`` is the digest of the message, of a VOEvent that of its ``VOEvent`` element;
+    ``skymap_sha256`` that of the map which is the localisation, ``map_origin`` where the
+    map came from. ``chain`` and ``window`` replace what the messenger would give.
+    ``streams`` are the private streams that may see the notice and what is derived from
+    it; empty: everybody may. ``feed_version`` is the digest of the feed's file.
     """
 
     feed: str
@@ -139,19 +153,23 @@ class Notice:
     retracts: tuple[str, ...] = ()
     no_position_reason: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """When a detection may lie relative to the trigger: start < t - t0 <= end, in days."""
-
-    start_days: float
-    end_days: float
+    skymap_sha256: str = ""
+    map_origin: MapOrigin = ""
+    known_source: bool = False
+    chain: str = ""
+    window: Window | None = None
+    streams: tuple[str, ...] = ()
+    feed_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """One version of an event as sky and time: what alerts are matched with."""
+    """One version of an event as sky and time: what alerts are matched with.
+
+    ``localized_by`` is ``circle``, ``ellipse``, ``polygon`` or, of a sky map,
+    ``map_embedded``, ``map_fetched`` or ``map_folder``. ``streams`` are the private
+    streams that may see it and what is derived from it; empty: everybody may.
+    """
 
     event_id: str
     version: int
@@ -181,3 +199,6 @@ class Region:
     skymap_sha256: str
     feed: str
     systematic_included: bool = True
+    localized_by: str = ""
+    streams: tuple[str, ...] = ()
+    feed_version: str = ""

@@ -169,7 +169,7 @@ def make_region(
     Raises
     ------
     RegionError
-        ``no_localization``, ``no_trigger_time``, ``level_invalid``, or what is wrong
+        ``no_localization``, ``no_trigger_time``, ``no_chain``, ``level_invalid``, or what is wrong
         with the localisation.
     """
     localization, trigger = notice.localization, notice.trigger_time
@@ -179,11 +179,11 @@ def make_region(
     if trigger is None:
         raise RegionError("no_trigger_time", "the notice gives no time of the event")
     included = _systematic_included(notice, localization)
-    chain = chains[chain_name(notice, systematic_included=included)]
+    chain = _chain(notice, included, chains)
     level = chain.level if level is None else level
     if not 0 < level <= 1:
         raise RegionError("level_invalid", f"a level of {level} is not in (0, 1]")
-    window = chain.window if window is None else window
+    window = window or notice.window or chain.window
     last_day = min(window.end_days, chain.active_days or math.inf)
     return Region(
         event_id=notice.event_id,
@@ -214,7 +214,25 @@ def make_region(
         skymap_sha256=localization.sha256 if isinstance(localization, MultiOrderMap) else "",
         feed=notice.feed,
         systematic_included=included,
+        localized_by=_localized_by(notice, localization),
+        streams=notice.streams,
+        feed_version=notice.feed_version,
     )
+
+
+def _chain(notice: Notice, systematic_included: bool, chains: Mapping[str, Chain]) -> Chain:
+    name = notice.chain or chain_name(notice, systematic_included=systematic_included)
+    try:
+        return chains[name]
+    except KeyError:
+        known = ", ".join(sorted(chains))
+        raise RegionError("no_chain", f"no selection chain {name!r}; known: {known}") from None
+
+
+def _localized_by(notice: Notice, localization: Localization) -> str:
+    if isinstance(localization, MultiOrderMap):
+        return f"map_{notice.map_origin or 'embedded'}"
+    return type(localization).__name__.lower()
 
 
 def _systematic_included(notice: Notice, localization: Localization) -> bool:

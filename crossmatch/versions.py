@@ -8,8 +8,10 @@ from typing import TypeAlias
 Order: TypeAlias = tuple[float, int, int]
 """(issue time, rank of the kind, serial number): the mission's order, not that of arrival."""
 
-Rank: TypeAlias = tuple[Order, str, str]
-"""Order, then identifier and digest: two notices of one moment are ordered too."""
+Rank: TypeAlias = tuple[Order, str, str, str]
+"""Order, identifier, digests of the sky map and of the notice: two notices of one moment are
+ordered too, and one that was placed anew by its map, when that could be had, follows itself
+as it was without the map (whose digest is empty)."""
 
 
 def withdrawn(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) -> list[bool]:
@@ -23,7 +25,7 @@ def withdrawn(ranks: Sequence[Rank], until: Order | None, cited: Container[str])
     cited : container of str
         Identifiers of notices that a retraction names, whatever their order.
     """
-    return [name in cited or (until is not None and order <= until) for order, name, _ in ranks]
+    return [name in cited or (until is not None and order <= until) for order, name, *_ in ranks]
 
 
 def in_force(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) -> Rank | None:
@@ -31,7 +33,7 @@ def in_force(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) 
 
     Examples
     --------
-    >>> first, second = ((1.0, 0, 1), "a", ""), ((2.0, 0, 2), "b", "")
+    >>> first, second = ((1.0, 0, 1), "a", "", ""), ((2.0, 0, 2), "b", "", "")
     >>> in_force([second, first], None, ())[1]
     'b'
     >>> in_force([second, first], None, {"b"})[1]

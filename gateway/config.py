@@ -24,8 +24,11 @@ from crossmatch.chains import Chain, chains_with
 from crossmatch.cuts import Cuts
 from crossmatch.errors import ConfigError
 from crossmatch.model import Window
+from gateway.feeds.spec import STREAM_NAME
 
 ENV_PREFIX = "MMGATEWAY_"
+# Tables of tables: of each there may be any number, under names of their own.
+_NAMED = ("chains", "streams")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,39 @@ class Listen:
 
     folder: str
     poll_seconds: float
+    feeds_poll_seconds: float
+    notice_seconds: float
+    notice_megabytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maps:
+    """Sky maps by address."""
+
+    fetch: bool
+    hosts: tuple[str, ...]
+    max_megabytes: int
+    timeout_seconds: float
+    retry_minutes: tuple[float, ...]
+    give_up_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """Where operators are told."""
+
+    topic: bool
+    command: tuple[str, ...]
+    webhook: str = field(repr=False)
+    credentials_days: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A private stream; its VTP port is 0 when it has none."""
+
+    broadcast_port: int = 0
+    subscriber_allow: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +156,19 @@ class Config:
     gcn: Gcn
     vtp: Vtp
     listen: Listen
+    maps: Maps
+    alarms: Alarms
     match: Match
     cuts: Cuts
     publish: Publish
     chains: Mapping[str, Chain]
+    streams: Mapping[str, Stream] = field(default_factory=dict)
     source: str = "built-in defaults"
+
+    @property
+    def feed_folders(self) -> tuple[Path, ...]:
+        """Folders with the operator's feed files; the first is where new ones are written."""
+        return self.paths.feeds or (self.paths.state / "feeds",)
 
 
 def default_toml() -> str:
@@ -143,20 +187,20 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     environ = os.environ if environ is None else environ
     tables = tomllib.loads(default_toml())
     observatory = tables["publish"]["observatory"]
-    chain_overrides: dict[str, dict[str, Any]] = {}
+    named: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in _NAMED}
     source = "built-in defaults"
     if path is not None:
         source = str(path)
-        _merge(tables, _read(path), chain_overrides, source)
+        _merge(tables, _read(path), named, source)
     over = _from_environment(environ)
-    _merge(tables, over, chain_overrides, "environment")
+    _merge(tables, over, named, "environment")
     schemas = tables["match"]["lsst_schemas"]
     if isinstance(schemas, str) and schemas.startswith("~"):
         tables["match"]["lsst_schemas"] = str(Path(schemas).expanduser())
     if isinstance(tables["publish"]["observatory"], Mapping):
         # Who names the site of one survey keeps those of the others.
         tables["publish"]["observatory"] = observatory | tables["publish"]["observatory"]
-    return _build(tables, chain_overrides, source, over)
+    return _build(tables, named, source, over)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -210,17 +254,22 @@ def _value_of(text: str, kind: Any) -> Any:
 
 
 def _merge(
-    tables: dict[str, Any], new: Mapping[str, Any], chains: dict[str, dict[str, Any]], source: str
+    tables: dict[str, Any],
+    new: Mapping[str, Any],
+    named: dict[str, dict[str, dict[str, Any]]],
+    source: str,
 ) -> None:
     for section, values in new.items():
-        if section not in tables and section != "chains":
-            known = ", ".join(sorted([*tables, "chains"]))
+        if section not in tables and section not in named:
+            known = ", ".join(sorted([*tables, *named]))
             raise ConfigError(f"{source}: [{section}]: no such table; known: {known}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"{source}: {section} must be a table, as in [{section}]")
-        if section == "chains":
+        if section in named:
             for name, override in values.items():
-                chains.setdefault(name, {}).update(override)
+                if not isinstance(override, Mapping):
+                    raise ConfigError(f"{source}: write [{section}.{name}] as a table")
+                named[section].setdefault(name, {}).update(override)
             continue
         for key, value in values.items():
             if key not in tables[section]:
@@ -231,7 +280,7 @@ def _merge(
 
 def _build(
     tables: Mapping[str, Any],
-    chains: Mapping[str, Mapping[str, Any]],
+    named: Mapping[str, Mapping[str, Mapping[str, Any]]],
     source: str,
     environment: Mapping[str, Any],
 ) -> Config:
@@ -252,9 +301,31 @@ def _build(
                 for key, value in values.items()
             }
         )
-    config = Config(**sections, chains=chains_with(chains), source=source)
+    config = Config(
+        **sections,
+        chains=chains_with(named["chains"]),
+        streams={
+            name: _stream(values, f"{source}: [streams.{name}]")
+            for name, values in named["streams"].items()
+        },
+        source=source,
+    )
     _validate(config)
     return config
+
+
+def _stream(values: Mapping[str, Any], where: str) -> Stream:
+    name = where.rpartition(".")[2].rstrip("]")
+    if not STREAM_NAME.fullmatch(name):
+        raise ConfigError(f"{where}: a stream's name has a-z, 0-9, _ and -")
+    kinds = typing.get_type_hints(Stream)
+    unknown = sorted(set(values) - set(kinds))
+    if unknown:
+        raise ConfigError(f"{where} {unknown[0]}: no such key; known: {', '.join(sorted(kinds))}")
+    stream = Stream(**{k: _convert(v, kinds[k], f"{where} {k}") for k, v in values.items()})
+    if not 0 <= stream.broadcast_port <= 65535:
+        raise ConfigError(f"{where} broadcast_port: {stream.broadcast_port} is not a port")
+    return stream
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
@@ -316,6 +387,10 @@ def _validate(config: Config) -> None:
         value = getattr(config.cuts, limit.name)
         if value is not None and value < 0:
             raise ConfigError(f"[cuts] {limit.name}: {value} is negative")
+    if config.listen.notice_seconds <= 0 or config.listen.notice_megabytes < 256:
+        raise ConfigError("[listen] notice_seconds: above 0; notice_megabytes: at least 256")
+    if not config.maps.retry_minutes or any(m < 0 for m in config.maps.retry_minutes):
+        raise ConfigError("[maps] retry_minutes: at least one, none negative")
     if config.match.max_offsets_per_trigger < 1:
         raise ConfigError("[match] max_offsets_per_trigger: at least 1")
     if config.match.starting_offsets not in ("earliest", "latest"):

@@ -209,7 +209,7 @@ class EventBook:
 
 
 def _rank(notice: Notice) -> Rank:
-    return notice.order, notice.notice_id, notice.sha256
+    return notice.order, notice.notice_id, notice.skymap_sha256, notice.sha256
 
 
 def _worlds(test: bool) -> tuple[bool, ...]:

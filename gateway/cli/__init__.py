@@ -101,7 +101,7 @@ def _global_options(
 
 
 def _register() -> None:
-    from gateway.cli import config, crossmatch, replay, services
+    from gateway.cli import config, crossmatch, feeds, replay, services
 
     # In the order of `mmgateway --help`.
     app.command("demo", epilog=services.DEMO_EPILOG)(services.demo)
@@ -115,6 +115,7 @@ def _register() -> None:
     app.command("crossmatch", cls=crossmatch.ManyPaths, epilog=crossmatch.EPILOG)(
         crossmatch.crossmatch
     )
+    app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
     # What the supervisor runs; people use `up`.
     app.command("kafka", hidden=True)(services.kafka)

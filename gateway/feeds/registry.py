@@ -9,13 +9,13 @@ group ``mmgateway.feeds``, or ``module:function``, stands as ``parser`` in the f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, resources
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from crossmatch.errors import ConfigError, NoticeError
-from crossmatch.model import Notice
+from crossmatch.model import Notice, Window
 from gateway.feeds.spec import Feed, Ignored, Message, feed_from_toml
 from gateway.feeds.strictjson import load_object
 from voevents.parse import parse_voevent
@@ -34,19 +34,35 @@ _BUILT_IN = {
 
 
 @dataclass(frozen=True, slots=True)
+class Routed:
+    """A message and the feed whose it is.
+
+    ``feed`` is None when no feed knows it; ``service`` says what it is when it is a
+    message that tells of no event whoever sends it.
+    """
+
+    message: Message
+    feed: Feed | None
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Registry:
     """All feeds with their parsers. Disabled ones are used only when named outright.
 
     Feeds are asked in the order of ``feeds``: those of the operator come before
-    the built-in ones, fall-back feeds last.
+    the built-in ones, fall-back feeds last. Messages of ``paused`` feeds are recognised
+    as theirs; what becomes of them is for the caller to say.
     """
 
     feeds: tuple[Feed, ...]
     parsers: Mapping[str, Parser]
+    paused: frozenset[str] = frozenset()
 
     def topics(self) -> tuple[str, ...]:
-        """Kafka topics of all enabled feeds, each once."""
-        return tuple(dict.fromkeys(t for f in self._enabled() for t in f.topics))
+        """Kafka topics of all enabled feeds without a Kafka of their own, each once."""
+        feeds = [f for f in self._enabled() if not f.transport.kafka]
+        return tuple(dict.fromkeys(t for f in feeds for t in f.topics))
 
     def feed(self, name: str) -> Feed:
         """Feed of that name.
@@ -62,8 +78,8 @@ class Registry:
         known = ", ".join(f.name for f in self.feeds)
         raise ConfigError(f"no feed is called {name!r}; known: {known}")
 
-    def parse(self, raw: bytes, *, topic: str = "", feed: str = "") -> Notice | Ignored:
-        """Notice that ``raw`` holds, or a word on why it is none.
+    def route(self, raw: bytes, *, topic: str = "", feed: str = "") -> Routed:
+        """Read a message as far as it must be to say whose it is.
 
         Parameters
         ----------
@@ -77,22 +93,41 @@ class Registry:
         Raises
         ------
         NoticeError
-            When it cannot be understood; ``no_feed`` when no enabled feed knows it.
+            When it cannot be read.
         """
         if topic == HEARTBEAT:
-            return Ignored("heartbeat", "", "")
+            return Routed(Message(raw, topic), None, "heartbeat")
         chosen = self._told(topic, feed)
         if chosen is not None and chosen.format == "other":
-            return self._run(chosen, Message(raw, topic))
+            return Routed(Message(raw, topic), chosen)
         message = _read(raw, topic)
         if _is_heartbeat(message):
-            return Ignored("heartbeat", "", "")
+            return Routed(message, chosen if feed else None, "heartbeat")
         if not feed:
             # What a message says of itself outranks the topic it came by.
             chosen = self._recognise(message) or chosen
-        if chosen is None or (chosen.format == "voevent") != (message.packet is not None):
-            return _unclaimed(message)
-        return self._run(chosen, message)
+        if chosen is not None and (chosen.format == "voevent") != (message.packet is not None):
+            chosen = None
+        return Routed(message, chosen)
+
+    def understand(self, routed: Routed) -> Notice | Ignored:
+        """Notice that a routed message holds, with the feed's marks, or a word on why it is none.
+
+        Raises
+        ------
+        NoticeError
+            When it cannot be understood; ``no_feed`` when no enabled feed knows it.
+        """
+        if routed.service:
+            return Ignored(routed.service, "", "")
+        if routed.feed is None:
+            return _unclaimed(routed.message)
+        found = self._run(routed.feed, routed.message)
+        return found if isinstance(found, Ignored) else marked(found, routed.feed)
+
+    def parse(self, raw: bytes, *, topic: str = "", feed: str = "") -> Notice | Ignored:
+        """:meth:`route` and :meth:`understand` in one."""
+        return self.understand(self.route(raw, topic=topic, feed=feed))
 
     def _enabled(self) -> Iterable[Feed]:
         return (f for f in self.feeds if f.enabled)
@@ -128,6 +163,29 @@ class Registry:
                 "parser_failed", f"feed {feed.name} returned a {type(found).__name__}, not a Notice"
             )
         return found
+
+
+def marked(notice: Notice, feed: Feed) -> Notice:
+    """``notice`` with what the feed's file says of all its notices.
+
+    Events of private feeds have names of their own (``ourteam:Own_12``), so that nothing
+    that comes by them changes what everybody knows of an event, or its number of versions.
+    """
+    audience = feed.audience
+    event_id, retracts = notice.event_id, notice.retracts
+    if audience:
+        event_id = f"{'+'.join(audience)}:{notice.event_id}"
+        retracts = tuple(event_id if r == notice.event_id else r for r in retracts)
+    window = Window(*feed.window_days) if feed.window_days else None
+    return replace(
+        notice,
+        event_id=event_id,
+        retracts=retracts,
+        chain=notice.chain or feed.chain,
+        window=notice.window or window,
+        streams=audience,
+        feed_version=feed.version,
+    )
 
 
 def load_feeds(folders: Sequence[Path] = ()) -> Registry:

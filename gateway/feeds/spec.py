@@ -20,6 +20,7 @@ FORMATS = ("voevent", "json", "igwn", "other")
 _MESSENGERS = typing.get_args(Messenger)
 _TRIGGER = re.compile(r"[A-Za-z0-9+-][A-Za-z0-9._:+-]{0,119}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+STREAM_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,32 @@ class Message:
     def sha256(self) -> str:
         """Digest of the bytes as they came, in hexadecimal."""
         return sha256(self.raw).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transport:
+    """A source of the feed's own; whatever comes by it is the feed's.
+
+    Parameters
+    ----------
+    kafka : str
+        ``host:port`` of a Kafka that carries the feed's ``topics``.
+    properties : mapping
+        librdkafka properties of its consumer; ``$NAME`` in a value is taken from the
+        environment, so that secrets need not stand in the file.
+    group : str
+        Consumer group; empty: ``mmgateway-<feed>``.
+    vtp : str
+        ``host:port`` of a VTP broker to subscribe to.
+    folder : str
+        A folder to watch.
+    """
+
+    kafka: str = ""
+    properties: Mapping[str, str] = field(default_factory=dict, repr=False)
+    group: str = ""
+    vtp: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +120,12 @@ class Kind:
         Radius when the notice gives none.
     alert_type : str
         ``initial`` or ``update``; empty: by citations and serial number.
+    chain : str
+        Selection chain in place of the one the messenger gives.
+    subthreshold : bool
+        Below the mission's own threshold: not significant.
+    known_source : bool
+        A source that was known before, not a new transient.
     """
 
     name: str
@@ -112,6 +145,9 @@ class Kind:
     alert_type: str = ""
     retraction: bool = False
     test: bool = False
+    chain: str = ""
+    subthreshold: bool = False
+    known_source: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +156,11 @@ class Feed:
 
     Lists of parameters name Params of a VOEvent (``Group.name`` where needed) or
     members of a JSON object. ``trigger`` is joined with ``_``; ``@ivoid`` stands
-    for the IVOID's part after the ``#``. ``details`` maps our name to theirs.
+    for the IVOID's part after the ``#``. ``fields`` and ``details`` map our name to
+    theirs: a Param or member, a JSONPath (``$.a.b[0]``) or an XPath (``//...``), see
+    :mod:`gateway.feeds.paths`. ``*_when`` map such a path to the value that marks a
+    message (``*``: any). With ``streams``, or ``private``, only those private streams
+    see what the feed brings. ``version`` is the digest of the file.
     """
 
     name: str
@@ -156,7 +196,29 @@ class Feed:
     class_names: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    retraction_when: Mapping[str, str] = field(default_factory=dict)
+    test_when: Mapping[str, str] = field(default_factory=dict)
+    ignore_when: Mapping[str, str] = field(default_factory=dict)
+    error_unit: str = "deg"
+    frame: str = "icrs"
+    time_format: str = "iso"
+    time_system: str = "UTC"
+    chain: str = ""
+    window_days: tuple[float, ...] = ()
+    private: bool = False
+    streams: tuple[str, ...] = ()
+    transport: Transport = field(default_factory=Transport)
+    heartbeat_seconds: float | None = None
+    max_silence_hours: float | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     kinds: tuple[Kind, ...] = ()
+    version: str = ""
+    source: str = ""
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """Private streams that may see what the feed brings, sorted; empty: everybody may."""
+        return tuple(sorted(self.streams)) or ((self.name,) if self.private else ())
 
     def kind_of(self, packet: Packet) -> Kind | None:
         """Kind of a VOEvent of this feed, by its packet type."""
@@ -205,14 +267,22 @@ def feed_from_toml(text: str, source: str) -> Feed:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
+    for name in ("version", "source"):
+        if name in table:
+            raise ConfigError(f"{source}: {name}: is made from the file, not written in it")
+    transport = table.pop("transport", {})
+    if not isinstance(transport, dict):
+        raise ConfigError(f"{source}: transport: write it as [transport]")
     kinds = table.pop("kinds", [])
     if not isinstance(kinds, list):
         raise ConfigError(f"{source}: kinds: write each as [[kinds]]")
     values = _checked(Feed, table, source)
+    values["transport"] = Transport(**_checked(Transport, transport, f"{source}: [transport]"))
     values["kinds"] = tuple(_kind(k, f"{source}: kinds[{i}]") for i, k in enumerate(kinds)) or (
         Kind(name="notice"),
     )
-    feed = Feed(**values)
+    version = sha256(text.encode()).hexdigest()[:12]
+    feed = Feed(**values, version=version, source=source)
     _validate(feed, source)
     return feed
 
@@ -294,6 +364,13 @@ def _validate(feed: Feed, source: str) -> None:
         raise ConfigError(f"{source}: a VOEvent feed needs ivoids and trigger")
     if feed.format == "json" and not (feed.schemas or feed.topics):
         raise ConfigError(f"{source}: a JSON feed needs schemas or topics")
+    if feed.window_days and not (
+        len(feed.window_days) == 2 and feed.window_days[0] < feed.window_days[1]
+    ):
+        raise ConfigError(f"{source}: window_days: expected [start, end], the start first")
+    for stream in feed.streams:
+        if not STREAM_NAME.fullmatch(stream):
+            raise ConfigError(f"{source}: streams: {stream!r}; use a-z, 0-9, _ and -")
     try:
         re.compile(feed.test_triggers)
     except re.error as error:

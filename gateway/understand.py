@@ -1,0 +1,137 @@
+"""One message from bytes to region: the path that live stream, files and trials share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from crossmatch.chains import Chain
+from crossmatch.errors import Rejected
+from crossmatch.model import MapOrigin, Notice, Region
+from crossmatch.region import make_region
+from crossmatch.skymap import read_skymap
+from gateway.feeds.registry import Registry
+from gateway.feeds.spec import Ignored
+
+Kept = Literal["region", "no_position", "retraction", "ignored", "rejected", "held"]
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What a message is, before anything is known of its event.
+
+    ``streams`` are those that may see the message, also when it was rejected. ``region``
+    counts as version 1. A message of a paused feed is ``held`` and was read no further.
+    """
+
+    outcome: Kept
+    feed: str = ""
+    feed_version: str = ""
+    streams: tuple[str, ...] = ()
+    notice: Notice | None = None
+    ignored: Ignored | None = None
+    region: Region | None = None
+    rejected: Rejected | None = None
+
+    @property
+    def reason(self) -> str:
+        """Stable code for what is not a region; empty for regions."""
+        if self.rejected is not None:
+            return self.rejected.reason
+        if self.ignored is not None:
+            return self.ignored.reason
+        if self.outcome == "held":
+            return "paused"
+        return "" if self.notice is None or self.region else self.notice.no_position_reason
+
+
+@dataclass(frozen=True, slots=True)
+class SkymapFile:
+    """Bytes of a sky map that did not come with the notice, and where they came from."""
+
+    fits: bytes
+    origin: MapOrigin
+
+
+def understand(
+    registry: Registry,
+    chains: Mapping[str, Chain],
+    raw: bytes,
+    *,
+    topic: str = "",
+    feed: str = "",
+    find_map: Callable[[Notice], SkymapFile | None] = lambda notice: None,
+    heed_pause: bool = True,
+) -> Understood:
+    """Read one message; what is wrong with it is part of the answer.
+
+    Parameters
+    ----------
+    topic, feed : str
+        As in :meth:`gateway.feeds.registry.Registry.route`.
+    find_map : callable
+        The map that a notice names by its address, if it can be had without waiting.
+    heed_pause : bool
+        False reads messages of paused feeds too.
+    """
+    streams: tuple[str, ...] = ()
+    version = ""
+    try:
+        if feed:
+            streams = registry.feed(feed).audience
+        routed = registry.route(raw, topic=topic, feed=feed)
+        if routed.feed is not None:
+            feed, streams = routed.feed.name, routed.feed.audience
+            version = routed.feed.version
+            if heed_pause and feed in registry.paused:
+                return Understood("held", feed, version, streams)
+        found = registry.understand(routed)
+        if isinstance(found, Ignored):
+            return Understood("ignored", feed, version, streams, ignored=found)
+        if found.role == "utility":
+            ignored = Ignored("utility", found.feed, found.notice_id)
+            return Understood("ignored", feed, version, streams, ignored=ignored)
+        notice = placed(found, find_map)
+        if notice.alert_type == "retraction":
+            return Understood("retraction", feed, version, streams, notice)
+        if notice.localization is None:
+            return Understood("no_position", feed, version, streams, _without_place(notice))
+        region = make_region(notice, 1, chains)
+        return Understood("region", feed, version, streams, notice, region=region)
+    except Rejected as error:
+        return Understood("rejected", feed, version, streams, rejected=error)
+
+
+def placed(notice: Notice, find_map: Callable[[Notice], SkymapFile | None]) -> Notice:
+    """``notice`` with its map, its own or the one that ``find_map`` gives, as localisation.
+
+    As it came when there is none, and retractions always.
+
+    Raises
+    ------
+    Rejected
+        When the map is none, or ``find_map`` says so.
+    """
+    if notice.alert_type == "retraction":
+        return notice
+    file = None if notice.skymap_fits is None else SkymapFile(notice.skymap_fits, "embedded")
+    if file is None and notice.skymap_url:
+        file = find_map(notice)
+    if file is None:
+        return notice
+    skymap = read_skymap(file.fits)
+    return replace(
+        notice,
+        skymap_fits=file.fits,
+        localization=skymap,
+        skymap_sha256=skymap.sha256,
+        map_origin=file.origin,
+    )
+
+
+def _without_place(notice: Notice) -> Notice:
+    if notice.no_position_reason:
+        return notice
+    why = "skymap_elsewhere" if notice.skymap_url else "no_position"
+    return replace(notice, no_position_reason=why)
