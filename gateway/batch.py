@@ -25,14 +25,14 @@ from broker.packets import BadFile, alert_files, read_alerts
 from broker.surveys import normalise
 from crossmatch.chains import Chain
 from crossmatch.cuts import Cuts, apply_cuts
-from crossmatch.errors import AlertError, ConfigError, NoticeError, Rejected, ServiceError
+from crossmatch.errors import AlertError, ConfigError, Rejected, ServiceError
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
-from crossmatch.model import Notice, Region, Window
+from crossmatch.model import Region, Window
 from crossmatch.region import make_region
 from gateway.feeds.registry import Registry
 from gateway.intake import is_localised
-from gateway.mapfolder import find_map, localized
+from gateway.mapfolder import find_map
 from gateway.noticefiles import (
     BadNotice,
     NoticeFiles,
@@ -40,6 +40,7 @@ from gateway.noticefiles import (
     numbered,
     read_notices,
 )
+from gateway.understand import understand
 
 # fmt: off
 PAIR_SCHEMA = pa.schema([
@@ -203,9 +204,13 @@ def crossmatch(
             raise ConfigError(f"{path}: no such file or folder")
     if given.level is not None and not 0 < given.level <= 1:
         raise ConfigError(f"--level {given.level} is not in (0, 1]")
+    if given.skymaps is not None and not given.skymaps.is_dir():
+        raise ConfigError(f"{given.skymaps}: no such folder with sky maps")
+    maps = partial(find_map, given.skymaps)
     notices = read_notices(
         given.notices,
-        registry,
+        partial(understand, registry, chains, find_map=maps, heed_pause=False),
+        find_map=maps,
         table_columns=given.table_columns,
         advance=progress.notice_file,
     )
@@ -220,8 +225,6 @@ def make_regions(
     files: NoticeFiles, given: BatchInput, chains: Mapping[str, Chain]
 ) -> tuple[list[Matched], Counter[str], list[BadNotice]]:
     """Regions of all versions, the notices without one by reason, and wrong localisations."""
-    if given.skymaps is not None and not given.skymaps.is_dir():
-        raise ConfigError(f"{given.skymaps}: no such folder with sky maps")
     regions: list[Matched] = []
     without = _unplaced(files)
     bad: list[BadNotice] = []
@@ -234,27 +237,15 @@ def make_regions(
             without["retracted"] += 1
             continue
         try:
-            place = _located(notice, given.skymaps)
             region = make_region(
-                place, item.version, chains, level=given.level, window=given.window
+                notice, item.version, chains, level=given.level, window=given.window
             )
         except Rejected as error:
-            if error.reason == "map_not_local":
-                without["no_position (map_not_local)"] += 1
-            else:
-                without[error.reason] += 1
-                bad.append(BadNotice(item.file, error.reason, error.detail))
+            without[error.reason] += 1
+            bad.append(BadNotice(item.file, error.reason, error.detail))
             continue
         regions.append(Matched(region, item))
     return regions, without, bad
-
-
-def _located(notice: Notice, maps: Path | None) -> Notice:
-    """``notice`` with its sky map; ``map_not_local`` if it has nothing but an address."""
-    placed = localized(notice, partial(find_map, maps))
-    if placed.localization is None and placed.skymap_url:
-        raise NoticeError("map_not_local", f"{placed.skymap_url} is not in the folder of maps")
-    return placed
 
 
 def _unplaced(files: NoticeFiles) -> Counter[str]:
@@ -267,8 +258,6 @@ def _unplaced(files: NoticeFiles) -> Counter[str]:
             reasons["repeated"] += 1
         elif notice.alert_type == "retraction":
             reasons["retraction"] += 1
-        elif notice.role == "utility":
-            reasons["role_utility"] += 1
         elif not is_localised(notice):
             reasons[f"no_position ({notice.no_position_reason or 'not given'})"] += 1
         seen.add(notice.sha256)

@@ -15,19 +15,19 @@ that is found stands in place of a circle that the notice may give too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import Notice
-from crossmatch.skymap import read_skymap
+from gateway.understand import SkymapFile
+from gateway.understand import placed as localized  # noqa: F401  until the pipeline asks there
 
 MAP_SUFFIXES = (".multiorder.fits", ".fits", ".fits.gz")
 
 
-def find_map(folder: Path | None, notice: Notice) -> bytes | None:
+def find_map(folder: Path | None, notice: Notice) -> SkymapFile | None:
     """The map in ``folder`` that ``notice`` names by its address; None if it is not there.
 
     Raises
@@ -41,28 +41,10 @@ def find_map(folder: Path | None, notice: Notice) -> bytes | None:
         path = folder / name
         try:
             if path.is_file():
-                return path.read_bytes()
+                return SkymapFile(path.read_bytes(), "folder")
         except OSError as error:
             raise NoticeError("map_not_read", f"{path}: {error.strerror}") from error
     return None
-
-
-def localized(notice: Notice, find: Callable[[Notice], bytes | None]) -> Notice:
-    """``notice`` with its map, its own or the one that ``find`` gives, as localisation.
-
-    As it came when there is none, and retractions always.
-
-    Raises
-    ------
-    Rejected
-        When the map is none, or ``find`` says so.
-    """
-    fits = notice.skymap_fits
-    if fits is None and notice.skymap_url and notice.alert_type != "retraction":
-        fits = find(notice)
-    if fits is None:
-        return notice
-    return replace(notice, skymap_fits=fits, localization=read_skymap(fits))
 
 
 def _names(notice: Notice) -> Iterator[str]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from catalogs.events import is_event_table, read_events
 from crossmatch.errors import ConfigError, Rejected
-from crossmatch.model import Notice, Role
+from crossmatch.model import MultiOrderMap, Notice, Role
 from gateway import replay
-from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Ignored
 from gateway.intake import EventBook
+from gateway.understand import SkymapFile, Understood, placed, without_place
 
 _TABLE_SUFFIXES = (".csv", ".fits", ".fit", ".vot", ".votable", ".parquet")
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -68,8 +67,9 @@ class NoticeFiles:
 
 def read_notices(
     paths: Iterable[Path],
-    registry: Registry,
+    read: Callable[[bytes], Understood],
     *,
+    find_map: Callable[[Notice], SkymapFile | None] = lambda notice: None,
     table_columns: Mapping[str, Any] | None = None,
     advance: Callable[[str], None] = lambda _: None,
 ) -> NoticeFiles:
@@ -77,6 +77,10 @@ def read_notices(
 
     Parameters
     ----------
+    read : callable
+        :func:`gateway.understand.understand` with its registry, chains and maps.
+    find_map : callable
+        Maps of the events in tables.
     table_columns : mapping, optional
         Columns of tables, when they are not among the shipped mappings.
     advance : callable
@@ -94,10 +98,10 @@ def read_notices(
         for file in _files(path):
             try:
                 if _is_table(file):
-                    _read_table(file, table_columns, files)
+                    _read_table(file, table_columns, find_map, files)
                 else:
                     for packet in replay.packets([file]):
-                        _read_packet(packet.name, packet.read(), registry, files)
+                        _take(packet.name, read(packet.read()), files)
             except (OSError, ConfigError) as error:
                 files.rejected.append(BadNotice(str(file), "unreadable", str(error)))
             except Rejected as error:
@@ -163,21 +167,40 @@ def _is_table(path: Path) -> bool:
     return not path.name.endswith(_TAR_SUFFIXES) and is_event_table(path)
 
 
-def _read_table(path: Path, columns: Mapping[str, Any] | None, files: NoticeFiles) -> None:
+def _read_table(
+    path: Path,
+    columns: Mapping[str, Any] | None,
+    find_map: Callable[[Notice], SkymapFile | None],
+    files: NoticeFiles,
+) -> None:
     events = read_events(path, columns)
-    files.notices.extend(FiledNotice(str(path), notice) for notice in events.notices)
+    for notice in events.notices:
+        try:
+            files.notices.append(FiledNotice(str(path), _slim(placed(notice, find_map))))
+        except Rejected as error:
+            detail = f"{notice.event_id}: {error.detail}"
+            files.rejected.append(BadNotice(str(path), error.reason, detail))
     for row in events.rejected:
         detail = f"row {row.row + 1} ({row.name}): {row.detail}"
         files.rejected.append(BadNotice(str(path), row.reason, detail))
 
 
-def _read_packet(name: str, raw: bytes, registry: Registry, files: NoticeFiles) -> None:
-    try:
-        found = registry.parse(raw)
-    except Rejected as error:
-        files.rejected.append(BadNotice(name, error.reason, error.detail))
-        return
-    if isinstance(found, Ignored):
-        files.ignored[found.reason] += 1
+def _take(name: str, found: Understood, files: NoticeFiles) -> None:
+    if found.rejected is not None:
+        files.rejected.append(BadNotice(name, found.rejected.reason, found.rejected.detail))
+    elif found.notice is not None:
+        files.notices.append(FiledNotice(name, _slim(found.notice)))
     else:
-        files.notices.append(FiledNotice(name, found))
+        files.ignored[found.reason] += 1
+
+
+def _slim(notice: Notice) -> Notice:
+    """``notice`` without its map's bytes, which were read, or the address of one not to be had.
+
+    As in the live path, what has no place is no version of its event.
+    """
+    if notice.localization is None and notice.alert_type != "retraction":
+        notice = replace(without_place(notice), skymap_url=None)
+    if isinstance(notice.localization, MultiOrderMap):
+        notice = replace(notice, skymap_fits=None)
+    return notice

@@ -96,7 +96,7 @@ def understand(
         if notice.alert_type == "retraction":
             return Understood("retraction", feed, version, streams, notice)
         if notice.localization is None:
-            return Understood("no_position", feed, version, streams, _without_place(notice))
+            return Understood("no_position", feed, version, streams, without_place(notice))
         region = make_region(notice, 1, chains)
         return Understood("region", feed, version, streams, notice, region=region)
     except Rejected as error:
@@ -130,7 +130,8 @@ def placed(notice: Notice, find_map: Callable[[Notice], SkymapFile | None]) -> N
     )
 
 
-def _without_place(notice: Notice) -> Notice:
+def without_place(notice: Notice) -> Notice:
+    """``notice``, which has no localisation, with a reason why."""
     if notice.no_position_reason:
         return notice
     why = "skymap_elsewhere" if notice.skymap_url else "no_position"

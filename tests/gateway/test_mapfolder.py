@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from astropy.table import Table
 
 from crossmatch.errors import NoticeError, RegionError
 from crossmatch.model import Circle, MultiOrderMap, Notice
-from gateway.mapfolder import find_map, localized
+from gateway.mapfolder import find_map
+from gateway.understand import SkymapFile, placed
 
 URL = "https://gracedb.example/api/S1a/files/bayestar.multiorder.fits,1"
 CIRCLE = Circle(ra_deg=10.0, dec_deg=20.0, radius_deg=1.0, containment=0.9)
@@ -70,7 +72,7 @@ ORDER = (
 @pytest.mark.parametrize("number", range(len(ORDER)))
 def test_names_count_in_their_order(tmp_path: Path, number: int) -> None:
     put(tmp_path, *ORDER[number:])
-    assert find_map(tmp_path, notice()) == ORDER[number].encode()
+    assert find_map(tmp_path, notice()) == SkymapFile(ORDER[number].encode(), "folder")
 
 
 @pytest.mark.parametrize("name", ["bayestar.multiorder.fits", "S1ab.fits", "S1b_bayestar.fits"])
@@ -82,7 +84,9 @@ def test_map_without_the_name_of_the_event_is_nobodys(tmp_path: Path, name: str)
 def test_address_with_the_name_of_the_event_needs_no_more(tmp_path: Path) -> None:
     put(tmp_path, "GRB220617A_IPN_map.fits.gz")
     asked = notice(trigger_id="GRB220617A", skymap_url="http://x/GRB220617A_IPN_map.fits.gz?a=b")
-    assert find_map(tmp_path, asked) == b"GRB220617A_IPN_map.fits.gz"
+    found = find_map(tmp_path, asked)
+    assert found is not None
+    assert found.fits == b"GRB220617A_IPN_map.fits.gz"
 
 
 @pytest.mark.parametrize(
@@ -118,25 +122,28 @@ def test_file_that_cannot_be_read_is_a_reason(
     assert caught.value.reason == "map_not_read"
 
 
-def test_map_stands_in_place_of_a_circle() -> None:
-    fits = a_map()
-    placed = localized(notice(localization=CIRCLE), lambda _: fits)
-    assert isinstance(placed.localization, MultiOrderMap)
-    assert placed.skymap_fits == fits
+def test_map_of_the_folder_stands_in_place_of_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "S1a.fits").write_bytes(a_map())
+    found = placed(notice(localization=CIRCLE), partial(find_map, tmp_path))
+    assert isinstance(found.localization, MultiOrderMap)
+    assert found.skymap_fits == a_map()
+    assert found.map_origin == "folder"
 
 
 def test_own_map_comes_first() -> None:
-    placed = localized(notice(skymap_fits=a_map()), lambda _: pytest.fail("asked"))
-    assert isinstance(placed.localization, MultiOrderMap)
+    found = placed(notice(skymap_fits=a_map()), lambda _: pytest.fail("asked"))
+    assert isinstance(found.localization, MultiOrderMap)
+    assert found.map_origin == "embedded"
 
 
 @pytest.mark.parametrize("changed", [{"skymap_url": None}, {"alert_type": "retraction"}])
 def test_others_stay_as_they_came(changed: dict[str, Any]) -> None:
     given = notice(localization=CIRCLE, **changed)
-    assert localized(given, lambda _: pytest.fail("asked")) is given
-    assert localized(notice(localization=CIRCLE), lambda _: None).localization is CIRCLE
+    assert placed(given, lambda _: pytest.fail("asked")) is given
+    assert placed(notice(localization=CIRCLE), lambda _: None).localization is CIRCLE
 
 
-def test_what_is_no_map_is_a_reason() -> None:
+def test_what_is_no_map_is_a_reason(tmp_path: Path) -> None:
+    put(tmp_path, "S1a.fits")
     with pytest.raises(RegionError):
-        localized(notice(), lambda _: b"no map")
+        placed(notice(), partial(find_map, tmp_path))
