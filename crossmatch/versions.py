@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TypeAlias
 
 Order: TypeAlias = tuple[float, int, int]
@@ -12,6 +12,56 @@ Rank: TypeAlias = tuple[Order, str, str, str]
 """Order, identifier, digests of the sky map and of the notice: two notices of one moment are
 ordered too, and one that was placed anew by its map, when that could be had, follows itself
 as it was without the map (whose digest is empty)."""
+
+World: TypeAlias = tuple[bool, tuple[str, ...]]
+"""Whether an event is anything but an observation, and the private streams that see it. Events
+of one name in two worlds are strangers: a test never touches a real event, nor a private one
+what everybody knows."""
+
+
+def world_of(role: str, streams: Iterable[str]) -> World:
+    """World of a notice or region.
+
+    Examples
+    --------
+    >>> world_of("test", ["b", "a"])
+    (True, ('a', 'b'))
+    """
+    return role != "observation", tuple(sorted(streams))
+
+
+def reach(world: World) -> tuple[World, ...]:
+    """Worlds in which a retraction of ``world`` works: a real one takes tests back too.
+
+    Examples
+    --------
+    >>> reach((False, ("a",)))
+    ((False, ('a',)), (True, ('a',)))
+    >>> reach((True, ()))
+    ((True, ()),)
+    """
+    is_test, streams = world
+    return (world,) if is_test else (world, (True, streams))
+
+
+class Scope(NamedTuple):
+    """Who is spoken to: messages of one scope never touch the events of another.
+
+    Two events with one id are one event only within a scope: what is private must not
+    change what everybody sees, nor a test what is real. ``streams`` are sorted.
+    """
+
+    test: bool = False
+    streams: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, role: Role | str, streams: Iterable[str] = ()) -> Scope:
+        """Scope of a message; whatever is no observation counts as a test."""
+        return cls(role != "observation", tuple(sorted(streams)))
+
+    def retracted(self) -> tuple[Scope, ...]:
+        """Scopes in which a retraction of this one works: a real one withdraws tests too."""
+        return (self,) if self.test else (self, Scope(True, self.streams))
 
 
 def withdrawn(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) -> list[bool]:
