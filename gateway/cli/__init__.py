@@ -101,7 +101,7 @@ def _global_options(
 
 
 def _register() -> None:
-    from gateway.cli import config, crossmatch, feeds, replay, services
+    from gateway.cli import bench, config, crossmatch, feeds, replay, services
 
     # In the order of `mmgateway --help`.
     app.command("demo", epilog=services.DEMO_EPILOG)(services.demo)
@@ -117,6 +117,7 @@ def _register() -> None:
     )
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
+    app.add_typer(bench.app, name="bench")
     # What the supervisor runs; people use `up`.
     app.command("kafka", hidden=True)(services.kafka)
     app.command("supervisor", hidden=True)(services.supervisor)

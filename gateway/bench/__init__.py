@@ -1,0 +1,1 @@
+"""Measurements against peers, in one process and on one input, results checked equal first."""

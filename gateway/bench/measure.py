@@ -1,0 +1,137 @@
+"""Timing of subjects that do the same, and the rows in which it is told."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+OURS = "mmgateway"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One way to do a case.
+
+    Parameters
+    ----------
+    name : str
+        :data:`OURS`, or that of a peer with what it does.
+    run : callable
+        Does all items once.
+    equal : bool or None
+        Whether its results were found equal to ours; None where there is nothing to compare.
+    """
+
+    name: str
+    run: Callable[[], object]
+    equal: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a table: what one subject took for all items of a case.
+
+    ``seconds`` is the median over ``runs``, ``ratio_to_ours`` how often slower than ours it
+    is. ``compared`` says in words what was done and compared; ``facts`` holds further figures.
+    """
+
+    bench: str
+    case: str
+    subject: str
+    items: int
+    seconds: float
+    per_s: float
+    us_per_item: float
+    ratio_to_ours: float
+    equal: bool | None
+    runs: int
+    seconds_min: float
+    seconds_max: float
+    compared: str = ""
+    facts: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON line."""
+        return asdict(self)
+
+
+def measured(
+    bench: str,
+    case: str,
+    subjects: Sequence[Subject],
+    items: int,
+    runs: int,
+    compared: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Row]:
+    """Rows of the subjects, ours first; they take turns, so that a drift of the machine hits all.
+
+    One run of each is made before and not counted.
+    """
+    taken: dict[str, list[float]] = {s.name: [] for s in subjects}
+    for number in range(runs + 1):
+        for subject in subjects:
+            began = clock()
+            subject.run()
+            if number:
+                taken[subject.name].append(clock() - began)
+    ours = statistics.median(taken[OURS])
+    return [
+        row_of(bench, case, s.name, items, taken[s.name], ours, equal=s.equal, compared=compared)
+        for s in subjects
+    ]
+
+
+def row_of(
+    bench: str,
+    case: str,
+    subject: str,
+    items: int,
+    taken: Sequence[float],
+    ours: float,
+    *,
+    equal: bool | None,
+    compared: str,
+    facts: Mapping[str, float | int | str] | None = None,
+) -> Row:
+    """Row of a subject from the seconds that its runs took; ``ours`` is our median."""
+    seconds = statistics.median(taken)
+    return Row(
+        bench=bench,
+        case=case,
+        subject=subject,
+        items=items,
+        seconds=seconds,
+        per_s=items / seconds,
+        us_per_item=seconds / items * 1e6,
+        ratio_to_ours=seconds / ours,
+        equal=equal,
+        runs=len(taken),
+        seconds_min=min(taken),
+        seconds_max=max(taken),
+        compared=compared,
+        facts=facts or {},
+    )
+
+
+def machine(packages: Sequence[str]) -> dict[str, Any]:
+    """What the figures were measured on: load before it began, processors, versions."""
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "load_1min": round(os.getloadavg()[0], 2),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+    }

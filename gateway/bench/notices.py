@@ -1,0 +1,148 @@
+"""``mmgateway bench notices``: from bytes to regions, and from notice to region on the topic."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import voeventparse
+from astropy.table import Table
+
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.region import make_region
+from gateway.bench import samples
+from gateway.bench.measure import OURS, Row, Subject, measured
+from gateway.feeds.registry import Registry, load_feeds
+from gateway.understand import SkymapFile, Understood, placed, understand
+
+BENCH = "notices"
+PACKAGES = ("mmgateway", "voevent-parse", "lxml", "numpy", "astropy", "mocpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is measured."""
+
+    voevents: int = 3000
+    records: int = 5000
+    cells: int = 1_000_000
+    runs: int = 5
+    seed: int = 1
+
+
+def cases(sizes: Sizes, tell: Callable[[str], None] = lambda _: None) -> list[Row]:
+    """Rows of all cases that need no Kafka."""
+    registry = load_feeds()
+    rows: list[Row] = []
+    for name, case in (("voevent", _voevents), ("json", _records), ("map", _map)):
+        tell(name)
+        rows += case(registry, sizes)
+    return rows
+
+
+def _all(registry: Registry, raws: Sequence[bytes]) -> list[Understood]:
+    return [understand(registry, DEFAULT_CHAINS, raw) for raw in raws]
+
+
+def _voevents(registry: Registry, sizes: Sizes) -> list[Row]:
+    raws = samples.gbm_voevents(sizes.voevents, sizes.seed)
+
+    def peer() -> list[tuple[float, float, float, Any]]:
+        found = []
+        for raw in raws:
+            packet = voeventparse.loads(raw)
+            place = voeventparse.get_event_position(packet)
+            when = voeventparse.get_event_time_as_utc(packet)
+            found.append((place.ra, place.dec, place.err, when))
+        return found
+
+    equal = all(
+        _close((_circle(ours), _circle_time(ours)), (theirs[:3], theirs[3]))
+        for ours, theirs in zip(_all(registry, raws), peer(), strict=True)
+    )
+    subjects = [
+        Subject(name=OURS, run=partial(_all, registry, raws)),
+        Subject(name="voevent-parse, position and time only", run=peer, equal=equal),
+    ]
+    compared = (
+        "Fermi GBM positions of 5 kB each: ours to a region with its systematic error and area;"
+        " equal: position, error and time"
+    )
+    return measured(BENCH, "voevent", subjects, len(raws), sizes.runs, compared)
+
+
+def _records(registry: Registry, sizes: Sizes) -> list[Row]:
+    raws = samples.wxt_records(sizes.records, sizes.seed)
+
+    def peer() -> list[tuple[float, float, float, str]]:
+        found = []
+        for raw in raws:
+            r = json.loads(raw)
+            found.append((r["ra"], r["dec"], r["ra_dec_error"], r["trigger_time"]))
+        return found
+
+    equal = all(
+        _circle(ours) == theirs[:3] and _circle_time(ours).isoformat()[:19] == theirs[3][:19]
+        for ours, theirs in zip(_all(registry, raws), peer(), strict=True)
+    )
+    subjects = [
+        Subject(name=OURS, run=partial(_all, registry, raws)),
+        Subject(name="json.loads, nothing checked", run=peer, equal=equal),
+    ]
+    compared = "Einstein Probe alerts: ours to a region; equal: position, error and time"
+    return measured(BENCH, "json", subjects, len(raws), sizes.runs, compared)
+
+
+def _map(registry: Registry, sizes: Sizes) -> list[Row]:
+    """A sky map of a million cells to a region, and the same area by astropy and sorting."""
+    fits = samples.large_map(sizes.cells, sizes.seed)
+    notice = _all(registry, samples.wxt_records(1, sizes.seed))[0].notice
+    assert notice is not None
+    addressed = replace(notice, skymap_url="https://example.org/map.fits")
+
+    def ours() -> float:
+        mapped = placed(addressed, lambda _: SkymapFile(fits, "fetched"))
+        return make_region(mapped, 1, DEFAULT_CHAINS).area90_deg2
+
+    def peer() -> float:
+        table = Table.read(io.BytesIO(fits), format="fits")
+        table.sort("PROBDENSITY", reverse=True)
+        order = np.floor(np.log2(table["UNIQ"].data / 4) / 2)
+        area = 4 * math.pi / (12 * 4**order)
+        total = (area * table["PROBDENSITY"].data).cumsum()
+        return float(area[: total.searchsorted(0.9) + 1].sum()) * (180 / math.pi) ** 2
+
+    subjects = [
+        Subject(name=OURS, run=ours),
+        Subject(
+            name="astropy, area only", run=peer, equal=math.isclose(ours(), peer(), rel_tol=0.005)
+        ),
+    ]
+    compared = (
+        f"one map of {sizes.cells:,} cells: ours checked, to a region with its cover;"
+        " equal: 90 % area to 0.5 %"
+    )
+    return measured(BENCH, "map", subjects, 1, sizes.runs, compared)
+
+
+def _circle(understood: Understood) -> tuple[float, float, float]:
+    assert understood.region is not None, understood.reason
+    place: Any = understood.region.localization
+    return place.ra_deg, place.dec_deg, place.radius_deg
+
+
+def _circle_time(understood: Understood) -> Any:
+    assert understood.region is not None
+    return understood.region.trigger_time
+
+
+def _close(ours: Any, theirs: Any) -> bool:
+    (place, when), (peer_place, peer_when) = ours, theirs
+    near = all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(place, peer_place, strict=True))
+    return near and abs((when - peer_when).total_seconds()) < 1e-3

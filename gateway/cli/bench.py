@@ -1,0 +1,115 @@
+"""``mmgateway bench``: figures of this machine, ours beside those of peers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.bench.measure import Row
+
+app = typer.Typer(
+    name="bench",
+    help="Measure on this machine, ours beside peers, results checked equal first.",
+    no_args_is_help=True,
+)
+_EPILOG = (
+    "Examples:\n\nmmgateway bench notices\n\nmmgateway bench notices --no-live --json"
+    "\n\nmmgateway bench notices --rate 200 --live-notices 5000"
+)
+
+
+@app.command("notices", epilog=_EPILOG)
+def notices(
+    voevents: Annotated[int, typer.Option(min=10, help="VOEvents a run.")] = 3000,
+    records: Annotated[int, typer.Option(min=10, help="JSON notices a run.")] = 5000,
+    cells: Annotated[int, typer.Option(min=1000, help="Cells of the sky map.")] = 1_000_000,
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs; the median is told.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the generated messages.")] = 1,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live/--no-live", help="Also notice to region on the topic; starts a Kafka."
+        ),
+    ] = True,
+    rate: Annotated[float, typer.Option(min=0.1, help="Notices a second, live.")] = 50.0,
+    live_notices: Annotated[int, typer.Option(min=10, help="Notices sent, live.")] = 1000,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
+    ] = False,
+) -> None:
+    """From bytes to notices and regions: VOEvents, JSON, a large sky map, and the live path."""
+    from gateway.bench import live as live_path
+    from gateway.bench.measure import machine
+    from gateway.bench.notices import PACKAGES, Sizes, cases
+
+    facts = machine(PACKAGES)
+    tell = (lambda _: None) if as_json else _tell
+    rows = cases(Sizes(voevents=voevents, records=records, cells=cells, runs=runs, seed=seed), tell)
+    if live:
+        with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
+            rows.append(
+                live_path.latency(
+                    Path(folder), per_second=rate, count=live_notices, seed=seed, tell=tell
+                )
+            )
+    show(rows, facts, as_json)
+    if any(row.equal is False for row in rows):
+        raise typer.Exit(1)
+
+
+def show(rows: Sequence[Row], facts: dict[str, Any], as_json: bool) -> None:
+    """Rows as a table for people, or as JSON lines with the facts of the machine in each."""
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row.as_dict() | {"machine": facts}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, header_style="bold")
+    for name in ("case", "subject"):
+        table.add_column(name)
+    for name in ("items", "per second", "each", "ratio to ours", "spread"):
+        table.add_column(name, justify="right")
+    table.add_column("equal")
+    for row in rows:
+        table.add_row(
+            row.case,
+            row.subject,
+            f"{row.items:,}",
+            "" if row.facts else f"{row.per_s:,.0f}" if row.per_s >= 20 else f"{row.per_s:.1f}",
+            _duration(row.seconds if row.facts else row.us_per_item / 1e6),
+            f"{row.ratio_to_ours:.2f}",
+            f"{_duration(row.seconds_min)} … {_duration(row.seconds_max)}",
+            "" if row.equal is None else "yes" if row.equal else "NO",
+        )
+    console.print(table)
+    for case, compared in {row.case: row.compared for row in rows}.items():
+        console.print(f"[bold]{case}[/bold]: {compared}")
+    for row in rows:
+        if row.facts:
+            console.print(f"{row.case}: " + ", ".join(f"{k} {v}" for k, v in row.facts.items()))
+    versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
+    console.print(
+        f"load {facts['load_1min']} on {facts['processors']} processors,"
+        f" Python {facts['python']}; {versions}",
+        style="dim",
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def _tell(what: str) -> None:
+    typer.echo(f"measuring: {what} …", err=True)

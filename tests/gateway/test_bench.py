@@ -1,0 +1,76 @@
+"""Figures: measured in turn, told with what they compare, refused when results differ."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from crossmatch.skymap import read_skymap
+from gateway.bench import notices, samples
+from gateway.bench.measure import OURS, Subject, measured
+from gateway.cli import main
+
+KEYS = {
+    "bench",
+    "case",
+    "subject",
+    "items",
+    "seconds",
+    "per_s",
+    "us_per_item",
+    "ratio_to_ours",
+    "equal",
+}
+SMALL = ["--voevents", "30", "--records", "30", "--cells", "3000", "--runs", "1", "--no-live"]
+
+
+def test_rows_tell_medians_and_ratios_of_subjects_that_take_turns():
+    order: list[str] = []
+    ticks = itertools.count()
+    subjects = [
+        Subject(name=OURS, run=lambda: order.append("ours")),
+        Subject(name="peer", run=lambda: [order.append("peer"), next(ticks)], equal=True),
+    ]
+    ours, peer = measured(
+        "b", "c", subjects, items=10, runs=3, compared="", clock=lambda: float(next(ticks))
+    )
+    assert order == ["ours", "peer"] * 4
+    assert (ours.seconds, peer.seconds) == (1.0, 2.0)
+    assert (ours.ratio_to_ours, peer.ratio_to_ours) == (1.0, 2.0)
+    assert (ours.per_s, ours.us_per_item, peer.runs) == (10.0, 1e5, 3)
+
+
+def test_bench_notices_prints_a_json_line_a_subject(capsys):
+    assert main(["bench", "notices", *SMALL, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["case"] for row in rows} == {"voevent", "json", "map"}
+    for row in rows:
+        assert KEYS <= row.keys()
+        assert row["equal"] is (None if row["subject"] == OURS else True)
+        assert row["machine"]["versions"]["numpy"]
+
+
+def test_bench_notices_prints_a_table(capsys):
+    assert main(["bench", "notices", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "per second" in out and "voevent-parse" in out and "processors" in out
+
+
+def test_a_result_that_differs_is_told_and_fails(monkeypatch, capsys):
+    monkeypatch.setattr(notices, "_close", lambda ours, theirs: False)
+    assert main(["bench", "notices", *SMALL]) == 1
+    assert "NO" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cells", [3000, 50_000])
+def test_generated_maps_have_the_size_asked_for_and_differ_by_seed(cells):
+    fits = samples.large_map(cells, seed=1)
+    assert abs(len(read_skymap(fits).start) - cells) <= 3
+    assert fits == samples.large_map(cells, seed=1) != samples.large_map(cells, seed=2)
+
+
+def test_generated_messages_are_all_different():
+    for raws in (samples.gbm_voevents(30, 1), samples.wxt_records(30, 1)):
+        assert len(set(raws)) == 30
