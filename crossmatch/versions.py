@@ -44,26 +44,6 @@ def reach(world: World) -> tuple[World, ...]:
     return (world,) if is_test else (world, (True, streams))
 
 
-class Scope(NamedTuple):
-    """Who is spoken to: messages of one scope never touch the events of another.
-
-    Two events with one id are one event only within a scope: what is private must not
-    change what everybody sees, nor a test what is real. ``streams`` are sorted.
-    """
-
-    test: bool = False
-    streams: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, role: Role | str, streams: Iterable[str] = ()) -> Scope:
-        """Scope of a message; whatever is no observation counts as a test."""
-        return cls(role != "observation", tuple(sorted(streams)))
-
-    def retracted(self) -> tuple[Scope, ...]:
-        """Scopes in which a retraction of this one works: a real one withdraws tests too."""
-        return (self,) if self.test else (self, Scope(True, self.streams))
-
-
 def withdrawn(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) -> list[bool]:
     """Which versions no longer stand.
 
