@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -112,8 +112,9 @@ def encode_dead_letter(
     topic: str = "",
     partition: int = -1,
     offset: int = -1,
+    streams: Iterable[str] = (),
 ) -> bytes:
-    """A rejected input with its reason and bytes."""
+    """A rejected input with its reason and bytes; ``streams`` are those that may see it."""
     return encode(
         "deadletter",
         {
@@ -125,6 +126,7 @@ def encode_dead_letter(
             "offset": offset,
             "received": iso(received),
             "raw": raw,
+            "streams": list(streams),
         },
     )
 
@@ -141,9 +143,10 @@ def from_iso(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class RegionRecord:
-    """A message of ``mm.regions``: a region, or the retraction of an event.
+    """A message of ``mm.regionlog`` or ``mm.regions``: a region, or the retraction of an event.
 
-    ``region`` is None for a retraction, and ``fields`` has all that was sent.
+    ``region`` is None for a retraction, and ``fields`` has all that was sent. ``streams``
+    are the private streams that may see it; empty: everybody may.
     """
 
     event_id: str
@@ -154,6 +157,7 @@ class RegionRecord:
     notice_sha256: str
     fields: Mapping[str, Any]
     region: Region | None
+    streams: tuple[str, ...] = ()
 
     @property
     def key(self) -> bytes:
@@ -179,7 +183,7 @@ def encode_region(
     skymap_path: str = "",
     received: str = "",
 ) -> bytes:
-    """A region as it goes to ``mm.regions``; of a sky map only hash, path and MOC travel."""
+    """A region as it goes to our topics; of a sky map only hash, path and MOC travel."""
     ra, dec = best_position(region.localization)
     record = {
         "event_id": region.event_id,
@@ -216,12 +220,15 @@ def encode_region(
         "skymap_path": skymap_path,
         "moc": sky.moc_ascii(cover_ranges(region.localization, region.level), MOC_ORDER),
         "notice_sha256": region.notice_sha256,
+        "streams": list(region.streams),
+        "feed_version": region.feed_version,
+        "localized_by": region.localized_by,
     }
     return encode("region", record | _shape_record(region.localization))
 
 
 def encode_retraction(notice: Notice, *, received: str = "") -> bytes:
-    """The retraction of an event as it goes to ``mm.regions``."""
+    """The retraction of an event as it goes to our topics."""
     return encode(
         "region",
         {
@@ -251,6 +258,8 @@ def encode_retraction(notice: Notice, *, received: str = "") -> bytes:
             "systematic_included": False,
             "shape": "none",
             "notice_sha256": notice.sha256,
+            "streams": list(notice.streams),
+            "feed_version": notice.feed_version,
         },
     )
 
@@ -258,7 +267,7 @@ def encode_retraction(notice: Notice, *, received: str = "") -> bytes:
 def decode_region(
     data: bytes, load_map: Callable[[str, str], MultiOrderMap] | None = None
 ) -> RegionRecord:
-    """A message of ``mm.regions``.
+    """A message of ``mm.regionlog`` or ``mm.regions``.
 
     Parameters
     ----------
@@ -283,6 +292,7 @@ def decode_region(
             notice_sha256=fields["notice_sha256"],
             fields=fields,
             region=region,
+            streams=tuple(fields["streams"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RegionError("bad_region", f"no region record of ours: {error!r}") from error
@@ -398,4 +408,7 @@ def _region(fields: Mapping[str, Any], localization: Localization) -> Region:
         skymap_sha256=fields["skymap_sha256"],
         feed=fields["feed"],
         systematic_included=fields["systematic_included"],
+        localized_by=fields["localized_by"],
+        streams=tuple(fields["streams"]),
+        feed_version=fields["feed_version"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 NOTICES = "mm.notices"
@@ -21,10 +22,12 @@ LEDGER = "mm.ledger"
 STATE = "mm.state"
 MARKER = "mm.marker"
 
+OPERATOR_ONLY = frozenset({NOTICES, REGION_LOG, HELD, ALARMS, DEAD_LETTER, LEDGER, STATE, MARKER})
+"""What only the gateway and its operators may read: it holds or betrays private data."""
+
 MESSENGERS = ("gw", "grb", "neutrino", "xray", "frb", "optical")
-
-
 PRIVATE_PREFIX = "mm.private."
+_PRIVATE = re.compile(r"mm\.private\.([^.]+)\.(.+)")
 
 
 def candidates(messenger: str, role: str = "observation") -> str:
@@ -45,3 +48,22 @@ def seen_by(topic: str, streams: Iterable[str]) -> tuple[str, ...]:
     """
     private = tuple(f"{PRIVATE_PREFIX}{s}.{topic.removeprefix('mm.')}" for s in sorted(streams))
     return private or (topic,)
+
+
+def place_of(topic: str) -> tuple[str, str]:
+    """What ``topic`` holds, named as the public topic, and for which private stream.
+
+    Examples
+    --------
+    >>> place_of("mm.private.ourteam.candidates.grb")
+    ('mm.candidates.grb', 'ourteam')
+    >>> place_of("mm.candidates.grb")
+    ('mm.candidates.grb', '')
+    """
+    found = _PRIVATE.fullmatch(topic)
+    return (f"mm.{found[2]}", found[1]) if found else (topic, "")
+
+
+def all_candidates() -> tuple[str, ...]:
+    """Public topics of candidates, those of tests too."""
+    return tuple(candidates(m, r) for m in MESSENGERS for r in ("observation", "test"))

@@ -1,4 +1,4 @@
-"""Start, stop and look at the services; the topics that they need; the embedded Kafka."""
+"""Start, stop and look at the services; the embedded Kafka."""
 
 from __future__ import annotations
 
@@ -13,22 +13,33 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from broker import topics
 from crossmatch.errors import ConfigError, ServiceError
 from gateway import runfiles, supervisor
 from gateway.config import Config
 from gateway.logs import EventLog
 from gateway.runfiles import announce, endpoint, withdraw
 from gateway.supervisor import SERVICES
+from gateway.topicspecs import (
+    ALERT_PARTITIONS,
+    ensure_all_topics,
+    ensure_topics,
+    own_alert_topics,
+    private_topic_specs,
+    topic_specs,
+)
 
 __all__ = [
+    "ALERT_PARTITIONS",
     "SERVICES",
     "ServiceStatus",
     "announce",
     "down",
     "endpoint",
+    "ensure_all_topics",
     "ensure_topics",
     "find_bootstrap",
+    "own_alert_topics",
+    "private_topic_specs",
     "run_kafka",
     "run_supervisor",
     "status",
@@ -42,18 +53,6 @@ __all__ = [
 MIN_FREE_BYTES = 500 * 2**20
 """Kafka and the archive fail in worse ways when the disk fills up while they write."""
 _TRIES = 3
-_KEEP = {"retention.ms": "-1"}
-_WEEK = {"retention.ms": str(7 * 86_400_000)}
-# Sky maps make notices, and so dead letters, larger than Kafka's default of 1 MiB.
-_LARGE = {"max.message.bytes": str(8 * 1024 * 1024)}
-# Small segments and an eager cleaner: these topics are read from their beginning at each start,
-# and Kafka never cleans the segment it writes to (1 GiB by default).
-_COMPACT = {
-    "cleanup.policy": "compact",
-    "segment.bytes": str(32 * 1024 * 1024),
-    "min.cleanable.dirty.ratio": "0.1",
-}
-ALERT_PARTITIONS = 4
 
 log = EventLog("services")
 
@@ -78,60 +77,6 @@ class ServiceStatus:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
-
-
-def topic_specs(alert_topics: Iterable[str] = ()) -> list[Any]:
-    """Every topic of ours as a ``broker.kafka_io.TopicSpec``, with how long it is kept.
-
-    Parameters
-    ----------
-    alert_topics : iterable of str
-        Alert topics that lie on our own Kafka.
-    """
-    from broker.kafka_io import TopicSpec
-
-    candidates = [
-        topics.candidates(messenger, role)
-        for messenger in topics.MESSENGERS
-        for role in ("observation", "test")
-    ]
-    return [
-        TopicSpec(topics.NOTICES, 1, _KEEP | _LARGE),
-        # Every version of every event stays: a consumer rebuilds what is in force from them.
-        TopicSpec(topics.REGIONS, 1, {"cleanup.policy": "delete"} | _KEEP | _LARGE),
-        TopicSpec(topics.DEAD_LETTER, 1, _KEEP | _LARGE),
-        # What was stated may be withdrawn years later, and whoever reads for the first time, or was
-        # away for long, must find both. They are small: a few kB for each statement.
-        *(TopicSpec(name, 1, _KEEP) for name in candidates),
-        TopicSpec(topics.VOEVENTS, 1, _KEEP),
-        TopicSpec(topics.LEDGER, 1, _KEEP),
-        # A group with many alerts exceeds 1 MiB.
-        TopicSpec(topics.STATE, 1, _COMPACT | _LARGE),
-        TopicSpec(topics.MARKER, 1, _COMPACT),
-        *(TopicSpec(name, ALERT_PARTITIONS, _WEEK | _LARGE) for name in alert_topics),
-    ]
-
-
-def ensure_topics(
-    bootstrap: str, properties: Mapping[str, str], alert_topics: Iterable[str] = ()
-) -> list[str]:
-    """Create what is missing of our topics; the names of those created.
-
-    Raises
-    ------
-    ServiceError
-        If Kafka does not answer or refuses.
-    """
-    from broker import kafka_io
-
-    return kafka_io.ensure_topics(bootstrap, properties, topic_specs(alert_topics))
-
-
-def own_alert_topics(config: Config) -> tuple[str, ...]:
-    """Alert topics on our own Kafka: none when alerts come from another one."""
-    if config.match.alert_bootstrap:
-        return ()
-    return config.match.alert_topics_ztf + config.match.alert_topics_lsst
 
 
 def find_bootstrap(config: Config) -> str:
@@ -199,7 +144,7 @@ def up(
     names = _selected(config, services)
     check_disk(state)
     if config.kafka.bootstrap:
-        ensure_topics(config.kafka.bootstrap, config.kafka.properties, own_alert_topics(config))
+        ensure_all_topics(config, config.kafka.bootstrap)
     with supervisor.locked(state):
         before = supervisor.wanted(state)[0]
         if endpoint(state, "supervisor") is None:
@@ -419,7 +364,7 @@ def up_in_foreground(config: Config, services: Iterable[str], *, config_path: Pa
     names = _selected(config, services)
     check_disk(state)
     if config.kafka.bootstrap:
-        ensure_topics(config.kafka.bootstrap, config.kafka.properties, own_alert_topics(config))
+        ensure_all_topics(config, config.kafka.bootstrap)
     with supervisor.locked(state):
         other = endpoint(state, "supervisor")
         if other is not None:
@@ -454,7 +399,7 @@ def run_kafka(config: Config) -> None:
     try:
         kafka.start()
         kafka.wait_ready(60)
-        ensure_topics(kafka.bootstrap, config.kafka.properties, own_alert_topics(config))
+        ensure_all_topics(config, kafka.bootstrap)
         announce(state, "kafka", bootstrap=kafka.bootstrap, port=kafka.port, java_pid=kafka.pid)
         log.info("kafka_ready", bootstrap=kafka.bootstrap)
         until_signal(check)

@@ -16,7 +16,7 @@ from crossmatch.errors import Rejected
 from crossmatch.model import Circle, Ellipse, Polygon, SystematicTerm
 from crossmatch.region import make_region
 
-from .conftest import alert, alerts, notice, record
+from .conftest import T0, alert, alerts, notice, record
 
 SHAPES = [
     Circle(10.0, -20.0, 3.0, 0.68, (SystematicTerm(3.7, 0.9), SystematicTerm(14.3, 0.1))),
@@ -89,3 +89,33 @@ def test_what_is_no_record_is_said_to_be_none(data):
     with pytest.raises(Rejected) as caught:
         codec.decode(data)
     assert caught.value.reason == "not_avro"
+
+
+def test_the_marks_of_a_private_feed_travel_with_region_and_retraction():
+    marks = {"streams": ("otherteam", "ourteam"), "feed_version": "f" * 64}
+    region = make_region(notice("ourteam:E1", 1, 10.0, 0, 1, **marks), 1, DEFAULT_CHAINS)
+    found = codec.decode_region(codec.encode_region(region))
+    assert found.region == region
+    assert found.streams == region.streams == ("otherteam", "ourteam")
+    assert (found.fields["feed_version"], found.fields["localized_by"]) == ("f" * 64, "circle")
+
+    taken_back = notice("E1", 3, 0, 0, 1, alert_type="retraction", localization=None, **marks)
+    found = codec.decode_region(codec.encode_retraction(taken_back))
+    assert found.streams == ("otherteam", "ourteam")
+    assert found.fields["feed_version"] == "f" * 64
+
+
+def test_what_says_nothing_of_streams_is_for_everybody():
+    region = make_region(notice("E1", 1, 10.0, 0, 1), 1, DEFAULT_CHAINS)
+    assert codec.decode_region(codec.encode_region(region)).streams == ()
+    letter = codec.decode(
+        codec.encode_dead_letter(reason="r", detail="", source="s", raw=b"", received=T0)
+    )
+    assert letter["streams"] == []
+
+
+def test_a_dead_letter_says_who_may_see_it():
+    letter = codec.encode_dead_letter(
+        reason="r", detail="", source="s", raw=b"", received=T0, streams=("ourteam",)
+    )
+    assert codec.decode(letter)["streams"] == ["ourteam"]

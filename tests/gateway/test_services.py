@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from broker import topics
 from crossmatch.errors import ConfigError, ServiceError
 from gateway import logs, runfiles, services, supervisor
 from gateway.config import Config, load
@@ -244,14 +245,39 @@ def test_every_topic_is_kept_as_it_must_be() -> None:
     specs = {s.name: s for s in services.topic_specs(["alerts.ztf"])}
     for name in ("mm.state", "mm.marker"):
         assert specs[name].config["cleanup.policy"] == "compact"
-    kept = ("mm.notices", "mm.regions", "mm.deadletter", "mm.ledger", "mm.voevents")
+    kept = ("mm.notices", "mm.regionlog", "mm.regions", "mm.held", "mm.deadletter", "mm.ledger",
+            "mm.alarms", "mm.voevents")  # fmt: skip
     for name in (*kept, "mm.candidates.gw", "mm.candidates.gw.test"):
         assert specs[name].config["retention.ms"] == "-1"
         assert specs[name].partitions == 1
-    for name in ("mm.notices", "mm.regions", "mm.state", "mm.deadletter", "alerts.ztf"):
+    for name in (
+        "mm.notices",
+        "mm.regionlog",
+        "mm.regions",
+        "mm.held",
+        "mm.state",
+        "mm.deadletter",
+        "alerts.ztf",
+    ):
         assert specs[name].config["max.message.bytes"] == str(8 * 2**20)
     assert specs["alerts.ztf"].partitions == 4
     assert {"mm.candidates.gw", "mm.candidates.gw.test", "mm.voevents"} <= specs.keys()
+
+
+def test_private_streams_have_topics_of_their_own_kept_as_the_public_ones() -> None:
+    public = {s.name: s for s in services.topic_specs()}
+    added = {s.name: s for s in services.topic_specs(streams=["b", "a", "b"])}
+    private = [s for s in added.values() if s.name not in public]
+    assert private == services.private_topic_specs(["a", "b"])
+    assert len(private) == len({s.name for s in private}) == 2 * (4 + 12)
+    for spec in private:
+        topic, stream = topics.place_of(spec.name)
+        assert stream in ("a", "b")
+        assert (spec.partitions, spec.config) == (public[topic].partitions, public[topic].config)
+    whats = {topics.place_of(s.name)[0] for s in private}
+    assert whats - set(topics.all_candidates()) == {
+        "mm.notices", "mm.regions", "mm.deadletter", "mm.voevents"
+    }  # fmt: skip
 
 
 def test_log_events_are_one_line_without_secrets() -> None:
