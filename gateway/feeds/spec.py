@@ -14,6 +14,7 @@ from typing import Any
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Messenger, SystematicTerm
+from voevents.digest import event_digest
 from voevents.parse import Packet
 
 FORMATS = ("voevent", "json", "igwn", "other")
@@ -46,7 +47,9 @@ class Message:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of the bytes as they came, in hexadecimal."""
+        """Digest in hexadecimal: of a VOEvent's ``VOEvent`` element, of all bytes of others."""
+        if self.packet is not None:
+            return event_digest(self.raw).hex()
         return sha256(self.raw).hexdigest()
 
 

@@ -15,10 +15,11 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 
 from crossmatch.errors import ConfigError, ServiceError
+from voevents.digest import event_digest
 from voevents.vtp import Broadcaster, Receiver
 from voevents.vtp.connections import allowed, networks
 from voevents.vtp.messages import frame, transport_message
-from voevents.vtp.packets import event_digest, guessed_ivoid, read_packet
+from voevents.vtp.packets import guessed_ivoid, read_packet
 from voevents.vtp.seen import SeenEvents
 
 NOW = datetime(2017, 8, 17, 12, 41, 6, tzinfo=UTC)

@@ -12,6 +12,7 @@ from comet.protocol.receiver import VOEventReceiver, VOEventReceiverFactory
 from twisted.python.failure import Failure
 
 from crossmatch.errors import NoticeError, Rejected
+from voevents.digest import event_digest
 from voevents.validate import ROLES
 from voevents.vtp.connections import (
     Connections,
@@ -23,7 +24,7 @@ from voevents.vtp.connections import (
     utc,
 )
 from voevents.vtp.messages import Role, transport_message
-from voevents.vtp.packets import Packet, event_digest, guessed_ivoid, read_packet
+from voevents.vtp.packets import Packet, guessed_ivoid, read_packet
 from voevents.vtp.seen import SeenEvents
 
 # How long a refused author may take to read why, before the connection is closed.

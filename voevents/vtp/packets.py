@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Literal
-from xml.parsers import expat
 
 from lxml import etree
 
@@ -74,38 +72,3 @@ def guessed_ivoid(raw: bytes) -> str:
     """IVOID that stands in a broken packet, so that a ``nak`` can name it; or empty."""
     found = _IVORN.search(raw[:4096])
     return found[1].decode("ascii") if found else ""
-
-
-def event_digest(raw: bytes) -> bytes:
-    """SHA-256 of exactly the bytes of the ``<VOEvent>`` element.
-
-    VTP 2.0 compares packets bit for bit over that element: the XML declaration,
-    comments and blanks around it do not count, everything inside does.
-    """
-    return hashlib.sha256(_root_bytes(raw)).digest()
-
-
-def _root_bytes(raw: bytes) -> bytes:
-    parser = expat.ParserCreate()
-    start, end, depth = -1, len(raw), 0
-
-    def opened(name: str, attributes: dict[str, str]) -> None:
-        nonlocal start, depth
-        if depth == 0:
-            start = parser.CurrentByteIndex
-        depth += 1
-
-    def closed(name: str) -> None:
-        nonlocal end, depth
-        depth -= 1
-        if depth == 0 and raw.startswith(b"</", parser.CurrentByteIndex):
-            end = raw.index(b">", parser.CurrentByteIndex) + 1
-
-    parser.StartElementHandler = opened
-    parser.EndElementHandler = closed
-    try:
-        parser.Parse(raw, True)
-    except (expat.ExpatError, ValueError):
-        # An encoding that expat lacks: then the whole packet is compared.
-        return raw
-    return raw[start:end]

@@ -12,9 +12,10 @@ from comet.protocol.subscriber import VOEventSubscriber, VOEventSubscriberFactor
 from twisted.python.failure import Failure
 
 from crossmatch.errors import NoticeError, Rejected
+from voevents.digest import event_digest
 from voevents.vtp.connections import Connections, log, peer_name, prepare, utc
 from voevents.vtp.messages import Role, transport_message
-from voevents.vtp.packets import Packet, event_digest, read_packet
+from voevents.vtp.packets import Packet, read_packet
 from voevents.vtp.seen import SeenEvents
 
 
