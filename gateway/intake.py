@@ -8,23 +8,29 @@ in which they came: each is ranked by ``Notice.order``, ties by identifier and d
   notice it cites whenever that was issued.
 - A later localised notice, not itself cited by a retraction, puts the event in
   force again; one without a position does not.
-- Test notices and real ones with the same event id are strangers: a test never
-  retracts or replaces the real event. A real retraction withdraws tests too.
+- Test notices and real ones with the same event id are strangers, and so are those that
+  different private streams see: a test never retracts or replaces the real event, a private
+  notice never the public one, nor the reverse. A real retraction withdraws tests too.
+- A notice that is placed anew by its sky map is one more version, after itself without it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from crossmatch.model import Notice, Role
-from crossmatch.versions import Rank
+from crossmatch.versions import Rank, World, reach, world_of
 from crossmatch.versions import withdrawn as withdrawn_of
 from gateway.feeds.spec import Ignored
 
-# An event's id, or a notice's, and whether it belongs to the tests.
-_Key: TypeAlias = tuple[str, bool]
+# An event's id, or a notice's, and the world it belongs to.
+_Key: TypeAlias = tuple[str, World]
+
+Identity: TypeAlias = tuple[str, str, World]
+"""Digests of a message and of the map that placed it, and its world: the same counts once."""
 
 Outcome = Literal["region", "no_position", "retraction", "duplicate", "ignored"]
 
@@ -36,7 +42,8 @@ class EventState:
     ``current`` is the notice in force (``None``: retracted, or never localised) and
     ``version`` its number, 0 without one. ``versions`` are all localised notices,
     version 1 first, retracted ones included; ``withdrawn`` tells of each whether a
-    retraction covers it.
+    retraction covers it. Events of one id in different worlds are different events:
+    ``world`` tells whether it is no observation, and the private streams that see it.
     """
 
     event_id: str
@@ -45,6 +52,7 @@ class EventState:
     version: int
     retracted: bool
     withdrawn: tuple[bool, ...] = ()
+    world: World = (False, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +101,16 @@ def is_localised(notice: Notice) -> bool:
     )
 
 
+def identity(notice: Notice) -> Identity:
+    """What makes a notice the same as another."""
+    return notice.sha256, notice.skymap_sha256, _world(notice)
+
+
 class EventBook:
     """All events of which notices are known. Keeps no clock and no files."""
 
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        self._seen: set[Identity] = set()
         self._notices: dict[_Key, list[Notice]] = {}
         # Retractions by what they name: an event, or a single notice.
         self._retractions: dict[_Key, list[Notice]] = {}
@@ -106,16 +119,16 @@ class EventBook:
     def accept(self, notice: Notice | Ignored) -> Decision:
         """Enter a notice and say what it means.
 
-        The same bytes count once; the same identifier with other bytes is another
-        notice.
+        The same bytes, placed by the same map or none, count once in each world; the same
+        identifier with other bytes is another notice.
         """
         if isinstance(notice, Ignored):
             return Decision("ignored", None, "", 0, None, 0, False, ())
         if notice.role == "utility":
             return self._decision("ignored", notice, ())
-        if notice.sha256 in self._seen:
+        if identity(notice) in self._seen:
             return self._decision("duplicate", notice, ())
-        self._seen.add(notice.sha256)
+        self._seen.add(identity(notice))
         before = {key: self._state(key) for key in self._touched(notice)}
         self._enter(notice)
         changed = tuple(
@@ -125,13 +138,20 @@ class EventBook:
             return self._decision("retraction", notice, changed)
         return self._decision("region" if is_localised(notice) else "no_position", notice, changed)
 
-    def state(self, event_id: str, role: Role = "observation") -> EventState:
-        """State of an event: of the real one, or of the test with that id."""
-        return self._state((event_id, role == "test"))
+    def state(
+        self, event_id: str, role: Role = "observation", streams: tuple[str, ...] = ()
+    ) -> EventState:
+        """State of an event: of the real one or of the test with that id, public or private."""
+        return self._state((event_id, world_of(role, streams)))
 
-    def events(self, role: Role = "observation") -> tuple[str, ...]:
-        """Ids of all events with a notice that is no retraction, real ones or tests, sorted."""
-        return tuple(sorted(name for name, test in self._notices if test == (role == "test")))
+    def events(self, role: Role = "observation", streams: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Ids of all events of one world with a notice that is no retraction, sorted."""
+        world = world_of(role, streams)
+        return tuple(sorted(name for name, where in self._notices if where == world))
+
+    def states(self) -> Iterator[EventState]:
+        """States of all events of all worlds with a notice that is no retraction, by id."""
+        return (self._state(key) for key in sorted(self._notices))
 
     def forget(self, issued_before: datetime) -> int:
         """Drop events of which nothing was issued since then; the number dropped.
@@ -146,29 +166,29 @@ class EventBook:
         ]
         for key in old:
             for notice in self._notices.pop(key):
-                self._seen.discard(notice.sha256)
+                self._seen.discard(identity(notice))
                 self._events_of.pop((notice.notice_id, key[1]), None)
         for key, retractions in list(self._retractions.items()):
             if key not in self._notices and all(r.issued < issued_before for r in retractions):
-                self._seen.difference_update(r.sha256 for r in self._retractions.pop(key))
+                self._seen.difference_update(identity(r) for r in self._retractions.pop(key))
         return len(old)
 
     def _enter(self, notice: Notice) -> None:
-        test = notice.role == "test"
+        own = _world(notice)
         if notice.alert_type == "retraction":
-            for world in _worlds(test):
+            for world in reach(own):
                 for name in {notice.event_id, *notice.retracts}:
                     self._retractions.setdefault((name, world), []).append(notice)
             return
-        self._notices.setdefault((notice.event_id, test), []).append(notice)
-        self._events_of.setdefault((notice.notice_id, test), set()).add(notice.event_id)
+        self._notices.setdefault((notice.event_id, own), []).append(notice)
+        self._events_of.setdefault((notice.notice_id, own), set()).add(notice.event_id)
 
     def _touched(self, notice: Notice) -> list[_Key]:
         """Events that entering the notice may change, its own first."""
-        test = notice.role == "test"
-        keys = [(notice.event_id, test)]
+        own = _world(notice)
+        keys = [(notice.event_id, own)]
         if notice.alert_type == "retraction":
-            for world in _worlds(test):
+            for world in reach(own):
                 for name in (notice.event_id, *notice.retracts):
                     keys.append((name, world))
                     keys.extend((e, world) for e in sorted(self._events_of.get((name, world), ())))
@@ -178,10 +198,10 @@ class EventBook:
         return sorted(filter(is_localised, self._notices.get(key, ())), key=_rank)
 
     def _state(self, key: _Key) -> EventState:
-        event_id, test = key
+        event_id, world = key
         versions = self._versions(key)
         withdrawn_until = max((r.order for r in self._retractions.get(key, ())), default=None)
-        cited = {n.notice_id for n in versions if (n.notice_id, test) in self._retractions}
+        cited = {n.notice_id for n in versions if self._is_cited(n.notice_id, world)}
         withdrawn = tuple(withdrawn_of([_rank(n) for n in versions], withdrawn_until, cited))
         number = max((v for v, gone in enumerate(withdrawn, start=1) if not gone), default=0)
         return EventState(
@@ -191,16 +211,22 @@ class EventBook:
             version=number,
             retracted=not number and (withdrawn_until is not None or any(withdrawn)),
             withdrawn=withdrawn,
+            world=world,
         )
 
+    def _is_cited(self, notice_id: str, world: World) -> bool:
+        naming = self._retractions.get((notice_id, world), ())
+        return any(notice_id in r.retracts for r in naming)
+
     def _decision(self, outcome: Outcome, notice: Notice, changed: tuple[str, ...]) -> Decision:
-        state = self._state((notice.event_id, notice.role == "test"))
-        digests = [n.sha256 for n in state.versions]
+        state = self._state((notice.event_id, _world(notice)))
+        known = [identity(n) for n in state.versions]
+        own = identity(notice)
         return Decision(
             outcome=outcome,
             notice=notice,
             event_id=notice.event_id,
-            version=digests.index(notice.sha256) + 1 if notice.sha256 in digests else 0,
+            version=known.index(own) + 1 if own in known else 0,
             current=state.current,
             current_version=state.version,
             retracted=state.retracted,
@@ -212,13 +238,13 @@ def _rank(notice: Notice) -> Rank:
     return notice.order, notice.notice_id, notice.skymap_sha256, notice.sha256
 
 
-def _worlds(test: bool) -> tuple[bool, ...]:
-    """Where a retraction works: a test's only among tests (False: real, True: tests)."""
-    return (True,) if test else (False, True)
+def _world(notice: Notice) -> World:
+    return world_of(notice.role, notice.streams)
 
 
 def _differ(old: EventState, new: EventState) -> bool:
-    def essence(state: EventState) -> tuple[str, int, bool]:
-        return (state.current.sha256 if state.current else "", state.version, state.retracted)
+    def essence(state: EventState) -> tuple[Identity | None, int, bool]:
+        current = None if state.current is None else identity(state.current)
+        return (current, state.version, state.retracted)
 
     return essence(old) != essence(new)
