@@ -6,12 +6,32 @@ from collections.abc import Container, Iterable, Sequence
 from typing import TypeAlias
 
 Order: TypeAlias = tuple[float, int, int]
-"""(issue time, rank of the kind, serial number): the mission's order, not that of arrival."""
+"""(issue time, rank of the kind, serial number) as the mission says, whatever came first here."""
 
 Rank: TypeAlias = tuple[Order, str, str, str]
 """Order, identifier, digests of the sky map and of the notice: two notices of one moment are
 ordered too, and one that was placed anew by its map, when that could be had, follows itself
 as it was without the map (whose digest is empty)."""
+
+Precedence: TypeAlias = tuple[int, float, int, str, str, str]
+
+
+def precedence(rank: Rank) -> Precedence:
+    """Sorts the versions of an event: kind, then issue time, then serial number.
+
+    A mission's final position outranks a flight position that is sent once more hours later
+    (as Fermi does when the data of a burst are played back), and UVOT's outranks XRT's.
+
+    Examples
+    --------
+    >>> final, flight = ((1.0, 3, 0), "final", "", ""), ((2.0, 1, 9), "flight", "", "")
+    >>> max([final, flight], key=precedence)[1]
+    'final'
+    """
+    (issued, kind, serial), *rest = rank
+    name, skymap, notice = rest
+    return kind, issued, serial, name, skymap, notice
+
 
 World: TypeAlias = tuple[bool, tuple[str, ...]]
 """Whether an event is anything but an observation, and the private streams that see it. Events
@@ -59,7 +79,7 @@ def withdrawn(ranks: Sequence[Rank], until: Order | None, cited: Container[str])
 
 
 def in_force(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) -> Rank | None:
-    """The newest version that was not withdrawn; None if there is none.
+    """The version that was not withdrawn and goes before the others; None if there is none.
 
     Examples
     --------
@@ -72,4 +92,5 @@ def in_force(ranks: Sequence[Rank], until: Order | None, cited: Container[str]) 
     True
     """
     gone = withdrawn(ranks, until, cited)
-    return max((r for r, is_gone in zip(ranks, gone, strict=True) if not is_gone), default=None)
+    standing = (r for r, is_gone in zip(ranks, gone, strict=True) if not is_gone)
+    return max(standing, key=precedence, default=None)

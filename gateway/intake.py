@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from crossmatch.model import Notice, Role
-from crossmatch.versions import Rank, World, reach, world_of
+from crossmatch.versions import Precedence, Rank, World, precedence, reach, world_of
 from crossmatch.versions import withdrawn as withdrawn_of
 from gateway.feeds.spec import Ignored
 
@@ -195,7 +195,7 @@ class EventBook:
         return [k for k in dict.fromkeys(keys) if k == keys[0] or k in self._notices]
 
     def _versions(self, key: _Key) -> list[Notice]:
-        return sorted(filter(is_localised, self._notices.get(key, ())), key=_rank)
+        return sorted(filter(is_localised, self._notices.get(key, ())), key=_place)
 
     def _state(self, key: _Key) -> EventState:
         event_id, world = key
@@ -232,6 +232,10 @@ class EventBook:
             retracted=state.retracted,
             changed=changed,
         )
+
+
+def _place(notice: Notice) -> Precedence:
+    return precedence(_rank(notice))
 
 
 def _rank(notice: Notice) -> Rank:
