@@ -8,8 +8,9 @@ group ``mmgateway.feeds``, or ``module:function``, stands as ``parser`` in the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module, resources
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,7 +22,9 @@ from gateway.feeds.strictjson import load_object
 from voevents.parse import parse_voevent
 
 GROUP = "mmgateway.feeds"
+BUILT_IN = "gateway/feeds/"
 HEARTBEAT = "gcn.heartbeat"
+_MAX_SCHEMAS = 1000
 
 Parser = Callable[[Message, Feed], Notice | Ignored]
 
@@ -46,6 +49,56 @@ class Routed:
     service: str = ""
 
 
+class _Index:
+    """Enabled feeds by what messages say of themselves, each with its place in the order.
+
+    It only narrows the choice: whose a message is, :meth:`Feed.recognises` decides.
+    """
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self.by_name = {f.name: f for f in reversed(feeds)}
+        self.by_topic: dict[str, list[Feed]] = defaultdict(list)
+        self._by_ivoid: dict[str, list[tuple[int, Feed]]] = defaultdict(list)
+        self._any_ivoid: list[tuple[int, Feed]] = []
+        self._json: list[tuple[int, Feed]] = []
+        for place, feed in enumerate(feeds):
+            if not feed.enabled:
+                continue
+            for topic in dict.fromkeys(feed.topics):
+                self.by_topic[topic].append(feed)
+            if feed.format != "voevent":
+                self._json.append((place, feed))
+            elif feed.fallback or not feed.ivoids:
+                self._any_ivoid.append((place, feed))
+            else:
+                for ivoid in dict.fromkeys(feed.ivoids):
+                    self._by_ivoid[ivoid].append((place, feed))
+        self._lengths = sorted({len(ivoid) for ivoid in self._by_ivoid})
+        self._by_schema: dict[str, tuple[Feed, ...]] = {}
+
+    def candidates(self, message: Message) -> Sequence[Feed]:
+        """Feeds whose the message may be, in the order in which they are asked."""
+        if message.packet is not None:
+            return self._of_ivoid(message.packet.ivoid)
+        schema = (message.record or {}).get("$schema")
+        schema = schema if isinstance(schema, str) else ""
+        if schema not in self._by_schema:
+            if len(self._by_schema) >= _MAX_SCHEMAS:
+                # What strangers write must not fill the memory.
+                self._by_schema.clear()
+            self._by_schema[schema] = tuple(
+                f for _, f in self._json if not f.schemas or any(s in schema for s in f.schemas)
+            )
+        return self._by_schema[schema]
+
+    def _of_ivoid(self, ivoid: str) -> Sequence[Feed]:
+        found = list(self._any_ivoid)
+        for length in self._lengths:
+            found += self._by_ivoid.get(ivoid[:length], ())
+        found.sort(key=lambda f: f[0])
+        return [f for _, f in found]
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """All feeds with their parsers. Disabled ones are used only when named outright.
@@ -58,6 +111,10 @@ class Registry:
     feeds: tuple[Feed, ...]
     parsers: Mapping[str, Parser]
     paused: frozenset[str] = frozenset()
+    _index: _Index = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", _Index(self.feeds))
 
     def topics(self) -> tuple[str, ...]:
         """Kafka topics of all enabled feeds without a Kafka of their own, each once."""
@@ -72,9 +129,9 @@ class Registry:
         ConfigError
             When there is none.
         """
-        for feed in self.feeds:
-            if feed.name == name:
-                return feed
+        feed = self._index.by_name.get(name)
+        if feed is not None:
+            return feed
         known = ", ".join(f.name for f in self.feeds)
         raise ConfigError(f"no feed is called {name!r}; known: {known}")
 
@@ -139,11 +196,11 @@ class Registry:
                 return self.feed(name)
             except ConfigError as error:
                 raise NoticeError("no_feed", str(error)) from error
-        having = [f for f in self._enabled() if topic and topic in f.topics]
+        having = self._index.by_topic.get(topic, ()) if topic else ()
         return having[0] if len(having) == 1 else None
 
     def _recognise(self, message: Message) -> Feed | None:
-        return next((f for f in self._enabled() if f.recognises(message)), None)
+        return next((f for f in self._index.candidates(message) if f.recognises(message)), None)
 
     def _run(self, feed: Feed, message: Message) -> Notice | Ignored:
         parser = self.parsers[feed.name]
@@ -207,18 +264,45 @@ def load_feeds(folders: Sequence[Path] = ()) -> Registry:
             if feed.name in own:
                 raise ConfigError(f"{path}: feed {feed.name!r} stands in {own[feed.name][1]} too")
             own[feed.name] = (feed, str(path))
-    found = dict(own)
+    found = {name: feed for name, (feed, _) in own.items()}
+    for source, text in built_in_files():
+        feed = feed_from_toml(text, source)
+        found.setdefault(feed.name, feed)
+    return registry_of(found.values(), {f.name: parser_of(f) for f in found.values()})
+
+
+def registry_of(
+    feeds: Iterable[Feed], parsers: Mapping[str, Parser], paused: frozenset[str] = frozenset()
+) -> Registry:
+    """Registry that asks ``feeds`` in their order, fall-back feeds last."""
+    return Registry(tuple(sorted(feeds, key=lambda f: f.fallback)), parsers, paused)
+
+
+def built_in_files() -> Iterator[tuple[str, str]]:
+    """Source (``gateway/feeds/<name>.toml``) and text of the built-in feeds, by name."""
     for resource in sorted(resources.files("gateway.feeds").iterdir(), key=lambda r: r.name):
         if resource.name.endswith(".toml"):
-            feed = feed_from_toml(resource.read_text("utf-8"), f"gateway/feeds/{resource.name}")
-            found.setdefault(feed.name, (feed, resource.name))
-    feeds = sorted((f for f, _ in found.values()), key=lambda f: f.fallback)
-    return Registry(tuple(feeds), {f.name: _parser(f, found[f.name][1]) for f in feeds})
+            yield f"{BUILT_IN}{resource.name}", resource.read_text("utf-8")
+
+
+def feed_files(folder: Path) -> list[Path]:
+    """Files of a folder that are feeds: its own ``*.toml``, not those below nor hidden ones.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be read.
+    """
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix == ".toml" and not p.name.startswith(".") and not p.is_dir()
+    )
 
 
 def _toml_files(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.iterdir() if p.suffix == ".toml")
+        return feed_files(folder)
     except OSError as error:
         raise ConfigError(f"[paths] feeds: {folder}: {error.strerror}") from error
 
@@ -230,7 +314,15 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
-def _parser(feed: Feed, source: str) -> Parser:
+def parser_of(feed: Feed) -> Parser:
+    """The function that reads the feed's messages.
+
+    Raises
+    ------
+    ConfigError
+        When there is none of that name.
+    """
+    source = feed.source
     name = feed.parser or feed.format
     target = _BUILT_IN.get(name, name)
     if ":" in target:
