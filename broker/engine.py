@@ -30,6 +30,7 @@ from crossmatch.match import Pairs, match
 from crossmatch.model import FloatArray, IntArray, MultiOrderMap, Region
 from crossmatch.region import cover_ranges, distance_at
 from crossmatch.times import iso_utc, jd_from_datetime
+from crossmatch.versions import World, world_of
 
 Address = tuple[str, int, int]
 
@@ -177,7 +178,8 @@ class Engine:
             found = self._search(change.after, batch_id)
         reason = "event_retracted" if change.after is None else "outside_revised_region"
         statements = []
-        for key in [k for k in self.groups if k.event_id == change.event_id]:
+        event = (change.event_id, change.world)
+        for key in [k for k in self.groups if (k.event_id, k.world) == event]:
             if key not in found:
                 statement = fold.withdrawn(key, self.groups[key], reason, moment)
                 touched.setdefault(key, reason)
@@ -255,7 +257,8 @@ class Engine:
             alert = survivors[survivor]
             region = index.regions[pairs.region_row[i]]
             detail = details.get(addresses[survivor], PacketDetail())
-            key = GroupKey(region.event_id, alert["survey"], alert["object_id"])
+            world = world_of(region.role, region.streams)
+            key = GroupKey(region.event_id, alert["survey"], alert["object_id"], *world)
             groups.setdefault(key, []).append(
                 MatchedAlert(
                     alert=alert,
@@ -280,7 +283,7 @@ class Engine:
         for key, context, distance in zip(keys, contexts, distances, strict=True):
             group = self.groups[key]
             group.context = context
-            region = self.events.region(key.event_id)
+            region = self.events.region(key.event_id, key.world)
             assert region is not None, "a group with alerts has a region in force"
             columns = assess(
                 region,
@@ -296,11 +299,11 @@ class Engine:
 
     def _distances(self, keys: Sequence[GroupKey], places: FloatArray) -> list[EventDistance]:
         found = [EventDistance()] * len(keys)
-        by_event: dict[str, list[int]] = {}
+        by_event: dict[tuple[str, World], list[int]] = {}
         for i, key in enumerate(keys):
-            by_event.setdefault(key.event_id, []).append(i)
-        for event_id, rows in by_event.items():
-            region = self.events.region(event_id)
+            by_event.setdefault((key.event_id, key.world), []).append(i)
+        for event, rows in by_event.items():
+            region = self.events.region(*event)
             if region is None or not isinstance(region.localization, MultiOrderMap):
                 continue
             at = distance_at(region.localization, places[rows, 0], places[rows, 1])

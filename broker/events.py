@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from broker.codec import RegionRecord
 from crossmatch.model import Region
-from crossmatch.versions import Order, Rank, in_force
+from crossmatch.versions import Order, Rank, World, in_force, reach, world_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,18 +15,19 @@ class Change:
     """An event whose region in force is another one than before, and the record that did it."""
 
     event_id: str
+    world: World
     before: Region | None
     after: Region | None
     cause: RegionRecord
 
 
-_Key = tuple[str, bool]
-"""Event and whether it is a test: one of a real event's name must not touch it."""
+_Key = tuple[str, World]
+"""Event and its world: one of the same name in another world is another event."""
 
 
 @dataclass(slots=True)
-class _World:
-    """What retractions name: events, up to an order, and single notices."""
+class _Retracted:
+    """What the retractions of a world name: events, up to an order, and single notices."""
 
     until: dict[str, Order] = field(default_factory=dict)
     cited: set[str] = field(default_factory=set)
@@ -45,25 +46,26 @@ class Events:
         self._include_tests = include_tests
         self._versions: dict[_Key, dict[Rank, Region]] = {}
         self._events_of: dict[_Key, set[str]] = {}
-        self._worlds = {False: _World(), True: _World()}
+        self._retracted: dict[World, _Retracted] = {}
 
     def apply(self, records: Iterable[RegionRecord]) -> list[Change]:
         """Take records in; the events whose region in force changed, one change each."""
         before: dict[_Key, Region | None] = {}
         cause: dict[_Key, RegionRecord] = {}
         for record in records:
-            is_test = record.fields["role"] != "observation"
+            world = world_of(record.fields["role"], record.streams)
+            is_test, _ = world
             if is_test and not self._include_tests:
                 continue
-            for key in self._touched(record, is_test):
+            for key in self._touched(record, world):
                 before.setdefault(key, self._in_force(key))
                 cause[key] = record
-            self._enter(record, is_test)
+            self._enter(record, world)
         changes = []
         for key, old in before.items():
             new = self._in_force(key)
             if new is not old:
-                changes.append(Change(key[0], old, new, cause[key]))
+                changes.append(Change(*key, old, new, cause[key]))
         return changes
 
     def in_force(self) -> list[Region]:
@@ -71,40 +73,37 @@ class Events:
         found = (self._in_force(key) for key in sorted(self._versions))
         return [region for region in found if region is not None]
 
-    def region(self, event_id: str) -> Region | None:
+    def region(self, event_id: str, world: World) -> Region | None:
         """Region in force of one event."""
-        return self._in_force((event_id, False)) or self._in_force((event_id, True))
+        return self._in_force((event_id, world))
 
-    def _touched(self, record: RegionRecord, is_test: bool) -> set[_Key]:
+    def _touched(self, record: RegionRecord, world: World) -> set[_Key]:
         """Events that a record may change."""
-        keys = {(record.event_id, is_test)}
+        keys = {(record.event_id, world)}
         if record.alert_type == "retraction":
-            for world in _worlds_of(is_test):
+            for there in reach(world):
                 for name in (record.event_id, *record.retracts):
-                    keys.add((name, world))
-                    keys |= {(event, world) for event in self._events_of.get((name, world), ())}
+                    keys.add((name, there))
+                    keys |= {(event, there) for event in self._events_of.get((name, there), ())}
         return keys
 
-    def _enter(self, record: RegionRecord, is_test: bool) -> None:
+    def _enter(self, record: RegionRecord, world: World) -> None:
         if record.alert_type == "retraction":
-            for world in _worlds_of(is_test):
-                until = self._worlds[world].until
+            for there in reach(world):
+                retracted = self._retracted.setdefault(there, _Retracted())
                 for name in (record.event_id, *record.retracts):
-                    until[name] = max(until.get(name, record.order), record.order)
-                self._worlds[world].cited.update(record.retracts)
+                    until = retracted.until.get(name, record.order)
+                    retracted.until[name] = max(until, record.order)
+                retracted.cited.update(record.retracts)
         elif record.region is not None:
-            key = (record.event_id, is_test)
+            key = (record.event_id, world)
             rank = (record.order, record.notice_id, record.skymap_sha256, record.notice_sha256)
             self._versions.setdefault(key, {})[rank] = record.region
-            self._events_of.setdefault((record.notice_id, is_test), set()).add(record.event_id)
+            self._events_of.setdefault((record.notice_id, world), set()).add(record.event_id)
 
     def _in_force(self, key: _Key) -> Region | None:
+        event_id, world = key
         versions = self._versions.get(key, {})
-        world = self._worlds[key[1]]
-        rank = in_force(list(versions), world.until.get(key[0]), world.cited)
+        retracted = self._retracted.get(world, _Retracted())
+        rank = in_force(list(versions), retracted.until.get(event_id), retracted.cited)
         return None if rank is None else versions[rank]
-
-
-def _worlds_of(is_test: bool) -> tuple[bool, ...]:
-    """Where a retraction works: a test's only among tests."""
-    return (True,) if is_test else (False, True)

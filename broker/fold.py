@@ -7,6 +7,7 @@ in which alerts and regions arrived; a statement is made only when the candidate
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from broker import topics
 from crossmatch.candidate import Context, MatchedAlert, counterpart_id
 from crossmatch.lightcurve import Detection
+from crossmatch.versions import World
 
 _STATEMENT_COLUMNS = frozenset(
     {
@@ -31,16 +33,35 @@ _STATEMENT_COLUMNS = frozenset(
 
 @dataclass(frozen=True, slots=True, order=True)
 class GroupKey:
-    """One object within one event."""
+    """One object within one event; events of one name in two worlds are two events."""
 
     event_id: str
     survey: str
     object_id: str
+    is_test: bool = False
+    streams: tuple[str, ...] = ()
+
+    @property
+    def world(self) -> World:
+        """World of the event."""
+        return self.is_test, self.streams
 
     @property
     def text(self) -> str:
         """Key of the group in the state topic."""
-        return f"{self.event_id}/{self.survey}/{self.object_id}"
+        if not self.is_test and not self.streams:
+            return f"{self.event_id}/{self.survey}/{self.object_id}"
+        # Ends in a bracket, as no object does: whatever an event is called, keys differ.
+        return json.dumps(list(self.to_json().values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the state topic."""
+        return asdict(self) | {"streams": list(self.streams)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GroupKey:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**data, "streams": tuple(data.get("streams", ()))})
 
 
 @dataclass(slots=True)
@@ -122,7 +143,7 @@ def revised(
         "reason": reason,
         "supersedes": None if last is None else last["candidate_id"],
         "alert_datetime": moment,
-        "stream": topics.candidates(columns["messenger"], columns["role"]),
+        "stream": _topics_of(columns)[0],
     }
     group.last = statement
     return statement
@@ -151,6 +172,16 @@ def withdrawn(key: GroupKey, group: Group, reason: str, moment: str) -> dict[str
     return statement
 
 
+def copies(statement: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``statement`` as it goes to each of its topics: one that is public, or private ones only."""
+    return [{**statement, "stream": topic} for topic in _topics_of(statement)]
+
+
+def _topics_of(columns: Mapping[str, Any]) -> tuple[str, ...]:
+    topic = topics.candidates(columns["messenger"], columns["role"])
+    return topics.seen_by(topic, columns["streams"])
+
+
 def ranked(statements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Latest statement of each candidate with its ``rank`` among those in force of its event.
 
@@ -176,7 +207,8 @@ def ranked(statements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _candidate_id(key: GroupKey, number: int) -> str:
-    return f"{counterpart_id(key.survey, key.object_id)}.{key.event_id}.{number}"
+    name = f"{counterpart_id(key.survey, key.object_id)}.{key.event_id}.{number}"
+    return f"{name}.test" if key.is_test else name
 
 
 def _same(last: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:

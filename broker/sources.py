@@ -1,4 +1,4 @@
-"""What the live query reads: alert topics and ``mm.regions``, as slim rows made in the JVM."""
+"""What the live query reads: alert topics and ``mm.regionlog``, as slim rows made in the JVM."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _NOT_FOR_THE_JVM = ("ssl.certificate.", "ssl.key.", "ssl.keystore.", "sasl.oauth
 
 def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
     """Streaming rows of ``topic, partition, offset, value``: alerts, and region messages."""
-    alerts, regions = list(sources.survey), [topics.REGIONS]
+    alerts, regions = list(sources.survey), [topics.REGION_LOG]
     own = (spark, sources.bootstrap, sources.properties)
     if not sources.alert_bootstrap and sources.starting_offsets == "earliest":
         return _read(*own, [*alerts, *regions], sources, "earliest")
@@ -99,7 +99,7 @@ def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list
         topic,
         sf.col("partition"),
         sf.col("offset"),
-        sf.when(topic == topics.REGIONS, value).alias("region"),
+        sf.when(topic == topics.REGION_LOG, value).alias("region"),
     ]
     if sources.ztf:
         mine = sf.when(topic.isin(*sources.ztf), value)

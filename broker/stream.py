@@ -1,6 +1,6 @@
 """The live query: Spark reads alerts and regions from Kafka, the driver takes a step a batch.
 
-One streaming query subscribes to the alert topics and to ``mm.regions``, so that a
+One streaming query subscribes to the alert topics and to ``mm.regionlog``, so that a
 region wakes it as an alert does and the checkpoint has the offsets of both. The JVM
 decodes only the columns that matching needs; slim rows come to the driver as Arrow.
 """
@@ -200,7 +200,7 @@ class LiveMatcher:
     def _positions(self, rows: pa.Table) -> tuple[dict[str, int], int]:
         """Next offset of each alert partition, and how many alerts Kafka deleted unread."""
         known = {} if self._marker is None else dict(self._marker.alerts_next)
-        alerts = rows.filter(pc.field("topic") != topics.REGIONS)
+        alerts = rows.filter(pc.field("topic") != topics.REGION_LOG)
         ends = alerts.group_by(["topic", "partition"]).aggregate(
             [("offset", "min"), ("offset", "max")]
         )
@@ -218,14 +218,14 @@ class LiveMatcher:
     def _records(self, rows: pa.Table, letters: list[bytes]) -> tuple[list[RegionRecord], int]:
         """Region records of the batch in the order of the topic, and where the next one will be."""
         regions_next = 0 if self._marker is None else self._marker.regions_next
-        found = rows.filter(pc.field("topic") == topics.REGIONS).sort_by("offset")
+        found = rows.filter(pc.field("topic") == topics.REGION_LOG).sort_by("offset")
         records = []
         for row in found.select(["offset", "region"]).to_pylist():
             regions_next = row["offset"] + 1
             try:
                 records.append(self._region(row["region"] or b""))
             except Rejected as error:
-                address = (topics.REGIONS, 0, row["offset"])
+                address = (topics.REGION_LOG, 0, row["offset"])
                 letters.append(self._letter(error, address, row["region"] or b"", "regions"))
         return records, regions_next
 

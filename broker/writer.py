@@ -1,6 +1,7 @@
 """The one writer of candidates: everything a step says becomes visible in one transaction.
 
-A transaction holds the statements, the changed groups (a compacted topic, read back at
+A transaction holds the statements (of a private event on the topics of its streams alone),
+the changed groups (a compacted topic, read back at
 start), the dead letters, the ledger and the batch's marker. A batch that Spark plays
 again after a crash is skipped when its marker was committed, and done anew when not.
 """
@@ -8,12 +9,12 @@ again after a crash is skipped when its marker was committed, and done anew when
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from confluent_kafka import KafkaException
 
-from broker import kafka_io, topics
+from broker import fold, kafka_io, topics
 from broker.codec import encode_candidate
 from broker.engine import Outcome
 from broker.fold import Group, GroupKey
@@ -28,7 +29,7 @@ class Marker:
     """The last committed batch.
 
     ``query`` is the id of Spark's checkpoint, ``regions_next`` the first message of
-    ``mm.regions`` that no committed batch has taken in, ``totals`` the ledger so far,
+    ``mm.regionlog`` that no committed batch has taken in, ``totals`` the ledger so far,
     ``alerts_next`` the next offset of each alert partition, ``topic/partition``.
     """
 
@@ -49,13 +50,22 @@ class Writer:
         librdkafka properties of every client.
     name : str
         Transactional id; a second writer of the same name fences the first.
+    make_topics : callable, optional
+        Called with the name of a private stream before the first statement for it: the
+        file of its feed may have come after the start.
     """
 
     def __init__(
-        self, bootstrap: str, properties: Mapping[str, str], name: str = "mmgateway-match"
+        self,
+        bootstrap: str,
+        properties: Mapping[str, str],
+        name: str = "mmgateway-match",
+        make_topics: Callable[[str], object] = lambda stream: None,
     ) -> None:
         self._bootstrap = bootstrap
         self._properties = properties
+        self._make_topics = make_topics
+        self._known_streams: set[str] = set()
         self._producer = kafka_io.producer(
             bootstrap,
             properties,
@@ -85,7 +95,7 @@ class Writer:
         groups = {}
         for text in texts.values():
             data = json.loads(text)
-            groups[GroupKey(**data["key"])] = Group.from_json(data["group"])
+            groups[GroupKey.from_json(data["key"])] = Group.from_json(data["group"])
         return groups
 
     def publish(self, outcome: Outcome, marker: Marker, dead_letters: Sequence[bytes] = ()) -> None:
@@ -97,12 +107,16 @@ class Writer:
             When the transaction could not be committed; the step must be done anew
             from the committed state.
         """
+        statements = [copy for one in outcome.statements for copy in fold.copies(one)]
+        self._know(stream for one in statements for stream in one["streams"])
         try:
             self._producer.begin_transaction()
-            for statement in outcome.statements:
+            for statement in statements:
                 self._say(statement)
             for key, group in outcome.groups.items():
-                value = json.dumps({"key": asdict(key), "group": group.to_json()}, allow_nan=False)
+                value = json.dumps(
+                    {"key": key.to_json(), "group": group.to_json()}, allow_nan=False
+                )
                 self._send(topics.STATE, key.text.encode(), value.encode())
             for letter in dead_letters:
                 self._send(topics.DEAD_LETTER, b"alert", letter)
@@ -115,6 +129,11 @@ class Writer:
             raise ServiceError(
                 f"batch {outcome.batch_id} was not published: {error.args[0].str()}"
             ) from error
+
+    def _know(self, streams: Iterable[str]) -> None:
+        for stream in sorted(set(streams) - self._known_streams):
+            self._make_topics(stream)
+            self._known_streams.add(stream)
 
     def _say(self, statement: Mapping[str, object]) -> None:
         self._send(

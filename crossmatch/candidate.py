@@ -222,6 +222,9 @@ def _event_columns(region: Region) -> dict[str, Any]:
         "systematic_included": region.systematic_included
         or (isinstance(region.localization, Circle) and bool(region.localization.systematic)),
         "expires": iso_utc(region.expires),
+        "streams": list(region.streams),
+        "feed": region.feed,
+        "feed_version": region.feed_version,
         "notice_sha256": region.notice_sha256,
         "skymap_sha256": region.skymap_sha256 or None,
     }

@@ -115,9 +115,15 @@ class MatchService:
         config = self._config
         bootstrap = services.find_bootstrap(config)
         properties = config.kafka.properties
-        services.ensure_topics(bootstrap, properties, services.own_alert_topics(config))
+        services.ensure_all_topics(config, bootstrap)
         sources = sources_of(config, bootstrap)
-        writer = Writer(bootstrap, properties)
+        writer = Writer(
+            bootstrap,
+            properties,
+            make_topics=lambda stream: services.ensure_topics(
+                bootstrap, properties, streams=[stream]
+            ),
+        )
         marker = writer.start()
         query_id = stream.checkpoint_id(self._checkpoint)
         archive = AlertArchive(self._state / "alerts")
@@ -128,7 +134,7 @@ class MatchService:
         reader = PacketReader(alerts_at, alert_properties)
         engine = self._engine(reader, sources, archive)
         if marker is not None:
-            messages = read_all(bootstrap, properties, topics.REGIONS, end=marker.regions_next)
+            messages = read_all(bootstrap, properties, topics.REGION_LOG, end=marker.regions_next)
             records = _region_records((m.value for m in messages), load_map)
             engine.restore(records, writer.groups())
         # Before the matcher: columns are made in the JVM.

@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "fade_rate", "fade_rate_error", "fade_filter",
         "expires",
         "state", "reason", "candidate_id", "record_number", "supersedes",
-        "alert_datetime", "alert_tense", "stream", "score", "factors",
+        "alert_datetime", "alert_tense", "stream", "streams", "score", "factors",
     ),
     "Event": (
         "event_id", "event_name", "messenger", "ref_type", "ref_instrument", "ref_ID",
@@ -54,8 +54,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "nearest_star_distance", "looked_up", "galactic_latitude", "ecliptic_latitude",
     ),
     "Provenance": (
-        "notice_sha256", "skymap_sha256", "alert_sha256", "catalog_versions",
-        "cuts_version", "code_version",
+        "feed", "feed_version", "notice_sha256", "skymap_sha256", "alert_sha256",
+        "catalog_versions", "cuts_version", "code_version",
     ),
 }  # fmt: skip
 

@@ -9,8 +9,9 @@ from broker.events import Events
 from .conftest import notice, record
 
 
-def retraction(event: str, serial: int):
-    return record(notice(event, serial, 0, 0, 1, alert_type="retraction", localization=None))
+def retraction(event: str, serial: int, **changed):
+    fields = {"alert_type": "retraction", "localization": None, **changed}
+    return record(notice(event, serial, 0, 0, 1, **fields))
 
 
 def test_every_order_of_versions_and_a_retraction_ends_the_same():
@@ -31,7 +32,7 @@ def test_a_retraction_that_comes_first_holds():
     events = Events()
     events.apply([retraction("E1", 3)])
     assert events.apply([record(notice("E1", 1, 10, 0, 3))]) == []
-    assert events.region("E1") is None
+    assert events.in_force() == []
 
 
 def test_a_late_older_version_changes_nothing():
@@ -46,6 +47,44 @@ def test_versions_that_come_together_are_one_change():
     assert [(c.event_id, c.before) for c in changes] == [("E1", None)]
     assert changes[0].after is not None
     assert changes[0].after.order[2] == 2
+
+
+PRIVATE = {"streams": ("ourteam",)}
+
+
+def orders(events: Events, *streams: str) -> list[int]:
+    return [r.order[2] for r in events.in_force() if r.streams == streams]
+
+
+def test_a_private_revision_or_retraction_touches_no_public_event_of_that_name_nor_the_reverse():
+    """Whatever a feed calls its events, also when one calls them as another does."""
+    public = [record(notice("E1", 1, 10, 0, 3)), retraction("E1", 2)]
+    private = [record(notice("E1", 3, 10, 0, 3, **PRIVATE)), retraction("E1", 4, **PRIVATE)]
+    other = [record(notice("E1", 5, 10, 0, 3, streams=("otherteam", "ourteam")))]
+    for order in itertools.permutations([*public[:1], *private, *other]):
+        events = Events()
+        events.apply(order)
+        assert orders(events) == [1]
+        assert orders(events, "ourteam") == []
+        assert orders(events, "otherteam", "ourteam") == [5]
+    events = Events()
+    events.apply([*private[:1], *public])
+    assert orders(events) == []
+    assert orders(events, "ourteam") == [3]
+
+
+def test_a_private_retraction_that_cites_a_public_notice_leaves_it_in_force():
+    public = notice("E1", 1, 10, 0, 3)
+    cites = {"retracts": (public.notice_id, "E1"), **PRIVATE}
+    events = Events()
+    events.apply([record(public)])
+    assert events.apply([retraction("ourteam:X", 9, **cites)]) == []
+    assert orders(events) == [1]
+
+
+def test_a_change_names_the_world_of_its_event():
+    found = [*Events().apply([record(notice("E1", 1, 10, 0, 3, **PRIVATE))])]
+    assert [(c.event_id, c.world) for c in found] == [("E1", (False, ("ourteam",)))]
 
 
 def test_test_events_are_left_out_unless_wanted():

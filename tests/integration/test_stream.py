@@ -177,7 +177,7 @@ def reasons(world: World) -> list[str]:
 
 
 def test_an_alert_in_a_region_becomes_a_candidate_with_the_digest_of_its_packet(world: World):
-    outcome = world.take((topics.REGIONS, region()), (ALERTS, good()))
+    outcome = world.take((topics.REGION_LOG, region()), (ALERTS, good()))
 
     (statement,) = outcome.statements
     assert statement["event_id"] == "Fermi_1"
@@ -186,7 +186,7 @@ def test_an_alert_in_a_region_becomes_a_candidate_with_the_digest_of_its_packet(
 
 
 def test_a_batch_that_spark_gives_again_is_not_published_again(world: World):
-    frame = world.frame((topics.REGIONS, region()), (ALERTS, good()))
+    frame = world.frame((topics.REGION_LOG, region()), (ALERTS, good()))
 
     world.matcher.take(frame, 0)
     world.matcher.take(frame, 0)
@@ -239,11 +239,13 @@ def _damaged_fields(**changed: Any) -> bytes:
 def test_a_message_on_the_regions_topic_that_is_no_region_costs_nothing_else(
     world: World, value: bytes | None
 ):
-    world.take((topics.REGIONS, value), (topics.REGIONS, region(event_id="Good")), (ALERTS, good()))
+    world.take(
+        (topics.REGION_LOG, value), (topics.REGION_LOG, region(event_id="Good")), (ALERTS, good())
+    )
 
     assert [s["event_id"] for s in world.writer.statements] == ["Good"]
     (letter,) = world.writer.letters
-    assert (letter["topic"], letter["offset"]) == (topics.REGIONS, 0)
+    assert (letter["topic"], letter["offset"]) == (topics.REGION_LOG, 0)
     assert letter["raw"] == (value or b"")
 
 
@@ -274,7 +276,7 @@ def _broken_behind_the_leaves() -> bytes:
     ],
 )
 def test_a_bad_alert_costs_only_itself(world: World, value: bytes | None, reason: str):
-    outcome = world.take((topics.REGIONS, region()), (ALERTS, value), (ALERTS, good(200)))
+    outcome = world.take((topics.REGION_LOG, region()), (ALERTS, value), (ALERTS, good(200)))
 
     assert [s["id"] for s in outcome.statements] == ["ZTF260000002"]
     assert outcome.ledger["received"] == 2
@@ -288,7 +290,7 @@ def test_a_packet_that_is_broken_behind_what_matching_needs_does_not_end_the_ser
     """The JVM reads no further than its leaves; Python, asked for the light curve, stumbles."""
     world.take((ALERTS, good(900)))
     outcome = world.take(
-        (topics.REGIONS, region()), (ALERTS, _broken_behind_the_leaves()), (ALERTS, good(200))
+        (topics.REGION_LOG, region()), (ALERTS, _broken_behind_the_leaves()), (ALERTS, good(200))
     )
 
     assert "ZTF260000002" in [s["id"] for s in outcome.statements]
@@ -298,7 +300,7 @@ def test_containers_of_other_codecs_and_with_several_records_are_read(world: Wor
     several = packets.container(packets.record(100, RA, DEC), packets.record(200, RA, DEC))
     deflated = packets.container(packets.record(300, RA, DEC), codec="deflate")
 
-    outcome = world.take((topics.REGIONS, region()), (ALERTS, several), (ALERTS, deflated))
+    outcome = world.take((topics.REGION_LOG, region()), (ALERTS, several), (ALERTS, deflated))
 
     assert outcome.ledger["received"] == outcome.ledger["matched"] == 3
     assert len(outcome.statements) == 3
@@ -317,10 +319,10 @@ def test_regions_before_and_after_the_alerts_give_the_same_candidates(
 ):
     other = World(spark, tmp_path_factory.mktemp("other"))
     alerts = [(ALERTS, good(i * 100)) for i in range(1, 4)]
-    world.take((topics.REGIONS, region()))
+    world.take((topics.REGION_LOG, region()))
     world.take(*alerts)
     other.take(*alerts)
-    other.take((topics.REGIONS, region()))
+    other.take((topics.REGION_LOG, region()))
 
     def groups(of: World) -> dict[str, Any]:
         return {
@@ -335,12 +337,12 @@ def test_regions_before_and_after_the_alerts_give_the_same_candidates(
 def test_what_was_withdrawn_and_matches_again_in_the_same_batch_says_a_reason_that_fits(
     world: World,
 ):
-    world.take((topics.REGIONS, region()), (ALERTS, packets.alert(100, RA + 4, DEC)))
+    world.take((topics.REGION_LOG, region()), (ALERTS, packets.alert(100, RA + 4, DEC)))
     smaller = region(
         localization=Circle(RA, DEC, 1.0, 0.9), order=(2.0, 0, 2), sha256="2", alert_type="update"
     )
 
-    outcome = world.take((topics.REGIONS, smaller), (ALERTS, packets.alert(101, RA, DEC)))
+    outcome = world.take((topics.REGION_LOG, smaller), (ALERTS, packets.alert(101, RA, DEC)))
 
     told = [(s["state"], s["reason"]) for s in outcome.statements]
     assert told[0] == ("withdrawn", "outside_revised_region")
@@ -361,10 +363,10 @@ def test_a_region_finds_archived_alerts_of_a_topic_that_is_no_longer_read(
 
 
 def test_a_retraction_withdraws_all_candidates_of_its_event(world: World):
-    world.take((topics.REGIONS, region()), (ALERTS, good()))
+    world.take((topics.REGION_LOG, region()), (ALERTS, good()))
     cancel = notice(alert_type="retraction", localization=None, order=(3.0, 0, 3), sha256="3")
 
-    outcome = world.take((topics.REGIONS, encode_retraction(cancel)))
+    outcome = world.take((topics.REGION_LOG, encode_retraction(cancel)))
 
     assert [(s["state"], s["reason"]) for s in outcome.statements] == [
         ("withdrawn", "event_retracted")
@@ -376,12 +378,12 @@ def test_a_test_event_with_the_name_of_a_real_one_changes_nothing(
 ):
     world = World(spark, tmp_path)
     world.engine.events._include_tests = True
-    world.take((topics.REGIONS, region()), (ALERTS, good()))
+    world.take((topics.REGION_LOG, region()), (ALERTS, good()))
     cancel = notice(
         alert_type="retraction", localization=None, order=(3.0, 0, 3), sha256="3", role="test"
     )
 
-    outcome = world.take((topics.REGIONS, encode_retraction(cancel)))
+    outcome = world.take((topics.REGION_LOG, encode_retraction(cancel)))
 
     assert outcome.statements == []
 
@@ -396,7 +398,7 @@ def test_only_one_of_two_notices_of_the_same_moment_holds_whatever_their_order(
     for name, order in (("one", (wide, narrow)), ("two", (narrow, wide))):
         world = World(spark, tmp_path / name)
         for value in order:
-            world.take((topics.REGIONS, value))
+            world.take((topics.REGION_LOG, value))
         (held_region,) = world.engine.events.in_force()
         held.append(held_region.notice_id)
 
@@ -412,7 +414,7 @@ def test_a_schema_not_seen_before_is_read_by_python_and_then_learned(world: Worl
 
 
 def test_statements_lie_in_a_delta_table_as_they_were_published(world: World, tmp_path: Path):
-    world.take((topics.REGIONS, region()), (ALERTS, good()), (ALERTS, good(200)))
+    world.take((topics.REGION_LOG, region()), (ALERTS, good()), (ALERTS, good(200)))
 
     rows = CandidateArchive(tmp_path / "candidates", arrow_schema(CANDIDATE_FIELDS)).rows()
 
@@ -422,7 +424,7 @@ def test_statements_lie_in_a_delta_table_as_they_were_published(world: World, tm
 
 
 def test_groups_survive_their_text_form(world: World):
-    world.take((topics.REGIONS, region()), (ALERTS, _with_history()))
+    world.take((topics.REGION_LOG, region()), (ALERTS, _with_history()))
     (group,) = world.engine.groups.values()
 
     assert Group.from_json(group.to_json()) == group
@@ -467,7 +469,7 @@ def real(kafka: EmbeddedKafka, spark: SparkSession, tmp_path: Path) -> Stream:
 
 def test_a_start_at_the_latest_alerts_still_reads_all_regions(real: Stream, topic: NewTopic):
     alerts = topic("alerts")
-    real.send(topics.REGIONS, b"an early region")
+    real.send(topics.REGION_LOG, b"an early region")
     real.send(alerts, b"an early alert")
 
     with real.running(ztf=(alerts,), starting_offsets="latest"):
@@ -482,7 +484,7 @@ def test_alerts_of_another_kafka_come_with_our_regions(
     real: Stream, topic: NewTopic, kafka: EmbeddedKafka
 ):
     alerts = topic("alerts")
-    real.send(topics.REGIONS, b"our region")
+    real.send(topics.REGION_LOG, b"our region")
     real.send(alerts, b"their alert")
 
     with real.running(ztf=(alerts,), alert_bootstrap=kafka.bootstrap):
