@@ -127,6 +127,17 @@ def parse_voevent(data: bytes) -> Packet:
     )
 
 
+def safe_root(data: bytes) -> Element:
+    """Root element of a VOEvent, read without DTD, entities or network, its size bounded.
+
+    Raises
+    ------
+    NoticeError
+        As :func:`parse_voevent` does for what is no XML or too much of it.
+    """
+    return _root(data)
+
+
 def _root(data: bytes) -> Element:
     """Root element, read without DTD, entities or network, its size and depth checked."""
     if len(data) > MAX_BYTES:

@@ -14,6 +14,8 @@ from typing import Any
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Messenger, SystematicTerm
+from gateway.feeds.dialect import alternatives, check_dialect
+from gateway.feeds.paths import local_tree, value_at
 from voevents.digest import event_digest
 from voevents.parse import Packet
 
@@ -51,6 +53,11 @@ class Message:
         if self.packet is not None:
             return event_digest(self.raw).hex()
         return sha256(self.raw).hexdigest()
+
+    @cached_property
+    def tree(self) -> Any:
+        """Elements of a VOEvent by local names, for XPath; read when first asked for."""
+        return local_tree(self.raw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +116,10 @@ class Kind:
     packet_types : tuple of int
         GCN packet types of this kind; none: every VOEvent of the feed.
     values : tuple of str
-        Values of the feed's ``kind_field`` (JSON); none: every record.
+        Values of the feed's ``kind_field`` (JSON), see :func:`gateway.feeds.paths.is_like`;
+        none: every record.
+    when : mapping
+        Paths and the texts that must all be there (JSON), besides ``values``.
     rank : int
         Sorts notices that were issued in the same second.
     ignore : str
@@ -134,6 +144,7 @@ class Kind:
     name: str
     packet_types: tuple[int, ...] = ()
     values: tuple[str, ...] = ()
+    when: Mapping[str, str] = field(default_factory=dict)
     rank: int = 0
     ignore: str = ""
     position: bool = True
@@ -157,6 +168,9 @@ class Kind:
 class Feed:
     """One stream of notices: how to recognise, name, date, place and grade them.
 
+    A JSON record is the feed's when its ``$schema`` holds one of ``schemas`` and there is
+    something at each of ``members`` (paths; ``"a or b"``: at either).
+
     Lists of parameters name Params of a VOEvent (``Group.name`` where needed) or
     members of a JSON object. ``trigger`` is joined with ``_``; ``@ivoid`` stands
     for the IVOID's part after the ``#``. ``fields`` and ``details`` map our name to
@@ -177,6 +191,7 @@ class Feed:
     parser: str = ""
     ivoids: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
     fallback: bool = False
     prefix: str = ""
     trigger: tuple[str, ...] = ()
@@ -237,7 +252,14 @@ class Feed:
             return ours and self.kind_of(message.packet) is not None
         if message.record is not None and self.format == "json":
             schema = message.record.get("$schema")
-            return isinstance(schema, str) and any(s in schema for s in self.schemas)
+            if self.schemas and not (
+                isinstance(schema, str) and any(s in schema for s in self.schemas)
+            ):
+                return False
+            return bool(self.schemas or self.members) and all(
+                any(value_at(message, path) is not None for path in alternatives(member))
+                for member in self.members
+            )
         if message.record is not None and self.format == "igwn":
             return {"superevent_id", "alert_type", "time_created"} <= message.record.keys()
         return False
@@ -365,8 +387,8 @@ def _validate(feed: Feed, source: str) -> None:
         raise ConfigError(f"{source}: format other needs a parser and topics")
     if feed.format == "voevent" and not (feed.trigger and (feed.ivoids or feed.fallback)):
         raise ConfigError(f"{source}: a VOEvent feed needs ivoids and trigger")
-    if feed.format == "json" and not (feed.schemas or feed.topics):
-        raise ConfigError(f"{source}: a JSON feed needs schemas or topics")
+    if feed.format == "json" and not (feed.schemas or feed.members or feed.topics):
+        raise ConfigError(f"{source}: a JSON feed needs schemas, members or topics")
     if feed.window_days and not (
         len(feed.window_days) == 2 and feed.window_days[0] < feed.window_days[1]
     ):
@@ -378,3 +400,4 @@ def _validate(feed: Feed, source: str) -> None:
         re.compile(feed.test_triggers)
     except re.error as error:
         raise ConfigError(f"{source}: test_triggers: {error}") from error
+    check_dialect(feed, source)

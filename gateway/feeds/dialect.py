@@ -1,0 +1,101 @@
+"""What a feed file may say of the way its mission writes: words and paths, checked when loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import erfa
+
+from crossmatch.errors import ConfigError
+from gateway.feeds.paths import check_path
+from gateway.feeds.readings import ERROR_UNITS, FRAMES, TIME_FORMATS
+from voevents.times import TIME_SYSTEMS
+
+if TYPE_CHECKING:
+    from gateway.feeds.spec import Feed
+
+# What a key of [fields] may be: members of GCN's core schema, and what it lacks.
+FIELDS = frozenset(
+    {
+        "id", "record_number", "trigger_time", "alert_datetime", "alert_type", "alert_tense",
+        "ra", "dec", "ra_dec_error", "polygon", "containment_probability", "systematic_included",
+        "healpix_url", "healpix_file", "luminosity_distance", "luminosity_distance_error",
+        "significant", "far", "p_astro", "classification", "properties", "cites", "retracts",
+        "mission", "instrument", "messenger", "source_name",
+    }
+)  # fmt: skip
+
+
+def check_dialect(feed: Feed, source: str) -> None:
+    """Refuse words that no parser knows, and paths that cannot be followed.
+
+    Raises
+    ------
+    ConfigError
+        Naming ``source``, the key, and what is expected there.
+    """
+    for key, value, known in (
+        ("error_unit", feed.error_unit, tuple(ERROR_UNITS)),
+        ("frame", feed.frame, FRAMES),
+        ("time_format", feed.time_format, TIME_FORMATS),
+        ("time_system", feed.time_system, TIME_SYSTEMS),
+    ):
+        if value not in known:
+            raise ConfigError(f"{source}: {key}: {value!r}; one of {', '.join(known)}")
+    # A parser of the operator's may ask for fields of its own.
+    if feed.format == "json" and not feed.parser:
+        for name in feed.fields:
+            if name not in FIELDS:
+                known_fields = ", ".join(sorted(FIELDS))
+                raise ConfigError(f"{source}: fields: {name}: no such field; known: {known_fields}")
+    for key, path in _paths(feed):
+        try:
+            check_path(path)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {key}: {error}") from error
+
+
+def _paths(feed: Feed) -> Iterator[tuple[str, str]]:
+    for key in ("trigger", "test_params", "retraction_params", "unusable_params", "skymap_urls"):
+        yield from ((key, path) for path in getattr(feed, key) if path != "@ivoid")
+    for key in ("classes", "properties"):
+        yield from ((key, path) for path in getattr(feed, key))
+    for key in ("kind_field", "instrument_param", "serial", "significant", "far"):
+        if getattr(feed, key):
+            yield key, getattr(feed, key)
+    # An empty path says that the mission has no such thing, whatever its members are called.
+    yield from ((f"fields: {ours}", path) for ours, path in feed.fields.items() if path)
+    yield from ((f"details: {ours}", path) for ours, path in feed.details.items())
+    for key in ("retraction_when", "test_when", "ignore_when"):
+        yield from ((key, path) for path in getattr(feed, key))
+    for kind in feed.kinds:
+        yield from ((f"kinds {kind.name}: when", path) for path in kind.when)
+    for path in feed.members:
+        yield from (("members", p) for p in alternatives(path))
+
+
+def alternatives(path: str) -> list[str]:
+    """Paths of ``"a or b"``."""
+    return [part.strip() for part in path.split(" or ")]
+
+
+def angle_to_icrs(lon_deg: float, lat_deg: float, angle_deg: float, frame: str) -> float:
+    """Position angle, from north through east, of a direction that ``frame`` counts from its north.
+
+    Examples
+    --------
+    >>> round(angle_to_icrs(0.0, 0.0, 0.0, "galactic"), 1)
+    -58.6
+    """
+    if frame != "galactic":
+        return angle_deg
+    lon, lat = math.radians(lon_deg), math.radians(lat_deg)
+    _, pole_lat = erfa.icrs2g(0.0, math.pi / 2)
+    pole_lon, _ = erfa.icrs2g(0.0, math.pi / 2)
+    # Bearing of the celestial pole, seen from the position, in the galactic frame.
+    east = math.sin(pole_lon - lon) * math.cos(pole_lat)
+    north = math.cos(lat) * math.sin(pole_lat)
+    north -= math.sin(lat) * math.cos(pole_lat) * math.cos(pole_lon - lon)
+    return angle_deg - math.degrees(math.atan2(east, north))
