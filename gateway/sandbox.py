@@ -28,7 +28,7 @@ from crossmatch.model import Notice
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Feed, Ignored, Message
 from gateway.logs import EventLog
-from gateway.sandbox_child import Task
+from gateway.sandbox_child import Task, packed, receive, send
 from gateway.understand import SkymapFile, Understood, understand
 
 log = EventLog("sandbox")
@@ -141,7 +141,7 @@ class Sandbox:
             self._end()
 
     def _adopt(self, registry: Registry) -> None:
-        _packed(registry)
+        _check_parsers(registry)
         self._registry = registry
         own = {f.name: _elsewhere for f in registry.feeds if f.parser}
         self._quick = replace(registry, parsers={**registry.parsers, **own})
@@ -232,9 +232,9 @@ def _named(registry: Registry, raw: bytes, topic: str) -> str:
     return "" if routed.feed is None else routed.feed.name
 
 
-def _packed(registry: Registry) -> bytes:
+def _check_parsers(registry: Registry) -> None:
     try:
-        return pickle.dumps(registry, 5)
+        pickle.dumps(registry.parsers, 5)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"the parser of a feed must be a function of a module that can be imported: {error}"
@@ -271,8 +271,8 @@ class _Child:
             theirs.close()
         self._ready = False
         with contextlib.suppress(OSError):  # a child that is dead by now shows when it is asked
-            self._pipe.send_bytes(pickle.dumps((megabytes, dict(chains)), 5))
-            self._pipe.send_bytes(_packed(registry))
+            send(self._pipe, packed(megabytes, dict(chains)))
+            send(self._pipe, packed(registry))
 
     def alive(self) -> bool:
         """Whether it runs."""
@@ -311,7 +311,7 @@ class _Child:
 
         def talk() -> tuple[Any, ...]:
             nonlocal feed
-            self._pipe.send_bytes(pickle.dumps((seconds, task), 5))
+            send(self._pipe, packed(seconds, task))
             said = self._hear()
             while said[0] == "feed":
                 feed = said[1]
@@ -333,9 +333,8 @@ class _Child:
         return _Answer(rejected=NoticeError("parser_failed", detail), feed=feed, fault=fault)
 
     def _hear(self) -> tuple[Any, ...]:
-        data = self._pipe.recv_bytes()
         try:
-            return tuple(pickle.loads(data))
+            return receive(self._pipe)
         except (AttributeError, ImportError, TypeError) as error:
             return "failed", f"what the parser returned cannot be handed over: {error}", ""
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from typing import Any
 
 from crossmatch.chains import Chain
 from crossmatch.model import Notice
@@ -41,26 +42,43 @@ def serve(descriptor: int) -> None:
     faulthandler.enable()
     pipe = Connection(descriptor)
     try:
-        megabytes, chains = pickle.loads(pipe.recv_bytes())
+        megabytes, chains = receive(pipe)
         try:
-            registry = _telling(pickle.loads(pipe.recv_bytes()), pipe)
-        except Exception as error:
-            _say(pipe, "cannot", f"{type(error).__name__}: {error}")
+            registry = _telling(receive(pipe)[0], pipe)
+        except (AttributeError, ImportError) as error:
+            send(pipe, packed("cannot", f"{type(error).__name__}: {error}"))
             return
         _limit_memory(megabytes)
-        _say(pipe, "ready")
+        send(pipe, packed("ready"))
         while True:
-            seconds, task = pickle.loads(pipe.recv_bytes())
+            seconds, task = receive(pipe)
             # The kernel's own clock: it also ends us when the parent is gone meanwhile.
             signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
-            pipe.send_bytes(_answered(registry, chains, task))
+            send(pipe, _answered(registry, chains, task))
             signal.setitimer(signal.ITIMER_REAL, 0)
     except (EOFError, OSError):
         return
 
 
-def _say(pipe: Connection, *words: str) -> None:
-    pipe.send_bytes(pickle.dumps(words, 5))
+def packed(*words: Any) -> list[Any]:
+    """Objects of ours as parts for :func:`send`; arrays are not copied."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(words, 5, buffer_callback=buffers.append)
+    return [head, *(buffer.raw() for buffer in buffers)]
+
+
+def send(pipe: Connection, parts: list[Any]) -> None:
+    """Send what :func:`packed` made."""
+    pipe.send_bytes(len(parts).to_bytes(4, "big"))
+    for part in parts:
+        pipe.send_bytes(part)
+
+
+def receive(pipe: Connection) -> tuple[Any, ...]:
+    """The objects that the other side packed and sent; arrays are read-only."""
+    count = int.from_bytes(pipe.recv_bytes(), "big")
+    head, *buffers = [pipe.recv_bytes() for _ in range(count)]
+    return tuple(pickle.loads(head, buffers=buffers))
 
 
 def _telling(registry: Registry, pipe: Connection) -> Registry:
@@ -68,7 +86,7 @@ def _telling(registry: Registry, pipe: Connection) -> Registry:
 
     def with_word(parser: Parser) -> Parser:
         def parse(message: Message, feed: Feed) -> Notice | Ignored:
-            _say(pipe, "feed", feed.name)
+            send(pipe, packed("feed", feed.name))
             return parser(message, feed)
 
         return parse
@@ -91,7 +109,7 @@ def _limit_memory(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
-def _answered(registry: Registry, chains: Mapping[str, Chain], task: Task) -> bytes:
+def _answered(registry: Registry, chains: Mapping[str, Chain], task: Task) -> list[Any]:
     try:
         found = understand(
             registry,
@@ -104,12 +122,12 @@ def _answered(registry: Registry, chains: Mapping[str, Chain], task: Task) -> by
         )
         if (error := found.rejected) is not None and _wants_memory(error):
             raise MemoryError(error.detail)
-        return pickle.dumps(("done", found), 5)
+        return packed("done", found)
     except MemoryError as error:
-        return pickle.dumps(("memory", f"more memory than allowed was asked for: {error}"), 5)
+        return packed("memory", f"more memory than allowed was asked for: {error}")
     except Exception as error:
         detail = f"{type(error).__name__}: {error}"
-        return pickle.dumps(("failed", detail, traceback.format_exc()), 5)
+        return packed("failed", detail, traceback.format_exc())
 
 
 def _wants_memory(error: BaseException) -> bool:

@@ -1,0 +1,320 @@
+"""Bounds of time and memory, and a child process that may be lost at any moment."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossmatch import sky
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.errors import ConfigError, ServiceError
+from crossmatch.model import MultiOrderMap
+from crossmatch.skymap import write_skymap
+from gateway.feeds.registry import Registry, load_feeds
+from gateway.sandbox import Sandbox
+from gateway.understand import SkymapFile, Understood, understand
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data" / "notices"
+GBM = (DATA / "gbm_final.xml").read_bytes()
+GW = json.loads((DATA / "gwalert.json").read_bytes())
+
+PARSERS = """
+import os, signal, sys
+from crossmatch.errors import NoticeError
+from gateway.feeds.spec import Ignored
+
+kept = []
+
+def parse(message, feed):
+    what = message.record["what"]
+    if what == "endless":
+        while True:
+            pass
+    if what == "deaf":
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        while True:
+            pass
+    if what == "hog":
+        while True:
+            kept.append(bytes(10_000_000))
+    if what == "quiet hog":
+        try:
+            kept.append(bytes(10**12))
+        except MemoryError as error:
+            raise NoticeError("own_reason", "no room") from error
+    if what == "exit":
+        os._exit(3)
+    if what == "leave":
+        sys.exit(0)
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "strange":
+        return Ignored(lambda: 1, feed.name, "1")
+    if what == "raise":
+        raise KeyError("what")
+    print("a word that must not get into the output")
+    return Ignored(what, feed.name, str(os.getpid()))
+"""
+FEED = """
+name = "own"
+title = "Own"
+mission = "Own"
+instrument = "X"
+messenger = "grb"
+format = "json"
+topics = ["own.topic"]
+streams = ["team"]
+parser = "own_parsers:parse"
+"""
+
+
+def _feeds_in(place: Path, patch: pytest.MonkeyPatch) -> Path:
+    """A feed with a parser that behaves as the message tells it."""
+    (place / "own_parsers.py").write_text(PARSERS)
+    patch.syspath_prepend(place)
+    patch.delitem(sys.modules, "own_parsers", raising=False)
+    feeds = place / "feeds"
+    feeds.mkdir()
+    (feeds / "own.toml").write_text(FEED)
+    return feeds
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return _feeds_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def sandbox(folder: Path) -> Iterator[Sandbox]:
+    """Of the test alone."""
+    with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=20, megabytes=1000) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Of all tests that leave it usable, which is most: so it is in the service."""
+    with pytest.MonkeyPatch.context() as patch:
+        feeds = load_feeds([_feeds_in(tmp_path_factory.mktemp("sandbox"), patch)])
+        with Sandbox(feeds, DEFAULT_CHAINS, seconds=20, megabytes=1000) as made:
+            yield made
+
+
+def own(what: str) -> bytes:
+    return json.dumps({"what": what}).encode()
+
+
+def pid_of(sandbox: Sandbox) -> int:
+    found = sandbox.understand(own("pid"), topic="own.topic")
+    assert found.ignored is not None
+    return int(found.ignored.notice_id)
+
+
+def skymap_fits(order: int = 6) -> bytes:
+    n = 12 * 4**order
+    density = np.random.default_rng(1).random(n)
+    density *= n / density.sum() / (4 * np.pi)
+    start = np.arange(n) << 2 * (sky.MAX_ORDER - order)
+    end = np.arange(1, n + 1) << 2 * (sky.MAX_ORDER - order)
+    far = np.where(np.arange(n) % 5 == 0, np.inf, 40.0)
+    return write_skymap(MultiOrderMap(start, end, density, far, far, far), {})
+
+
+def gw(fits: bytes) -> bytes:
+    event = {**GW["event"], "skymap": base64.b64encode(fits).decode()}
+    return json.dumps({**GW, "event": event}).encode()
+
+
+def same_region(a: Understood, b: Understood) -> bool:
+    assert a.region is not None
+    assert b.region is not None
+    one, two = a.region.localization, b.region.localization
+    assert isinstance(one, MultiOrderMap)
+    assert isinstance(two, MultiOrderMap)
+    for name in ("start", "end", "density", "distmu", "distsigma", "distnorm"):
+        assert np.array_equal(getattr(one, name), getattr(two, name)), name
+    return replace(a.region, localization=two) == b.region
+
+
+def test_a_small_notice_needs_no_child(sandbox: Sandbox) -> None:
+    assert sandbox.understand(GBM) == understand(load_feeds(), DEFAULT_CHAINS, GBM)
+    assert sandbox._child is None
+
+
+def test_a_big_map_gives_the_region_that_it_gives_here(shared: Sandbox) -> None:
+    raw = gw(skymap_fits())
+
+    found = shared.understand(raw)
+
+    assert shared._child is not None
+    assert same_region(found, understand(load_feeds(), DEFAULT_CHAINS, raw))
+    assert found.notice is not None
+    assert found.notice.localization is found.region.localization  # type: ignore[union-attr]
+
+
+def test_a_map_that_was_fetched_is_read_in_the_child(shared: Sandbox) -> None:
+    event = {k: v for k, v in GW["event"].items() if k != "skymap"}
+    raw = json.dumps({**GW, "event": event, "urls": {"skymap": "https://a/b.fits"}}).encode()
+    fits = skymap_fits(2)
+
+    assert shared.understand(raw).reason == "skymap_elsewhere"
+    found = shared.understand(raw, skymap=SkymapFile(fits, "fetched"))
+
+    assert shared._child is not None
+    assert found.region is not None
+    assert found.region.localized_by == "map_fetched"
+
+
+def test_a_parser_of_the_operators_runs_in_the_child(shared: Sandbox) -> None:
+    assert pid_of(shared) not in (0, os.getpid())
+    assert pid_of(shared) == pid_of(shared)
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("hog", "too_much_memory"),
+        ("quiet hog", "too_much_memory"),
+        ("exit", "parser_died"),
+        ("leave", "parser_died"),
+        ("crash", "parser_died"),
+        ("raise", "parser_failed"),
+        ("strange", "parser_failed"),
+    ],
+)
+def test_a_bad_parser_costs_one_notice(shared: Sandbox, what: str, reason: str) -> None:
+    found = shared.understand(own(what), topic="own.topic")
+
+    assert (found.outcome, found.reason) == ("rejected", reason)
+    assert (found.feed, found.streams) == ("own", ("team",))
+    assert len(found.feed_version) == 12
+    assert pid_of(shared) > 0
+
+
+@pytest.mark.parametrize("what", ["endless", "deaf"])
+def test_an_endless_parser_is_stopped(folder: Path, what: str) -> None:
+    with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=0.3, megabytes=1000) as sandbox:
+        found = sandbox.understand(own(what), feed="own")
+
+        assert (found.outcome, found.reason, found.feed) == ("rejected", "too_slow", "own")
+        assert found.streams == ("team",)
+        assert pid_of(sandbox) > 0
+
+
+def test_of_what_dies_while_it_is_recognised_the_topic_tells_the_feed(folder: Path) -> None:
+    raw = own("x" * 300_000)
+    with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=0.0, megabytes=1000) as sandbox:
+        found = sandbox.understand(raw, topic="own.topic")
+
+    assert (found.reason, found.feed, found.streams) == ("too_slow", "own", ("team",))
+
+
+def test_a_paused_feed_is_held(sandbox: Sandbox, folder: Path) -> None:
+    sandbox.replace(replace(load_feeds([folder]), paused=frozenset({"own"})))
+
+    assert sandbox.understand(own("pid"), topic="own.topic").outcome == "held"
+    assert sandbox.understand(own("pid"), topic="own.topic", heed_pause=False).outcome == "ignored"
+
+
+def test_other_feeds_and_newer_parsers_are_taken_up(sandbox: Sandbox, folder: Path) -> None:
+    first = pid_of(sandbox)
+    (folder.parent / "own_parsers.py").write_text(PARSERS.replace("Ignored(what", "Ignored('new'"))
+    (folder / "own.toml").write_text(FEED.replace('["team"]', '["others"]'))
+
+    sandbox.replace(load_feeds([folder]))
+    found = sandbox.understand(own("hello"), topic="own.topic")
+
+    assert (found.reason, found.streams) == ("new", ("others",))
+    assert pid_of(sandbox) != first
+
+
+def test_a_parser_without_a_name_is_refused(folder: Path) -> None:
+    registry = load_feeds([folder])
+    nameless = Registry(registry.feeds, {**registry.parsers, "own": lambda message, feed: None})  # type: ignore[dict-item, return-value]
+
+    with pytest.raises(ConfigError, match="function of a module"):
+        Sandbox(nameless, DEFAULT_CHAINS, seconds=1, megabytes=100)
+
+
+def test_a_child_that_cannot_start_is_a_failure_of_the_service(
+    sandbox: Sandbox, folder: Path
+) -> None:
+    (folder.parent / "own_parsers.py").unlink()
+
+    with pytest.raises(ServiceError, match="own_parsers"):
+        sandbox.understand(own("pid"), topic="own.topic")
+
+
+def test_a_fault_of_ours_is_a_rejection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("gateway.sandbox.understand", broken)
+    with Sandbox(load_feeds(), DEFAULT_CHAINS, seconds=1, megabytes=100) as sandbox:
+        found = sandbox.understand(GBM)
+
+    assert (found.outcome, found.reason, found.feed) == ("rejected", "parser_failed", "fermi_gbm")
+
+
+def test_signals_to_all_processes_leave_the_child_at_work(shared: Sandbox) -> None:
+    pid = pid_of(shared)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, number)
+
+    assert pid_of(shared) == pid
+    assert os.getpgid(pid) != os.getpgid(0)
+
+
+def test_a_child_killed_while_idle_is_replaced(shared: Sandbox) -> None:
+    pid = pid_of(shared)
+    os.kill(pid, signal.SIGKILL)
+    assert shared._child is not None
+    shared._child._process.wait()
+
+    assert pid_of(shared) != pid
+
+
+def test_close_ends_the_child_and_it_may_be_used_again(shared: Sandbox) -> None:
+    pid = pid_of(shared)
+    shared.close()
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert pid_of(shared) != pid
+
+
+def test_the_child_ends_with_its_parent_and_its_words_stay_out_of_the_output(folder: Path) -> None:
+    script = f"""
+        import os, signal, sys
+        sys.path[:0] = [{str(ROOT)!r}, {str(folder.parent)!r}]
+        from pathlib import Path
+        from crossmatch.chains import DEFAULT_CHAINS
+        from gateway.feeds.registry import load_feeds
+        from gateway.sandbox import Sandbox
+
+        feeds = load_feeds([Path({str(folder)!r})])
+        sandbox = Sandbox(feeds, DEFAULT_CHAINS, seconds=9, megabytes=99)
+        found = sandbox.understand(b'{{"what": "x"}}', topic="own.topic")
+        print(found.reason, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    # The pipe of standard error is at its end only when the child has let go of it, too.
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, timeout=60
+    )
+
+    assert done.returncode == -signal.SIGKILL
+    assert b"a word" in done.stderr
+    assert done.stdout == b"x\n"
