@@ -208,7 +208,10 @@ def _event_columns(region: Region) -> dict[str, Any]:
         "role": region.role,
         "alert_tense": "test" if region.role == "test" else "current",
         "event_id": region.event_id,
-        "event_name": region.event_id.replace("_", " "),
+        # Without the streams that stand before the name of a private event.
+        "event_name": region.event_id.removeprefix(f"{'+'.join(region.streams)}:").replace(
+            "_", " "
+        ),
         "messenger": region.messenger,
         "ref_type": region.kind,
         "ref_instrument": f"{region.mission} {region.instrument}".strip(),

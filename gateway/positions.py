@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from broker import kafka_io
+from broker import kafka_io, topics
 from broker.kafka_io import Record
 from crossmatch.errors import ServiceError
 from gateway.logs import EventLog
@@ -25,11 +25,13 @@ log = EventLog("publish")
 PUBLISH_KEY = b"publish"
 """Next statement of each partition of the candidate topics that has no VOEvent yet."""
 VTP_KEY = b"vtp"
-"""Next VOEvent of each partition of ``mm.voevents`` that was not broadcast yet."""
+"""Next VOEvent of each partition of ``mm.voevents``, and of the private topics in its place, that
+was not broadcast yet."""
 HEARD_PREFIX = b"heard/"
-"""Followed by a pair (counterpart, event) of which VTP subscribers have heard."""
+"""Followed by a pair (counterpart, event) of which VTP subscribers have heard; before the pair
+stands the private stream, if it is one's."""
 LOOK_SECONDS = 30.0
-"""A partition that was added is read this soon."""
+"""A partition, or a private stream, that was added is read this soon."""
 
 Position = Mapping[tuple[str, int], int]
 """Next offset by topic and partition; one that is not there begins at 0."""
@@ -76,14 +78,15 @@ def marks_of(messages: Iterable[Record]) -> Marks:
 class PartitionReader:
     """Reads every partition of some topics, each from the position that is given.
 
-    Topics that are not there yet, and partitions that are added, begin at 0.
+    With a topic come those that stand in its place for private streams. Topics that are
+    not there yet, and partitions that are added, begin at 0.
 
     Parameters
     ----------
     consumer : confluent_kafka.Consumer
         Closed by :meth:`close`.
     names : sequence of str
-        Topics.
+        Public topics.
     position : mapping
         Where to begin.
     clock : callable
@@ -133,8 +136,9 @@ class PartitionReader:
         except KafkaException as error:
             raise ServiceError(f"Kafka does not list its topics: {error.args[0].str()}") from error
         found = frozenset(
-            (name, number) for name in self._names if name in known
-            for number in known[name].partitions
+            (name, number) for name, described in known.items()
+            if topics.place_of(name)[0] in self._names
+            for number in described.partitions
         )  # fmt: skip
         if found - self._assigned:
             self._assigned |= found

@@ -2,21 +2,23 @@
 
 Two steps, each resumed where it stopped:
 
-1. Every statement becomes a VOEvent on ``mm.voevents``. The VOEvents and the position in
+1. Every statement becomes a VOEvent on ``mm.voevents``, or on the topic that stands in its
+   place for the private stream whose it is. The VOEvents and the position in
    the candidate topics (:mod:`gateway.positions`) are committed in one Kafka transaction,
    so each statement gives one VOEvent whatever crashes.
 2. VOEvents marked for VTP are broadcast, then their position is kept. After a crash
    between the two the last one is sent again, byte for byte the same, as VTP allows.
 
 A VOEvent is marked for VTP when its candidate has the tier for it, or had it once: a
-robot that heard of a candidate also hears of its fall and withdrawal.
+robot that heard of a candidate also hears of its fall and withdrawal. Those of a private
+stream go out on the port of that stream, if it has one, and on no other.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +28,10 @@ from broker import kafka_io, topics
 from broker.codec import decode, encode_dead_letter
 from broker.kafka_io import Record
 from crossmatch.errors import NoticeError, Rejected, ServiceError
-from crossmatch.model import TIERS
 from gateway import services
 from gateway.config import Config, Publish
 from gateway.logs import EventLog
+from gateway.outgoing import Packets
 from gateway.positions import (
     HEARD_PREFIX,
     PUBLISH_KEY,
@@ -39,10 +41,10 @@ from gateway.positions import (
     encode_position,
     marks_of,
 )
-from voevents.build import build_voevent, candidate_ivoid
 
 log = EventLog("publish")
 
+Send = Callable[[str, bytes], object]
 TRANSACTION_TIMEOUT_MS = 10_000
 _NAME = "mmgateway-publish"
 # Partitions are assigned and no offset is committed, so the group is a name for rights only.
@@ -52,60 +54,6 @@ _BATCH = 500
 _JOIN_SECONDS = 30.0
 # A transaction that a killed matcher left open hides later markers for up to 40 s.
 _READ_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """A VOEvent made from a statement.
-
-    ``first`` when it is the first of its pair that VTP subscribers hear of.
-    """
-
-    ivoid: str
-    pair: str
-    xml: bytes
-    by_vtp: bool
-    first: bool
-
-
-class Packets:
-    """Makes VOEvents and remembers which candidates VTP subscribers have heard of.
-
-    Parameters
-    ----------
-    settings : Publish
-    heard : iterable of str
-        Pairs of counterpart and event that were marked for VTP before.
-    """
-
-    def __init__(self, settings: Publish, heard: Iterable[str] = ()) -> None:
-        self._settings = settings
-        self._heard = set(heard)
-
-    def make(self, statement: Mapping[str, Any]) -> Packet:
-        """VOEvent of one statement."""
-        settings = self._settings
-        pair = f"{statement['counterpart_id']}/{statement['event_id']}"
-        good = TIERS.index(statement["tier"]) >= TIERS.index(settings.min_tier)
-        heard = pair in self._heard
-        by_vtp = heard or (good and statement["state"] == "in_force")
-        packet = Packet(
-            ivoid=candidate_ivoid(statement, settings.author_ivo),
-            pair=pair,
-            xml=build_voevent(
-                statement,
-                author_ivo=settings.author_ivo,
-                contact_name=settings.contact_name,
-                contact_email=settings.contact_email,
-                observatory=settings.observatory,
-            ),
-            by_vtp=by_vtp,
-            first=by_vtp and not heard,
-        )
-        # Only now: nobody hears of what could not be built.
-        if by_vtp:
-            self._heard.add(pair)
-        return packet
 
 
 class _Step(threading.Thread):
@@ -138,7 +86,7 @@ class _Step(threading.Thread):
 
 
 class VOEventWriter(_Step):
-    """Step 1: statements to ``mm.voevents``, in transactions.
+    """Step 1: statements to ``mm.voevents``, or to those of their stream, in transactions.
 
     Parameters
     ----------
@@ -151,6 +99,8 @@ class VOEventWriter(_Step):
         Set to end.
     now : callable
         The clock of dead letters.
+    make_topics : callable, optional
+        Called with the name of a private stream before the first VOEvent for it.
     """
 
     def __init__(
@@ -160,14 +110,20 @@ class VOEventWriter(_Step):
         packets: Packets,
         over: threading.Event,
         now: Callable[[], Any],
+        make_topics: Callable[[str], object] = lambda stream: None,
     ) -> None:
         super().__init__("voevent-writer", reader, over)
         self._producer = producer
         self._packets = packets
         self._now = now
+        self._make_topics = make_topics
+        self._known_streams = {""}
 
     def work(self, messages: Sequence[Record]) -> None:
         """Their VOEvents and the position after them, visible together or not at all."""
+        for stream in {topics.place_of(m.topic)[1] for m in messages} - self._known_streams:
+            self._make_topics(stream)
+            self._known_streams.add(stream)
         try:
             self._producer.begin_transaction()
             for message in messages:
@@ -180,8 +136,9 @@ class VOEventWriter(_Step):
         log.info("voevents_written", count=len(messages))
 
     def _produce(self, message: Record) -> None:
+        _, stream = topics.place_of(message.topic)
         try:
-            packet = self._packets.make(decode(message.value))
+            packet = self._packets.make(decode(message.value), stream)
         except Rejected as error:
             self._reject(error, message)
             return
@@ -195,12 +152,14 @@ class VOEventWriter(_Step):
             (_VTP_HEADER, b"yes" if packet.by_vtp else b"no"),
         ]
         pair = packet.pair.encode()
-        kafka_io.send(self._producer, topics.VOEVENTS, packet.xml, pair, headers=headers)
+        (topic,) = topics.seen_by(topics.VOEVENTS, _audience(stream))
+        kafka_io.send(self._producer, topic, packet.xml, pair, headers=headers)
         if packet.first:
             kafka_io.send(self._producer, topics.MARKER, b"vtp", HEARD_PREFIX + pair)
 
     def _reject(self, error: Rejected, message: Record) -> None:
         log.error("voevent_rejected", reason=error.reason, detail=error.detail)
+        streams = _audience(topics.place_of(message.topic)[1])
         letter = encode_dead_letter(
             reason=error.reason,
             detail=error.detail,
@@ -210,8 +169,16 @@ class VOEventWriter(_Step):
             topic=message.topic,
             partition=message.partition,
             offset=message.offset,
+            streams=streams,
         )
-        kafka_io.send(self._producer, topics.DEAD_LETTER, letter, b"voevent")
+        for topic in dict.fromkeys(
+            (topics.DEAD_LETTER, *topics.seen_by(topics.DEAD_LETTER, streams))
+        ):
+            kafka_io.send(self._producer, topic, letter, b"voevent")
+
+
+def _audience(stream: str) -> tuple[str, ...]:
+    return (stream,) if stream else ()
 
 
 class Broadcasting(_Step):
@@ -222,7 +189,8 @@ class Broadcasting(_Step):
     reader : PartitionReader
         Of ``mm.voevents``.
     send : callable
-        Sends one VOEvent to all subscribers and returns when it is on its way.
+        From the private stream (empty: everybody) and a VOEvent: sends it to all
+        subscribers of that stream and returns when it is on its way.
     keep : callable
         Keeps the position, as the text of a marker message.
     over : threading.Event
@@ -232,7 +200,7 @@ class Broadcasting(_Step):
     def __init__(
         self,
         reader: PartitionReader,
-        send: Callable[[bytes], object],
+        send: Send,
         keep: Callable[[bytes], None],
         over: threading.Event,
     ) -> None:
@@ -257,7 +225,7 @@ class Broadcasting(_Step):
 
     def _broadcast(self, message: Record) -> None:
         try:
-            self._send(message.value)
+            self._send(topics.place_of(message.topic)[1], message.value)
         except NoticeError as error:
             # Not of our making: whoever may write to the topic must not stop the others' events.
             log.error("not_broadcast", reason=error.reason, offset=message.offset)
@@ -290,11 +258,13 @@ def open_publisher(
     bootstrap: str,
     properties: Mapping[str, str],
     settings: Publish,
-    send: Callable[[bytes], object],
+    send: Send,
     over: threading.Event,
     now: Callable[[], Any],
 ) -> Publisher:
     """Fence earlier publishers, find where they stopped and go on there.
+
+    Private streams are found by their topics, those that are added later too.
 
     Raises
     ------
@@ -320,16 +290,14 @@ def open_publisher(
     def reader(names: Sequence[str], position: Any) -> PartitionReader:
         return PartitionReader(kafka_io.consumer(bootstrap, properties, _GROUP), names, position)
 
-    statements = [
-        topics.candidates(m, r) for m in topics.MESSENGERS for r in ("observation", "test")
-    ]
     return Publisher(
         VOEventWriter(
             producer,
-            reader(statements, marks.publish),
+            reader(topics.all_candidates(), marks.publish),
             Packets(settings, marks.heard),
             over,
             now,
+            lambda stream: services.ensure_topics(bootstrap, properties, streams=[stream]),
         ),
         Broadcasting(
             reader([topics.VOEVENTS], marks.vtp),
@@ -362,41 +330,48 @@ def _keeper(bootstrap: str, properties: Mapping[str, str]) -> Callable[[bytes], 
 def run(config: Config, now: Callable[[], Any]) -> None:
     """Run the publish service in the foreground until SIGTERM or SIGINT."""
     from twisted.internet import reactor, threads
+    from twisted.internet.defer import DeferredList
 
     from voevents.vtp import Broadcaster
 
     bootstrap = services.find_bootstrap(config)
     properties = config.kafka.properties
-    services.ensure_topics(bootstrap, properties, services.own_alert_topics(config))
-    broadcaster: Any = Broadcaster(
-        reactor,
-        config.vtp.host,
-        config.vtp.broadcast_port,
-        config.vtp.local_ivo,
-        allow=config.vtp.subscriber_allow,
-    )
+    services.ensure_all_topics(config, bootstrap)
+    doors = {"": (config.vtp.broadcast_port, config.vtp.subscriber_allow)} | {
+        name: (stream.broadcast_port, stream.subscriber_allow)
+        for name, stream in sorted(config.streams.items())
+        if stream.broadcast_port
+    }
+    broadcasters: dict[str, Any] = {
+        stream: Broadcaster(reactor, config.vtp.host, port, config.vtp.local_ivo, allow=allow)
+        for stream, (port, allow) in doors.items()
+    }
     over = threading.Event()
 
-    def send(xml: bytes) -> None:
-        threads.blockingCallFromThread(reactor, broadcaster.publish, xml)
+    def send(stream: str, xml: bytes) -> None:
+        # A stream without a port has no VTP subscribers: Kafka is its only way.
+        if stream in broadcasters:
+            threads.blockingCallFromThread(reactor, broadcasters[stream].publish, xml)
 
     def stop() -> Any:
         # First the steps, which need the reactor, then the connections: what a step gave
         # to the broadcaster still goes out to whoever reads it.
         over.set()
         ended = threads.deferToThread(publisher.join)
-        return ended.addCallback(lambda _: broadcaster.stop())
+        return ended.addCallback(lambda _: DeferredList([b.stop() for b in broadcasters.values()]))
 
     publisher = open_publisher(bootstrap, properties, config.publish, send, over, now)
-    port = broadcaster.listen()
+    ports = {stream: broadcaster.listen() for stream, broadcaster in broadcasters.items()}
+    port = ports.pop("")
     publisher.start()
     services.announce(
         config.paths.state,
         "publish",
         endpoint=f"vtp://{config.vtp.host}:{port}",
         broadcast_port=port,
+        private_ports=ports,
     )
-    log.info("publish_started", kafka=bootstrap, broadcast_port=port)
+    log.info("publish_started", kafka=bootstrap, broadcast_port=port, private=len(ports))
     try:
         _run_reactor(reactor, over, stop)
     finally:

@@ -71,15 +71,17 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LOCAL_SAFE = "-._~:+=,;@"
 
 
-def candidate_ivoid(candidate: Mapping[str, Any], author_ivo: str) -> str:
+def candidate_ivoid(candidate: Mapping[str, Any], author_ivo: str, stream: str = "") -> str:
     """IVOID of a statement: ``<author_ivo>/candidates#<candidate_id>``, percent-encoded.
 
-    Different ``candidate_id`` give different IVOIDs.
+    Different ``candidate_id`` give different IVOIDs. The copy for a private stream is
+    ``<author_ivo>/private/<stream>/candidates#<candidate_id>``, so that it never has the
+    name of a public one, whatever a feed calls its events.
     """
-    return _minted(author_ivo, "candidates", str(candidate["candidate_id"]))
+    return _minted(author_ivo, _resource("candidates", stream), str(candidate["candidate_id"]))
 
 
-def reference_ivoid(candidate: Mapping[str, Any], author_ivo: str) -> str:
+def reference_ivoid(candidate: Mapping[str, Any], author_ivo: str, stream: str = "") -> str:
     """IVOID of the notice that ``candidate`` follows up.
 
     ``ref_ID`` itself where the mission gave an IVOID. Notices that come as JSON
@@ -90,7 +92,7 @@ def reference_ivoid(candidate: Mapping[str, Any], author_ivo: str) -> str:
     reference = str(candidate["ref_ID"])
     if reference.startswith("ivo://"):
         return _text(reference)
-    return _minted(author_ivo, "notices", reference)
+    return _minted(author_ivo, _resource("notices", stream), reference)
 
 
 def build_voevent(
@@ -100,6 +102,7 @@ def build_voevent(
     contact_name: str = "",
     contact_email: str = "",
     observatory: Mapping[str, str] = OBSERVATORIES,
+    stream: str = "",
 ) -> bytes:
     """VOEvent 2.0 document of one candidate record, UTF-8, checked with the schema.
 
@@ -115,6 +118,8 @@ def build_voevent(
     observatory : mapping of str to str
         Survey to ``ObservatoryLocation``; one that is not there is on the Earth's
         surface (``GEOSURFACE``).
+    stream : str
+        Private stream that this copy is for; empty: everybody.
 
     Returns
     -------
@@ -128,12 +133,14 @@ def build_voevent(
     ------
     NoticeError
         ``candidate_incomplete`` if a value that the document needs is missing,
-        ``candidate_invalid`` for a number that is not finite, a position off
+        ``wrong_stream`` if the candidate may not be seen there, ``candidate_invalid``
+        for a number that is not finite, a position off
         the sky, a role that is none or a time that is none; ``schema_invalid``.
     """
     _require(candidate)
+    _require_audience(candidate, stream)
     event = voeventparse.Voevent(
-        stream=f"{_authority(author_ivo)}/candidates",
+        stream=f"{_authority(author_ivo)}/{_resource('candidates', stream)}",
         stream_id=_local(str(candidate["candidate_id"])),
         role=candidate["role"],
     )
@@ -142,7 +149,7 @@ def build_voevent(
     _add_where_when(event, candidate, observatory.get(candidate["survey"]) or "GEOSURFACE")
     _add_how(event, candidate)
     _add_why(event, candidate)
-    _add_citations(event, candidate, author_ivo)
+    _add_citations(event, candidate, author_ivo, stream)
     document: bytes = voeventparse.dumps(event, pretty_print=True)
     validate_voevent(document)
     return document
@@ -160,6 +167,13 @@ def _require(candidate: Mapping[str, Any]) -> None:
         raise NoticeError("candidate_invalid", f"position {where} is not on the sky")
     if candidate["alert_type"] == "retraction" and not candidate.get("supersedes"):
         raise NoticeError("candidate_incomplete", "a retraction that does not say what of")
+
+
+def _require_audience(candidate: Mapping[str, Any], stream: str) -> None:
+    streams = candidate.get("streams") or ()
+    if stream not in (streams or ("",)):
+        where = f"the private stream {stream}" if stream else "everybody"
+        raise NoticeError("wrong_stream", f"for {', '.join(streams) or 'everybody'}, not {where}")
 
 
 def _add_who(
@@ -183,9 +197,14 @@ def _add_what(event: Any, candidate: Mapping[str, Any]) -> None:
     for group, names in GROUPS.items():
         # A column that joins later without a place of its own is context.
         wanted = names + unsorted if group == "Context" else names
-        params = [_param(_FIELDS[n], candidate[n]) for n in wanted if candidate.get(n) is not None]
+        told = [(_FIELDS[name], candidate.get(name)) for name in wanted]
+        params = [_param(field, value) for field, value in told if not _is_nothing(value)]
         if params:
             event.What.append(voeventparse.Group(params, name=group))
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, list | tuple) and not value)
 
 
 def _param(field: Field, value: Any) -> Any:
@@ -266,15 +285,15 @@ def _add_why(event: Any, candidate: Mapping[str, Any]) -> None:
     event.Why.append(inference)
 
 
-def _add_citations(event: Any, candidate: Mapping[str, Any], author_ivo: str) -> None:
+def _add_citations(event: Any, candidate: Mapping[str, Any], author_ivo: str, stream: str) -> None:
     before = candidate.get("supersedes")
     cited: list[tuple[str, str]] = []
     if before:
         retracted = candidate["alert_type"] == "retraction"
         cite = "retraction" if retracted else "supersedes"
-        cited.append((_minted(author_ivo, "candidates", str(before)), cite))
+        cited.append((_minted(author_ivo, _resource("candidates", stream), str(before)), cite))
     if candidate["alert_type"] != "retraction":
-        cited.append((reference_ivoid(candidate, author_ivo), "followup"))
+        cited.append((reference_ivoid(candidate, author_ivo, stream), "followup"))
     citations = etree.SubElement(event, "Citations")
     for ivoid, cite in cited:
         citations.append(voeventparse.EventIvorn(ivoid, cite))
@@ -294,6 +313,10 @@ def _authority(author_ivo: str) -> str:
 
 def _local(name: str) -> str:
     return quote(_text(name), safe=_LOCAL_SAFE)
+
+
+def _resource(name: str, stream: str) -> str:
+    return f"private/{stream}/{name}" if stream else name
 
 
 def _minted(author_ivo: str, resource: str, name: str) -> str:

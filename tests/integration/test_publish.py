@@ -54,7 +54,7 @@ def deadly(producer, topic, value, key=None, headers=(), on_delivery=None):
 kafka_io.send = deadly
 over = threading.Event()
 both = publish.open_publisher(
-    bootstrap, {}, load(None, {}).publish, lambda xml: None, over, lambda: datetime.now(UTC)
+    bootstrap, {}, load(None, {}).publish, lambda stream, xml: None, over, lambda: datetime.now(UTC)
 )
 # Only the first step: what goes out by VTP is counted elsewhere.
 both.writer.start()
@@ -90,6 +90,7 @@ def statement(number: int, **changed: Any) -> bytes:
             "supersedes": None,
             "role": "observation",
             "stream": GW,
+            "streams": [],
             "messenger": "gw",
             "tier": "gold" if number % 4 == 0 else "silver",
             "alert_id": "1",
@@ -112,7 +113,7 @@ def told(bootstrap: str) -> Counter[str]:
 
 
 def run_publisher(
-    bootstrap: str, send: Callable[[bytes], object], enough: Callable[[], bool]
+    bootstrap: str, send: Callable[[str, bytes], object], enough: Callable[[], bool]
 ) -> None:
     """A publisher in this process, until there is enough."""
     over = threading.Event()
@@ -157,7 +158,7 @@ def test_kill_between_produce_and_commit_neither_loses_nor_repeats(
     robot: list[bytes] = []
     run_publisher(
         bootstrap,
-        robot.append,
+        lambda stream, xml: robot.append(xml),
         lambda: told(bootstrap).total() >= COUNT and len(robot) >= COUNT // 4,
     )
     found = told(bootstrap)
@@ -169,7 +170,7 @@ def test_kill_between_produce_and_commit_neither_loses_nor_repeats(
     # A later one goes on: nothing again on the topic or by VTP, and a fall is told to who heard.
     say(bootstrap, GW, [statement(0, tier="bronze", candidate_id="C0/E1/2")])
     later: list[bytes] = []
-    run_publisher(bootstrap, later.append, lambda: bool(later))
+    run_publisher(bootstrap, lambda stream, xml: later.append(xml), lambda: bool(later))
     assert len(later) == 1
     assert b"C0%2FE1%2F2" in later[0]
     assert told(bootstrap).total() == COUNT + 1

@@ -54,14 +54,19 @@ def candidate(**changed: Any) -> dict[str, Any]:
         "fade_rate": 0.9,
         "credible_level": 0.4,
         "tier": "gold",
+        "streams": [],
         "expires": "2017-08-31T12:41:04Z",
     }
     return record | changed
 
 
-def build(record: dict[str, Any]) -> bytes:
+def build(record: dict[str, Any], stream: str = "") -> bytes:
     return build_voevent(
-        record, author_ivo=AUTHOR, contact_name="On call", contact_email="on@call.example"
+        record,
+        author_ivo=AUTHOR,
+        contact_name="On call",
+        contact_email="on@call.example",
+        stream=stream,
     )
 
 
@@ -81,7 +86,7 @@ def test_document_is_valid_and_repeatable() -> None:
 
 
 def test_every_column_is_a_param_with_its_unit_and_ucd() -> None:
-    found = params(build(candidate()))
+    found = params(build(candidate(streams=["ourteam"]), "ourteam"))
     assert set(found) == {field.name for field in CANDIDATE_FIELDS}
     for field in CANDIDATE_FIELDS:
         assert found[field.name].get("unit", "") == field.unit
@@ -93,7 +98,8 @@ def test_missing_values_are_left_out() -> None:
     optional = {f.name: None for f in CANDIDATE_FIELDS if not f.required}
     document = build(candidate(**optional, alert_type="initial"))
     validate_voevent(document)
-    assert set(params(document)) == required
+    # A candidate for everybody names no private streams.
+    assert set(params(document)) == required - {"streams"}
     assert b"None" not in document
 
 
@@ -267,3 +273,27 @@ def test_site_is_the_configured_one() -> None:
 def test_survey_without_a_site_is_on_the_ground() -> None:
     assert location({"ztf": ""}, "ztf") == "GEOSURFACE"
     assert location({"ztf": "Palomar"}, "atlas") == "GEOSURFACE"
+
+
+@pytest.mark.parametrize("alert_type", ["update", "retraction"])
+def test_private_copy_has_no_name_that_a_public_one_could_have(alert_type: str) -> None:
+    public = build(candidate(alert_type=alert_type))
+    copies = {
+        stream: build(candidate(alert_type=alert_type, streams=["a", "b"]), stream)
+        for stream in ("a", "b")
+    }
+    for stream, document in copies.items():
+        validate_voevent(document)
+        ivoid = etree.fromstring(document).get("ivorn")
+        assert ivoid == f"{AUTHOR}/private/{stream}/candidates#MM17gfo%2FG298048%2F2"
+        ours = f"{AUTHOR}/private/{stream}/"
+        assert all(name.startswith(ours) for _, name in cited(document))
+    names = [{etree.fromstring(d).get("ivorn"), *(n for _, n in cited(d))}
+             for d in (public, *copies.values())]  # fmt: skip
+    assert len(set.union(*names)) == sum(map(len, names))
+
+
+@pytest.mark.parametrize(("streams", "stream"), [(["a"], ""), (["a"], "b"), ([], "a"), (None, "a")])
+def test_copy_for_who_may_not_see_it_is_refused(streams: list[str] | None, stream: str) -> None:
+    with pytest.raises(NoticeError, match="wrong_stream"):
+        build(candidate(streams=streams), stream)
