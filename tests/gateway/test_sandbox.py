@@ -251,9 +251,9 @@ def test_a_parser_without_a_name_is_refused(folder: Path) -> None:
 def test_a_child_that_cannot_start_is_a_failure_of_the_service(
     sandbox: Sandbox, folder: Path
 ) -> None:
-    (folder.parent / "own_parsers.py").unlink()
+    (folder.parent / "own_parsers.py").write_text("import no_such_module")
 
-    with pytest.raises(ServiceError, match="own_parsers"):
+    with pytest.raises(ServiceError, match="no_such_module"):
         sandbox.understand(own("pid"), topic="own.topic")
 
 
