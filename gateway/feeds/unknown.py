@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -163,8 +164,7 @@ class Unknown:
         self._bytes -= sum(gone.sizes)
         others = {name for s in self._kinds.values() for name in s.samples}
         for name in set(gone.samples) - others:
-            path = self._folder / name
-            self._try(lambda path=path: path.unlink(missing_ok=True))
+            self._try(partial((self._folder / name).unlink, missing_ok=True))
 
     def _try(self, write: Callable[[], None]) -> bool:
         # An observer must not stop the pipeline.
