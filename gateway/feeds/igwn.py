@@ -8,8 +8,8 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Notice
+from gateway.feeds.members import map_bytes, number_of, text_of
 from gateway.feeds.spec import Feed, Ignored, Message, checked_trigger
-from gateway.feeds.unified import map_bytes, number_of, text_of
 from voevents.times import parse_time
 
 # Rank among alerts created in the same second, and what they are to us.

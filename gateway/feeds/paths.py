@@ -36,7 +36,8 @@ def value_at(message: Message, path: str) -> Any:
     path : str
         ``$.a.b[0]``, ``$['a b']``, ``$..a``, ``$.a[?@.b == 'c']``: a JSONPath on a JSON record.
         ``/...`` or ``//...``: an XPath on a VOEvent, by local names; an element stands for its
-        text, an attribute is asked for as in ``//Param[@name='a']/@value``. ``@topic``: the topic that the message came by.
+        text, an attribute is asked for as in ``//Param[@name='a']/@value``.
+        ``@topic``: the topic that the message came by.
         Anything else, ``$schema`` too, is the name of a Param (``Group.name`` where
         needed) or of a member of the record.
 

@@ -1,27 +1,29 @@
-"""GCN's unified JSON (core schema and what missions add) to notices, as the feed's data say."""
+"""JSON records to notices, as the feed's data say: GCN's unified JSON and private dialects."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
 import re
+import typing
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from crossmatch.errors import NoticeError
-from crossmatch.model import AlertType, Circle, Ellipse, Notice, Role
+from crossmatch.model import AlertType, Messenger, Notice, Role
+from gateway.feeds.members import finite, map_bytes, number_of, text_of, texts_of
+from gateway.feeds.paths import is_like, marked, value_at
+from gateway.feeds.place import localize, systematic_included
+from gateway.feeds.readings import angle_from, number_from, time_from
 from gateway.feeds.spec import Feed, Ignored, Kind, Message, checked_trigger
 from gateway.feeds.voevent import YEAR_SECONDS, plain_number
-from voevents.parse import check_position
-from voevents.times import parse_time
 
-_TYPES: dict[str, AlertType] = {
-    "initial": "initial",
-    "subsequent": "update",
-    "update": "update",
-    "retraction": "retraction",
+# What each alert type is to us, and its place among notices of one moment.
+_TYPES: dict[str, tuple[AlertType, int]] = {
+    "initial": ("initial", 0),
+    "subsequent": ("update", 1),
+    "update": ("update", 2),
+    "retraction": ("retraction", 3),
 }
 _TENSES: dict[str, Role] = {
     "current": "observation",
@@ -31,6 +33,13 @@ _TENSES: dict[str, Role] = {
     "planned": "utility",
     "commanded": "utility",
 }
+_MESSENGERS = typing.get_args(Messenger)
+_NUMBERS = (
+    "containment_probability", "p_astro", "far",
+    "luminosity_distance", "luminosity_distance_error",
+)  # fmt: skip
+# A retraction names the records before it, whatever the clocks said; this many at most.
+_MAX_RECORDS = 200
 
 
 def parse(message: Message, feed: Feed) -> Notice | Ignored:
@@ -38,261 +47,305 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
 
     The schemas guard little, so every value is checked here. Without
     ``alert_datetime`` the time of issue is the trigger time; without ``id`` the
-    trigger is named by its time.
+    trigger is named by its time. Notices of one moment are sorted by the rank of
+    their kind, then by ``record_number`` or, without it, by their alert type.
 
     Raises
     ------
     NoticeError
         ``bad_field``, ``no_trigger_id``, ``bad_trigger_id``, ``bad_time``, ``bad_position``,
-        ``bad_skymap``, ``no_feed`` (a kind that the feed does not know).
+        ``bad_skymap``, ``path_failed``, ``no_feed`` (a kind that the feed does not know).
     """
     if message.record is None:
         raise NoticeError("not_json", f"feed {feed.name} expects a JSON object")
-    record = _renamed(message.record, feed)
-    kind = _kind(record, feed)
-    trigger_time = _time(record, "trigger_time")
-    issued = _time(record, "alert_datetime") or trigger_time
+    record = _core(message, feed)
+    kind = _kind(message, feed)
+    if kind.ignore or marked(message, feed.ignore_when):
+        return Ignored(kind.ignore or "unwanted", feed.name, _any_id(record))
+    trigger_time = _time(record, "trigger_time", feed)
+    issued = _time(record, "alert_datetime", feed) or trigger_time
     if issued is None:
         raise NoticeError("bad_time", "neither alert_datetime nor trigger_time")
-    trigger_id = _trigger_id(record, trigger_time)
-    serial = _serial(record)
-    notice_id = f"{feed.prefix}:{trigger_id}" + (f":{serial}" if "record_number" in record else "")
-    role = _role(record, feed, kind, trigger_id)
-    if kind.ignore or role == "utility":
-        return Ignored(kind.ignore or "utility", feed.name, notice_id)
+    trigger_id = _trigger_id(message, record, feed, trigger_time)
     event_id = f"{feed.prefix}_{trigger_id}" if feed.prefix else trigger_id
-    alert_type = _alert_type(record, kind, serial)
-    place, reason = (
-        (None, "retraction") if alert_type == "retraction" else localize(record, feed, kind, issued)
-    )
-    skymap = None if alert_type == "retraction" else map_bytes(record.get("healpix_file"))
-    url = None if alert_type == "retraction" else text_of(record, "healpix_url")
-    if (place or skymap or url) and trigger_time is None:
-        raise NoticeError("bad_time", "a position without trigger_time")
-    classification = _classification(record)
+    alert_type, serial, notice_id = _version(message, record, feed, kind, trigger_id)
+    role = _role(message, record, feed, kind, trigger_id)
+    if role == "utility":
+        return Ignored("utility", feed.name, notice_id)
+    place, reason, skymap, url = None, "retraction", None, ""
+    if alert_type != "retraction":
+        place, reason = _place(message, record, feed, kind, issued)
+        skymap, url = map_bytes(record.get("healpix_file")), _map_url(message, record, feed)
+        if (place or skymap or url) and trigger_time is None:
+            raise NoticeError("bad_time", "a position without trigger_time")
+    rank = kind.rank if alert_type != "retraction" else max(k.rank for k in feed.kinds)
+    classification, event_class = _classes(message, record, feed)
     return Notice(
         feed=feed.name,
-        mission=feed.mission,
-        instrument=kind.instrument or feed.instrument,
+        mission=text_of(record, "mission") if "mission" in feed.fields else feed.mission,
+        instrument=kind.instrument or _instrument(message, record, feed),
         kind=kind.name,
         notice_id=notice_id,
         event_id=event_id,
         trigger_id=trigger_id,
-        messenger=kind.messenger or feed.messenger,  # type: ignore[arg-type]
+        messenger=_messenger(record, feed, kind),
         role=role,
         alert_type=alert_type,
         issued=issued,
-        order=(issued.timestamp(), kind.rank, serial),
+        order=(issued.timestamp(), rank, serial),
         trigger_time=trigger_time,
         localization=place,
         sha256=message.sha256,
         skymap_fits=skymap,
         skymap_url=url or None,
-        far_hz=_far(record, feed),
-        event_class=kind.event_class,
+        significant=not kind.subthreshold and _significant(message, record, feed),
+        far_hz=_far(message, record, feed),
+        event_class=kind.event_class or event_class,
         classification=classification,
-        retracts=(event_id,) if alert_type == "retraction" else (),
+        distance_mpc=_positive(record, "luminosity_distance"),
+        distance_error_mpc=_positive(record, "luminosity_distance_error"),
+        cites=texts_of(record, "cites") if "cites" in feed.fields else (),
+        retracts=_retracts(record, feed, event_id, notice_id) if reason == "retraction" else (),
         no_position_reason="" if place or skymap or url else reason,
-        details=_details(record, feed, kind),
+        details=_details(message, record, feed, kind),
+        known_source=kind.known_source,
+        chain=kind.chain,
     )
 
 
-def localize(
-    record: Mapping[str, Any], feed: Feed, kind: Kind, issued: datetime
-) -> tuple[Circle | Ellipse | None, str]:
-    """Circle or ellipse of a record (``ra``, ``dec``, ``ra_dec_error``), or why there is none."""
-    if not kind.position:
-        return None, kind.no_position_reason or "no_position"
-    ra, dec = number_of(record, "ra"), number_of(record, "dec")
-    if ra is None or dec is None:
-        return None, "no_position"
-    error = record.get("ra_dec_error")
-    axes = list(error) if isinstance(error, list) else [error]
-    radii = [_finite(v, "ra_dec_error") for v in axes if v is not None]
-    missing = not radii or radii[0] <= 0
-    if missing and (ra, dec) in ((-1.0, -1.0), (0.0, 0.0)):
-        return None, "sentinel" if ra < 0 else "null_position"
-    try:
-        check_position(ra, dec)
-    except NoticeError:
-        if missing and (ra, dec) == (-999.0, -999.0):
-            return None, "sentinel"
-        raise
-    if missing:
-        if kind.error_deg is None:
-            return None, "no_error_radius"
-        radii = [kind.error_deg]
-    if max(radii[:2]) >= 180:
-        return None, "whole_sky"
-    if len(radii) > 3 or min(radii[:2]) <= 0:
-        raise NoticeError("bad_position", f"ra_dec_error is {error!r}; expected a or [a, b, angle]")
-    containment = number_of(record, "containment_probability")
-    if containment is None:
-        containment = kind.containment or feed.containment
-    if not 0 < containment < 1:
-        raise NoticeError("bad_position", f"containment_probability is {containment:g}")
-    if len(radii) == 1 or radii[0] == radii[1]:
-        rule = next((r for r in kind.systematic if r.applies(issued, _scalars(record))), None)
-        if record.get("systematic_included") is True:
-            rule = None
-        terms = () if rule is None else rule.terms
-        return Circle(ra % 360.0, dec, radii[0], containment, terms), ""
-    major, minor, angle = (*radii, 0.0)[:3]
-    if minor > major:
-        major, minor, angle = minor, major, angle + 90.0
-    return Ellipse(ra % 360.0, dec, major, minor, angle % 180.0, containment), ""
+def _core(message: Message, feed: Feed) -> Mapping[str, Any]:
+    """The record with its members under the names of GCN's core schema.
 
-
-def number_of(record: Mapping[str, Any], name: str) -> float | None:
-    """A number of the record, ``None`` when absent or null.
-
-    Raises
-    ------
-    NoticeError
-        ``bad_field`` when it is something else.
+    A feed that names paths of its own may have numbers and angles as text, too.
     """
-    value = record.get(name)
-    if value is None:
-        return None
-    return _finite(value, name)
-
-
-def _finite(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise NoticeError("bad_field", f"{name} is {str(value)[:60]!r}; expected a number")
-    return float(value)
-
-
-def text_of(record: Mapping[str, Any], name: str) -> str:
-    """A text of the record, empty when absent or null; ``bad_field`` when it is something else."""
-    value = record.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise NoticeError("bad_field", f"{name} is {str(value)[:60]!r}; expected text")
-    return value
-
-
-def map_bytes(value: Any) -> bytes | None:
-    """Bytes of an embedded base64 sky map; ``bad_skymap`` when it is not base64."""
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise NoticeError("bad_skymap", "the embedded sky map is not text")
-    try:
-        # Line breaks, which RFC 2045 allows, are the only characters forgiven.
-        if "\n" in value:
-            value = "".join(value.split())
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise NoticeError("bad_skymap", f"the embedded sky map is not base64: {error}") from error
-
-
-def _renamed(record: Mapping[str, Any], feed: Feed) -> Mapping[str, Any]:
+    record = message.record or {}
     if not feed.fields:
         return record
-    renamed = dict(record)
-    for ours, theirs in feed.fields.items():
-        renamed[ours] = record.get(theirs)
-    return renamed
+    core = dict(record)
+    for ours, path in feed.fields.items():
+        value = value_at(message, path) if path else None
+        if isinstance(value, str) and ours in ("ra", "dec"):
+            value = angle_from(value, ours, hours=ours == "ra" and feed.frame != "galactic")
+        elif isinstance(value, str) and ours in _NUMBERS:
+            value = number_from(value, ours)
+        elif ours == "ra_dec_error":
+            axes = value if isinstance(value, list) else [value]
+            numbers = [number_from(v, ours) if isinstance(v, str) else v for v in axes]
+            value = numbers if isinstance(value, list) else numbers[0]
+        elif ours == "record_number" and isinstance(value, str) and value.isdecimal():
+            value = number_from(value, ours)
+        core[ours] = value
+    return core
 
 
-def _kind(record: Mapping[str, Any], feed: Feed) -> Kind:
-    value = record.get(feed.kind_field) if feed.kind_field else None
+def _kind(message: Message, feed: Feed) -> Kind:
+    value = value_at(message, feed.kind_field) if feed.kind_field else None
     for kind in feed.kinds:
-        if not kind.values or value in kind.values:
+        if kind.values and not any(is_like(value, text) for text in kind.values):
+            continue
+        if all(is_like(value_at(message, path), text) for path, text in kind.when.items()):
             return kind
     raise NoticeError(
-        "no_feed", f"{feed.kind_field} {str(value)[:60]!r} is unknown to feed {feed.name}"
+        "no_feed", f"{feed.kind_field or 'record'} {str(value)[:60]!r} is unknown to {feed.name}"
     )
 
 
-def _time(record: Mapping[str, Any], name: str) -> datetime | None:
-    text = text_of(record, name)
-    return parse_time(text) if text else None
+def _time(record: Mapping[str, Any], name: str, feed: Feed) -> datetime | None:
+    value = text_of(record, name) if feed.time_format == "iso" else record.get(name)
+    return time_from(value, name, feed.time_format, feed.time_system)
 
 
-def _trigger_id(record: Mapping[str, Any], trigger_time: datetime | None) -> str:
-    value = record.get("id")
-    if isinstance(value, list) and value:
-        value = value[0]
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str) and value.strip():
-        text = value.strip()
+def _any_id(record: Mapping[str, Any]) -> str:
+    """Something by which a person finds a message that is no notice."""
+    for name in ("id", "circularId", "$id", "objectId", "candid", "event_name"):
+        if isinstance(record.get(name), str | int):
+            return str(record[name])[:200]
+    return ""
+
+
+def _trigger_id(
+    message: Message, record: Mapping[str, Any], feed: Feed, trigger_time: datetime | None
+) -> str:
+    if feed.trigger:
+        parts = []
+        for path in feed.trigger:
+            text = next(iter(texts_of({path: value_at(message, path)}, path)), "")
+            if not text:
+                raise NoticeError("no_trigger_id", f"there is nothing at {path}")
+            # Names of sources have blanks; those of events may not.
+            parts.append(plain_number("_".join(text.split())))
+        return checked_trigger("_".join(parts))
+    texts = texts_of(record, "id")
+    if texts:
         # IceCube's run_event is written with and without leading zeros.
-        text = "_".join(map(plain_number, text.split("_"))) if "_" in text else text
-        return checked_trigger(text)
-    if value not in (None, []):
-        raise NoticeError("bad_field", f"id is {str(value)[:60]!r}; expected text")
+        parts = texts[0].split("_")
+        return checked_trigger("_".join(map(plain_number, parts)) if len(parts) > 1 else texts[0])
     if trigger_time is None:
         raise NoticeError("no_trigger_id", "neither id nor trigger_time")
     return trigger_time.strftime("%Y%m%dT%H%M%S.") + f"{trigger_time.microsecond // 1000:03d}"
 
 
-def _serial(record: Mapping[str, Any]) -> int:
+def _version(
+    message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind, trigger_id: str
+) -> tuple[AlertType, int, str]:
+    """Alert type, serial number and identifier of a notice."""
+    text = text_of(record, "alert_type").lower()
+    if text and text not in _TYPES:
+        raise NoticeError("bad_field", f"alert_type is {text[:60]!r}; known: {', '.join(_TYPES)}")
+    number = _record_number(record)
+    withdrawn = kind.retraction or marked(message, feed.retraction_when)
+    withdrawn = withdrawn or _flagged(message, feed.retraction_params)
+    if withdrawn or ("retracts" in feed.fields and texts_of(record, "retracts")):
+        text = "retraction"
+    elif kind.alert_type and text != "retraction":
+        text = kind.alert_type
+    alert_type, place = _TYPES[text or ("update" if number else "initial")]
+    notice_id = f"{feed.prefix or feed.name}:{trigger_id}"
+    if number is not None:
+        return alert_type, number, f"{notice_id}:{number}"
+    return alert_type, place, f"{notice_id}:{text}" if text else notice_id
+
+
+def _record_number(record: Mapping[str, Any]) -> int | None:
     value = record.get("record_number")
     if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        return None
+    number = finite(value, "record_number")
+    if not (number.is_integer() and 0 <= number < 2**53):
         raise NoticeError("bad_field", f"record_number is {str(value)[:60]!r}; expected 0, 1, ...")
-    return value
+    return int(number)
 
 
-def _role(record: Mapping[str, Any], feed: Feed, kind: Kind, trigger_id: str) -> Role:
-    tense = text_of(record, "alert_tense") or "current"
+def _retracts(
+    record: Mapping[str, Any], feed: Feed, event_id: str, notice_id: str
+) -> tuple[str, ...]:
+    """What a retraction withdraws: the event, its earlier records by number, what it names.
+
+    Earlier records are named because some missions date a retraction as what it retracts.
+    """
+    named = texts_of(record, "retracts") if "retracts" in feed.fields else ()
+    others = []
+    for text in named:
+        if text.startswith("ivo://") or ":" in text:
+            others.append(text)
+        else:
+            others.append(f"{feed.prefix}_{text}" if feed.prefix else text)
+    number = _record_number(record) or 0
+    stem = notice_id.rpartition(":")[0]
+    earlier = [f"{stem}:{n}" for n in range(max(0, number - _MAX_RECORDS), number)]
+    return tuple(dict.fromkeys((event_id, *others, *earlier)))
+
+
+def _role(
+    message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind, trigger_id: str
+) -> Role:
+    tense = text_of(record, "alert_tense").lower() or "current"
     if tense not in _TENSES:
         raise NoticeError("bad_field", f"alert_tense is {tense[:60]!r}")
-    if kind.test or (feed.test_triggers and re.match(feed.test_triggers, trigger_id)):
+    mock = feed.test_triggers and re.match(feed.test_triggers, trigger_id)
+    if kind.test or mock or marked(message, feed.test_when) or _flagged(message, feed.test_params):
         return "test"
     return _TENSES[tense]
 
 
-def _alert_type(record: Mapping[str, Any], kind: Kind, serial: int) -> AlertType:
-    text = text_of(record, "alert_type")
-    if text and text not in _TYPES:
-        raise NoticeError("bad_field", f"alert_type is {text[:60]!r}")
-    if kind.retraction:
-        return "retraction"
-    return _TYPES[text] if text else ("update" if serial else "initial")
+def _place(
+    message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind, issued: datetime
+) -> tuple[Any, str]:
+    for path in feed.unusable_params:
+        if _is_true(value_at(message, path)):
+            return None, re.sub(r"\W+", "_", path).strip("_").lower()
+    return localize(record, feed, kind, issued)
 
 
-def _far(record: Mapping[str, Any], feed: Feed) -> float | None:
-    rate = number_of(record, feed.far or "far")
+def _map_url(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
+    """Address of a sky map; empty for what names no file (KM3NeT gives its home page)."""
+    texts = [text_of(record, "healpix_url")]
+    texts += [text_of({path: value_at(message, path)}, path) for path in feed.skymap_urls]
+    for text in texts:
+        try:
+            address = urlsplit(text.strip())
+        except ValueError:
+            continue
+        if address.scheme in ("http", "https") and address.netloc and address.path.strip("/"):
+            return text.strip()
+    return ""
+
+
+def _messenger(record: Mapping[str, Any], feed: Feed, kind: Kind) -> Messenger:
+    said = text_of(record, "messenger").lower() if "messenger" in feed.fields else ""
+    found = kind.messenger or said or feed.messenger
+    if found not in _MESSENGERS:
+        raise NoticeError("bad_field", f"messenger is {said[:60]!r}; known: {_MESSENGERS}")
+    return found  # type: ignore[return-value]
+
+
+def _instrument(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
+    said = texts_of(record, "instrument") if "instrument" in feed.fields else ()
+    if feed.instrument_param:
+        said = texts_of({"instrument": value_at(message, feed.instrument_param)}, "instrument")
+    return ",".join(said) or feed.instrument
+
+
+def _is_true(value: Any) -> bool:
+    return any(is_like(value, text) for text in ("true", "1", "yes"))
+
+
+def _flagged(message: Message, paths: tuple[str, ...]) -> bool:
+    return any(_is_true(value_at(message, path)) for path in paths)
+
+
+def _significant(message: Message, record: Mapping[str, Any], feed: Feed) -> bool:
+    """What the mission says; a notice that says nothing was worth sending."""
+    value = record.get("significant")
+    if feed.significant:
+        value = value_at(message, feed.significant)
+    return value is None or _is_true(value)
+
+
+def _far(message: Message, record: Mapping[str, Any], feed: Feed) -> float | None:
+    rate = number_of(record, "far")
+    if feed.far:
+        rate = number_from(value_at(message, feed.far), "far")
     if rate is None or rate < 0:
         return None
     return rate / YEAR_SECONDS if feed.far_unit == "per_year" else rate
 
 
-def _classification(record: Mapping[str, Any]) -> dict[str, float]:
+def _positive(record: Mapping[str, Any], name: str) -> float | None:
+    number = number_of(record, name)
+    return number if number is not None and number > 0 else None
+
+
+def _classes(
+    message: Message, record: Mapping[str, Any], feed: Feed
+) -> tuple[dict[str, float], str]:
+    """Probabilities by class and by property, and the likeliest class."""
+    classes = _probabilities(record.get("classification"), feed)
+    classes |= _probabilities({p: value_at(message, p) for p in feed.classes}, feed)
+    best = max(classes, key=lambda name: classes[name], default="")
+    others = _probabilities(record.get("properties"), feed)
+    others |= _probabilities({p: value_at(message, p) for p in feed.properties}, feed)
+    others |= _probabilities({"astro": record.get("p_astro")}, feed)
+    return others | classes, best
+
+
+def _probabilities(table: Any, feed: Feed) -> dict[str, float]:
     found: dict[str, float] = {}
-    astro = number_of(record, "p_astro")
-    if astro is not None and 0 <= astro <= 1:
-        found["astro"] = astro
-    classes = record.get("classification")
-    if isinstance(classes, Mapping):
-        for name in classes:
-            value = number_of(classes, name)
-            if value is not None and 0 <= value <= 1:
-                found[str(name)] = value
+    for name, value in table.items() if isinstance(table, Mapping) else ():
+        if value is not None and 0 <= finite(value, name) <= 1:
+            found[feed.class_names.get(name, str(name))] = float(value)
     return found
 
 
-def _scalars(record: Mapping[str, Any]) -> dict[str, str]:
-    return {k: str(v) for k, v in record.items() if isinstance(v, str | int | float)}
-
-
-def _details(record: Mapping[str, Any], feed: Feed, kind: Kind) -> dict[str, str]:
+def _details(message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind) -> dict[str, str]:
     details: dict[str, str] = {}
-    for ours, theirs in feed.details.items():
-        value = record.get(theirs)
+    for ours, path in feed.details.items():
+        value = value_at(message, path)
         if isinstance(value, list):
-            value = ", ".join(str(v) for v in value)
+            value = ", ".join(str(v) for v in value if not isinstance(v, Mapping | list))
         if value not in (None, "") and not isinstance(value, Mapping):
-            details[ours] = str(value)
-    included = kind.systematic_included
-    if included is None:
-        included = feed.systematic_included
-    included = record.get("systematic_included", included) is True
-    details["systematic_included"] = str(included).lower()
+            details[ours] = str(value)[:1000]
+    if "source_name" in feed.fields and (names := texts_of(record, "source_name")):
+        details["source_name"] = ", ".join(names)
+    details["systematic_included"] = str(systematic_included(record, feed, kind)).lower()
     return details
