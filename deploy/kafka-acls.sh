@@ -5,38 +5,69 @@
 #   kafka-acls.sh acls      give the rights of the table
 #   kafka-acls.sh users     make the SCRAM users whose passwords are in the environment:
 #                           LISTEN_PASSWORD, MATCH_PASSWORD, PUBLISH_PASSWORD, ALERTS_PASSWORD,
-#                           READER_PASSWORD (those that are not set are left as they are)
+#                           OPERATOR_PASSWORD, READER_PASSWORD and, for each private stream,
+#                           STREAM_<NAME>_PASSWORD, with capitals and _ for -
+#                           (those that are not set are left as they are)
 #
 # Environment:
+#   STREAMS           names of the private streams, as in "ourteam other-team"; none: ""
 #   KAFKA_BOOTSTRAP   host:port of a broker                     (localhost:9092)
 #   KAFKA_BIN         folder of kafka-acls.sh, kafka-configs.sh (/opt/kafka/bin)
 #   KAFKA_ADMIN       client properties of an administrator, with his password; a file
 #
 # Giving a right twice does no harm. Nothing is taken away: do that with kafka-acls.sh --remove.
-set -eu
+set -euf
+# [a-z] means these 26 letters.
+LC_ALL=C
+export LC_ALL
 
 bootstrap=${KAFKA_BOOTSTRAP:-localhost:9092}
 bin=${KAFKA_BIN:-/opt/kafka/bin}
+streams=${STREAMS:-}
+
+for stream in $streams; do
+    case $stream in
+    [!a-z]* | *[!a-z0-9_-]*)
+        echo "STREAMS: $stream: a stream's name has a-z, 0-9, _ and -" >&2
+        exit 2
+        ;;
+    esac
+done
 
 # user | operations | resource | how its name is meant | name
 #
 # Every service looks whether all topics are there and makes those that are not: Describe, Create.
 # Names of groups and transactions are those that the services use; Spark invents the rest of its own.
+# What lies on mm.notices, mm.regionlog, mm.held, mm.deadletter, mm.alarms, mm.ledger, mm.state and
+# mm.marker holds or betrays private data: readers and streams must not have it.
 table() {
+    gateway_rows
+    reader_rows mmgateway-reader
+    for stream in $streams; do
+        stream_rows "$stream"
+    done
+}
+
+gateway_rows() {
     cat <<'ROWS'
 mmgateway-listen  | Describe,Create | topic | prefixed | mm.
 mmgateway-listen  | Describe,Create | topic | prefixed | alerts.
 mmgateway-listen  | Read,Write | topic | literal | mm.notices
+mmgateway-listen  | Read,Write | topic | literal | mm.regionlog
 mmgateway-listen  | Read,Write | topic | literal | mm.regions
+mmgateway-listen  | Write | topic | prefixed | mm.private.
+mmgateway-listen  | Read,Write | topic | literal | mm.held
 mmgateway-listen  | Read,Write | topic | literal | mm.marker
+mmgateway-listen  | Write | topic | literal | mm.alarms
 mmgateway-listen  | Write | topic | literal | mm.deadletter
 mmgateway-listen  | Write | topic | literal | mm.ledger
 mmgateway-listen  | Describe,Write | transactional-id | literal | mmgateway-listen
 mmgateway-listen  | Read | group | literal | mmgateway-reader
 mmgateway-match   | Describe,Create | topic | prefixed | mm.
 mmgateway-match   | Describe,Create,Read | topic | prefixed | alerts.
-mmgateway-match   | Read | topic | literal | mm.regions
+mmgateway-match   | Read | topic | literal | mm.regionlog
 mmgateway-match   | Write | topic | prefixed | mm.candidates.
+mmgateway-match   | Write | topic | prefixed | mm.private.
 mmgateway-match   | Read,Write | topic | literal | mm.state
 mmgateway-match   | Read,Write | topic | literal | mm.marker
 mmgateway-match   | Write | topic | literal | mm.deadletter
@@ -49,16 +80,33 @@ mmgateway-publish | Describe,Create | topic | prefixed | mm.
 mmgateway-publish | Describe,Create | topic | prefixed | alerts.
 mmgateway-publish | Read | topic | prefixed | mm.candidates.
 mmgateway-publish | Read,Write | topic | literal | mm.voevents
+mmgateway-publish | Read,Write | topic | prefixed | mm.private.
 mmgateway-publish | Read,Write | topic | literal | mm.marker
 mmgateway-publish | Write | topic | literal | mm.deadletter
 mmgateway-publish | Describe,Write | transactional-id | literal | mmgateway-publish
 mmgateway-publish | Read | group | literal | mmgateway-reader
 mmgateway-alerts  | Describe,Create,Write | topic | prefixed | alerts.
-mmgateway-reader  | Read | topic | literal | mm.regions
-mmgateway-reader  | Read | topic | prefixed | mm.candidates.
-mmgateway-reader  | Read | topic | literal | mm.voevents
-mmgateway-reader  | Read | topic | literal | mm.ledger
+mmgateway-operator | Read | topic | prefixed | mm.
+mmgateway-operator | Read | group | prefixed | operator-
 mmgateway-reader  | Read | group | prefixed | reader-
+ROWS
+}
+
+# What everybody may read.
+reader_rows() {
+    cat <<ROWS
+$1 | Read | topic | literal | mm.regions
+$1 | Read | topic | prefixed | mm.candidates.
+$1 | Read | topic | literal | mm.voevents
+ROWS
+}
+
+# Names end in a dot, so that one stream's rights are not those of another whose name goes on.
+stream_rows() {
+    reader_rows "mmgateway-stream-$1"
+    cat <<ROWS
+mmgateway-stream-$1 | Read | topic | prefixed | mm.private.$1.
+mmgateway-stream-$1 | Read | group | prefixed | stream.$1.
 ROWS
 }
 
@@ -112,10 +160,15 @@ users)
     make_user mmgateway-match "${MATCH_PASSWORD:-}"
     make_user mmgateway-publish "${PUBLISH_PASSWORD:-}"
     make_user mmgateway-alerts "${ALERTS_PASSWORD:-}"
+    make_user mmgateway-operator "${OPERATOR_PASSWORD:-}"
     make_user mmgateway-reader "${READER_PASSWORD:-}"
+    for stream in $streams; do
+        variable=STREAM_$(printf %s "$stream" | tr a-z- A-Z_)_PASSWORD
+        make_user "mmgateway-stream-$stream" "$(printenv "$variable" || true)"
+    done
     ;;
 *)
-    sed -n '2,17s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,20s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

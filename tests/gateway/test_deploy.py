@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import yaml
 
 from broker import topics
 from broker.writer import Writer
-from gateway import publish, runfiles, services
+from gateway import publish, runfiles, services, topicspecs
 from gateway.cli import app, main
 from gateway.config import as_dict, load
 from gateway.sink import KafkaSink
@@ -146,7 +147,7 @@ def test_services_ask_the_kafka_of_the_network(compose: dict[str, Any]) -> None:
     )
     listeners = {entry.split("://")[0] for entry in kafka["KAFKA_LISTENERS"].split(",")}
     assert set(advertised) <= listeners <= set(protocols)
-    assert kafka["KAFKA_MESSAGE_MAX_BYTES"] == int(services._LARGE["max.message.bytes"])
+    assert kafka["KAFKA_MESSAGE_MAX_BYTES"] == int(topicspecs._LARGE["max.message.bytes"])
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -396,10 +397,19 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 # --- Rights on Kafka
 
 
+# One name begins as the other does.
+STREAMS = ("our", "our-team")
+
+
+@cache
 def rights() -> list[tuple[str, set[str], str, str, str]]:
     """Rows of the table: user, operations, resource, pattern, name."""
     text = subprocess.run(
-        ["sh", str(DEPLOY / "kafka-acls.sh"), "print"], capture_output=True, text=True, check=True
+        ["sh", str(DEPLOY / "kafka-acls.sh"), "print"],
+        env=os.environ | {"STREAMS": " ".join(STREAMS)},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     rows = [tuple(cell.strip() for cell in line.split("|")) for line in text.splitlines()]
     return [(user, set(ops.split(",")), kind, how, name) for user, ops, kind, how, name in rows]
@@ -417,7 +427,8 @@ def may(user: str, operation: str, kind: str, name: str) -> bool:
 
 def test_every_service_may_see_and_make_every_topic() -> None:
     config = load(PRODUCTION, {"MMGATEWAY_MATCH__ALERT_BOOTSTRAP": ""})
-    names = [spec.name for spec in services.topic_specs(services.own_alert_topics(config))]
+    specs = services.topic_specs(services.own_alert_topics(config), STREAMS)
+    names = [spec.name for spec in specs]
     for service in OURS:
         for operation in ("Describe", "Create"):
             refused = [n for n in names if not may(f"mmgateway-{service}", operation, "topic", n)]
@@ -438,13 +449,60 @@ def test_every_service_may_keep_its_place() -> None:
             assert may(f"mmgateway-{service}", operation, "topic", topics.MARKER)
 
 
-def test_readers_cannot_write_and_see_no_raw_bytes_from_outside() -> None:
-    for user, operations, kind, how, name in rights():
-        if user == "mmgateway-reader":
-            assert operations == {"Read"}
-            assert (kind, how) != ("topic", "prefixed") or name == "mm.candidates."
-    assert not may("mmgateway-reader", "Read", "topic", "mm.notices")
-    assert not may("mmgateway-reader", "Read", "topic", "mm.deadletter")
+def readable(user: str) -> set[str]:
+    names = {spec.name for spec in services.topic_specs(["alerts.ztf"], [*STREAMS, "third"])}
+    return {name for name in names if may(user, "Read", "topic", name)}
+
+
+PUBLIC = {topics.REGIONS, topics.VOEVENTS, *topics.all_candidates()}
+
+
+def test_readers_read_what_is_public_and_nothing_else() -> None:
+    assert readable("mmgateway-reader") == PUBLIC
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_stream_reads_its_own_topics_and_what_is_public(stream: str) -> None:
+    own = {spec.name for spec in services.private_topic_specs([stream])}
+    assert readable(f"mmgateway-stream-{stream}") == PUBLIC | own
+
+
+def test_operators_read_all_that_is_ours() -> None:
+    assert readable("mmgateway-operator") >= PUBLIC | topics.OPERATOR_ONLY
+
+
+def test_who_reads_cannot_write_nor_take_the_place_of_another() -> None:
+    readers = ["operator", "reader", *(f"stream-{s}" for s in STREAMS)]
+    mine = [row for row in rights() if row[0].removeprefix("mmgateway-") in readers]
+    assert all(operations == {"Read"} for _, operations, *_ in mine)
+    groups = [name for _, _, kind, how, name in mine if (kind, how) == ("group", "prefixed")]
+    assert len(groups) == len(readers)
+    used = [publish._GROUP, "mmgateway-packets", "spark-kafka-source-1", *groups]
+    assert not [(g, name) for g in groups for name in used if name != g and name.startswith(g)]
+
+
+def test_services_write_and_read_what_is_theirs_of_private_streams() -> None:
+    (regions,) = topics.seen_by(topics.REGIONS, ["our"])
+    (voevents,) = topics.seen_by(topics.VOEVENTS, ["our"])
+    (statements,) = topics.seen_by(topics.candidates("gw"), ["our"])
+    assert may("mmgateway-listen", "Write", "topic", regions)
+    assert may("mmgateway-match", "Write", "topic", statements)
+    assert may("mmgateway-match", "Read", "topic", topics.REGION_LOG)
+    assert may("mmgateway-publish", "Read", "topic", statements)
+    assert may("mmgateway-publish", "Write", "topic", voevents)
+    assert may("mmgateway-publish", "Read", "topic", voevents)
+
+
+@pytest.mark.parametrize("name", ["*", "Our", "a.b", "x;id", "9a", "a b$(id)"])
+def test_name_that_no_stream_has_gets_no_rights(name: str) -> None:
+    done = subprocess.run(
+        ["sh", str(DEPLOY / "kafka-acls.sh"), "print"],
+        env=os.environ | {"STREAMS": name},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a stream's name has" in done.stderr
 
 
 # --- Documents

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -47,6 +47,8 @@ SCRIPT = ROOT / "deploy" / "kafka-acls.sh"
 NOTICE = ROOT / "tests" / "data" / "notices" / "gbm_final.xml"
 PASSWORD = 'pa ss"wo=rd,'
 NEVER = 60.0
+OTHERS = ("match", "publish", "alerts", "operator", "reader", "stream-ourteam", "stream-otherteam")
+OURS = "mm.private.ourteam.candidates.gw"
 
 
 class SecuredKafka(EmbeddedKafka):
@@ -143,7 +145,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     folder = tmp_path_factory.mktemp("secured")
     make_tools(folder / "tools")
     with SecuredKafka(folder / "kafka", 0, 0, find_java(os.environ)) as running:
-        run_script(running, folder / "tools", "acls")
+        run_script(running, folder / "tools", "acls", STREAMS="ourteam otherteam")
         calls = (folder / "tools" / "calls").read_text("utf-8").splitlines()
         admin = AdminClient({"bootstrap.servers": running.bootstrap})
         bindings = [entry for call in calls for entry in binding(call)]
@@ -152,7 +154,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
         # One by the script, which starts a Java machine for each; the others by a shorter way.
         run_script(running, folder / "tools", "users", LISTEN_PASSWORD=PASSWORD)
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
-        others = [f"mmgateway-{name}" for name in ("match", "publish", "alerts", "reader")]
+        others = [f"mmgateway-{name}" for name in OTHERS]
         made = admin.alter_user_scram_credentials(
             [UserScramCredentialUpsertion(name, scram, PASSWORD.encode()) for name in others]
         )
@@ -233,10 +235,13 @@ class Gateway:
                 statuses[name] = process.wait()
         return statuses
 
-    def read(self, topic: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
+    def read(
+        self, topic: str, enough: Callable[[list[Any]], bool], user: str = "reader"
+    ) -> list[Any]:
         """Messages of a topic, as a reader from outside gets them, until there are enough."""
+        prefix = user.replace("stream-", "stream.") + ("." if "stream-" in user else "-")
         client = kafka_io.consumer(
-            self.kafka.secured, properties("mmgateway-reader"), f"reader-{uuid.uuid4()}"
+            self.kafka.secured, properties(f"mmgateway-{user}"), f"{prefix}{uuid.uuid4()}"
         )
         client.subscribe([topic])
         found: list[Any] = []
@@ -256,7 +261,9 @@ class Gateway:
             found = [json.loads(value) for value in values]
             return [e["counts"] for e in found if e["kind"] == kind and outcome in e["counts"]]
 
-        return entries(self.read(topics.LEDGER, lambda values: bool(entries(values))))[0]
+        return entries(self.read(topics.LEDGER, lambda values: bool(entries(values)), "operator"))[
+            0
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +305,33 @@ def test_a_candidate_becomes_a_voevent(gateway: Gateway) -> None:
     assert producer.flush(NEVER) == 0
     (packet,) = gateway.read(topics.VOEVENTS, bool)
     assert candidate["counterpart_id"].encode() in packet
+
+
+def test_a_private_candidate_becomes_a_voevent_that_its_stream_reads(gateway: Gateway) -> None:
+    """The topics of the stream are not there before; the publisher looks again after 30 s."""
+    candidate = an_example() | {"stream": OURS, "streams": ["ourteam"], "reason": "secret"}
+    services.ensure_topics(
+        gateway.kafka.secured, properties("mmgateway-match"), streams=["ourteam"]
+    )
+    producer = kafka_io.producer(gateway.kafka.secured, properties("mmgateway-match"))
+    producer.produce(OURS, encode_candidate(candidate), b"key")
+    assert producer.flush(NEVER) == 0
+    (packet,) = gateway.read("mm.private.ourteam.voevents", bool, "stream-ourteam")
+    assert b"secret" in packet
+    assert gateway.read(OURS, bool, "stream-ourteam") == [encode_candidate(candidate)]
+
+
+@pytest.mark.parametrize("user", ["reader", "stream-otherteam"])
+@pytest.mark.parametrize("topic", [OURS, *sorted(topics.OPERATOR_ONLY)])
+def test_others_may_not_read_what_is_private(gateway: Gateway, user: str, topic: str) -> None:
+    services.ensure_topics(gateway.kafka.bootstrap, {}, streams=["ourteam"])
+    client = kafka_io.consumer(gateway.kafka.secured, properties(f"mmgateway-{user}"), "none")
+    try:
+        with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+            client.get_watermark_offsets(TopicPartition(topic, 0), NEVER)
+        assert topic not in client.list_topics(timeout=NEVER).topics
+    finally:
+        client.close()
 
 
 @pytest.mark.parametrize("topic", [topics.REGIONS, "mm.candidates.gw", topics.VOEVENTS])
@@ -343,6 +377,7 @@ def an_example() -> dict[str, Any]:
         "alert_tense": "current",
         "role": "observation",
         "stream": topics.candidates("gw"),
+        "streams": [],
         "messenger": "gw",
         "event_trigger_time": moment,
         "observation_start": moment,
