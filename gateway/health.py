@@ -40,6 +40,7 @@ from gateway.healthrecord import (
     Health,
     ServerRecord,
     Trouble,
+    UnknownRecord,
     health_from_json,
 )
 from gateway.logs import EventLog
@@ -55,7 +56,7 @@ State = Literal["ok", "silent", "quiet", "never_heard", "paused", "off"]
 _LONGEST_LATENCY = 7 * DAY
 # A snapshot is written every few seconds: one older than this is of a listener that stopped.
 _LISTENING = 120.0
-_SHORT_OUTAGE = 60.0
+_SHORT_OUTAGE = 15.0
 
 SILENT_PROBABILITY = 1e-3
 QUIET_PROBABILITY = 1e-2
@@ -95,10 +96,9 @@ class FeedHealth:
         if health.written is not None and at - health.written > _SHORT_OUTAGE:
             health.outages = [*health.outages, (health.written, at)][-KEPT_OUTAGES:]
         health.started = at
-        # Of servers and files this run has something to say, not the one before.
-        health.opened, health.broken, health.waiting = [], {}, []
-        for server in health.servers.values():
-            server.lost_since, server.detail = None, ""
+        # This run says itself whom it hears. What else was so stays so until it is told anew:
+        # an alarm must not end because the listener was started again.
+        health.opened = []
         health.written = at
         self._saved = -math.inf
 
@@ -117,7 +117,7 @@ class FeedHealth:
             if report.outcome not in ("duplicate", "held"):
                 _add_latencies(record, report)
             if not report.feed and report.reason == "no_feed":
-                self._unknown(report.topic or report.source.partition(":")[0])
+                self._unknown(report.topic or report.source.partition(":")[0], at)
         self.contact(_server(report.source), report.received)
 
     def beat(self, source: str, topic: str, when: datetime, *, feed: str = "") -> None:
@@ -218,10 +218,13 @@ class FeedHealth:
         write_json(self._path, record)
         return True
 
-    def _unknown(self, where: str) -> None:
-        counts = self._health.unknown
-        if where in counts or len(counts) < KEPT_TROUBLES:
-            counts[where] = counts.get(where, 0) + 1
+    def _unknown(self, where: str, at: float) -> None:
+        known = self._health.unknown
+        if where in known:
+            known[where].count += 1
+            known[where].last = at
+        elif len(known) < KEPT_TROUBLES:
+            known[where] = UnknownRecord(1, at, at)
 
 
 def snapshot_path(state: Path) -> Path:

@@ -103,6 +103,15 @@ class BeatRecord:
 
 
 @dataclass(slots=True)
+class UnknownRecord:
+    """Messages of one topic or source that no feed understands."""
+
+    count: int
+    first: float
+    last: float
+
+
+@dataclass(slots=True)
 class Trouble:
     """Something that happened at one moment and is told for a while."""
 
@@ -139,7 +148,7 @@ class Health:
     maps_given_up : dict
         By event.
     unknown : dict
-        Number of messages that no feed knows, by topic or source.
+        Messages that no feed knows, by topic or source.
     """
 
     written: float | None = None
@@ -153,7 +162,7 @@ class Health:
     waiting: list[dict[str, Any]] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     maps_given_up: dict[str, Trouble] = field(default_factory=dict)
-    unknown: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, UnknownRecord] = field(default_factory=dict)
 
     def listened(self, begin: float, end: float) -> float:
         """Seconds between two moments during which somebody listened."""
@@ -179,6 +188,7 @@ def health_from_json(record: Mapping[str, Any]) -> Health:
     health.feeds = {name: _feed(r) for name, r in health.feeds.items()}
     health.servers = {name: ServerRecord(**r) for name, r in record.get("servers", {}).items()}
     health.beats = {name: BeatRecord(**r) for name, r in record.get("beats", {}).items()}
+    health.unknown = {name: UnknownRecord(**r) for name, r in record.get("unknown", {}).items()}
     troubles = record.get("maps_given_up", {})
     health.maps_given_up = {name: Trouble(**r) for name, r in troubles.items()}
     return health

@@ -2,17 +2,16 @@
 
 In the listener::
 
-    fetcher = MapFetcher(config.maps, on_map, on_give_up, now=now, keep=state / "feeds/maps.json")
+    fetcher = MapFetcher(config.maps, on_map, on_give_up, now=now)
     fetcher.start(listener.fail)      # two threads of its own
     fetcher.want(Wanted(...))         # from the worker; returns at once
     fetcher.waiting                   # for FeedHealth.note_waiting
     fetcher.stop()
 
-``on_map`` and ``on_give_up`` are called in the fetcher's threads. A map counts as handed
-over when ``on_map`` has returned: let it return once the new version of the notice is
-stored, and no map is lost when the process dies (``keep`` remembers what is wanted, so
-that a fetcher started later goes on with it). What they raise ends the fetcher and goes to
-``failed``. An address is first put through :func:`gateway.mapaddress.fits_address`.
+``on_map`` and ``on_give_up`` are called in the fetcher's threads, and may block; what they
+raise ends the thread and goes to ``failed``. Nothing is kept on disk: who wants a map asks
+again after a restart. An address is first put through
+:func:`gateway.mapaddress.fits_address`.
 
 The core is without threads: :meth:`MapFetcher.due` says what is to be tried,
 :meth:`MapFetcher.step` tries it.
@@ -25,14 +24,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.config import Maps
 from gateway.fetch import FetchFailed, Limits, fetch
 from gateway.logs import EventLog
 from gateway.mapaddress import fits_address
-from gateway.runfiles import read_json, write_json
 
 __all__ = ["MapFetcher", "Waiting", "Wanted", "fits_address", "next_try"]
 
@@ -132,8 +129,6 @@ class MapFetcher:
         UTC.
     fetch : callable
         Bytes of an address within limits; raises FetchFailed.
-    keep : Path, optional
-        File that remembers what is wanted.
     threads : int
         How many maps are asked for at a time.
     """
@@ -146,7 +141,6 @@ class MapFetcher:
         *,
         now: Callable[[], datetime],
         fetch: Fetch = fetch,
-        keep: Path | None = None,
         threads: int = 2,
     ) -> None:
         self._settings = settings
@@ -154,7 +148,6 @@ class MapFetcher:
         self._on_give_up = on_give_up
         self._now = now
         self._fetch = fetch
-        self._keep = keep
         self._limits = Limits(
             settings.hosts, settings.max_megabytes * 2**20, settings.timeout_seconds
         )
@@ -164,7 +157,6 @@ class MapFetcher:
         self._over = False
         self._number = threads
         self._threads: list[threading.Thread] = []
-        self._recall()
 
     @property
     def waiting(self) -> list[Waiting]:
@@ -187,7 +179,6 @@ class MapFetcher:
             self._waiting[key] = Waiting(
                 wanted=wanted, address=fits_address(wanted.url), tries=0, next_try=first
             )
-            self._remember()
             self._changed.notify()
 
     def start(self, failed: Callable[[Exception], None] | None = None) -> None:
@@ -312,22 +303,6 @@ class MapFetcher:
     def _drop(self, key: tuple[str, str]) -> None:
         with self._changed:
             del self._waiting[key]
-            self._remember()
-
-    def _remember(self) -> None:
-        if self._keep is not None:
-            self._keep.parent.mkdir(parents=True, exist_ok=True)
-            rows = [dataclasses.asdict(w.wanted) for w in self._waiting.values()]
-            write_json(self._keep, {"wanted": rows})
-
-    def _recall(self) -> None:
-        if self._keep is None or not self._settings.fetch:
-            return
-        for row in (read_json(self._keep) or {}).get("wanted", []):
-            try:
-                self.want(Wanted(**row))
-            except (TypeError, ValueError) as error:
-                log.warning("wanted_map_not_read", file=self._keep, detail=str(error))
 
 
 def _key(wanted: Wanted) -> tuple[str, str]:
