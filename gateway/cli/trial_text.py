@@ -99,7 +99,7 @@ def _classes(about: Mapping[str, Any]) -> str:
 
 def _region_lines(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "position", f"RA {about['ra_deg']:.5f}°, Dec {about['dec_deg']:+.5f}° (ICRS)"
-    yield "localised by", about["localized_by"].replace("_", " ")
+    yield "localised by", about["localized_by"].replace("_", ", ")
     sent = about.get("error_sent")
     if sent:
         level = f"holds {100 * sent['containment']:g} %"
