@@ -6,7 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 ALERT_OUTCOMES = ("duplicate", "lost", "matched", "unmatched")
-NOTICE_OUTCOMES = ("region", "no_position", "retraction", "ignored", "duplicate", "rejected")
+NOTICE_OUTCOMES = (
+    "region",
+    "no_position",
+    "retraction",
+    "ignored",
+    "duplicate",
+    "rejected",
+    "held",
+)
+"""What became of a notice. One of a paused feed is ``held``; when the feed is on again it is
+counted as ``released``, and by what becomes of it then."""
 
 
 def added(ledgers: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -25,5 +35,6 @@ def alert_hole(ledger: Mapping[str, int]) -> int:
 
 
 def notice_hole(ledger: Mapping[str, int]) -> int:
-    """Notices received but not accounted for; 0 when the ledger adds up."""
-    return ledger.get("received", 0) - sum(ledger.get(name, 0) for name in NOTICE_OUTCOMES)
+    """Notices received or released but not accounted for; 0 when the ledger adds up."""
+    taken = ledger.get("received", 0) + ledger.get("released", 0)
+    return taken - sum(ledger.get(name, 0) for name in NOTICE_OUTCOMES)

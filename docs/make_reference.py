@@ -450,7 +450,7 @@ def reasons() -> str:
         f"Alerts: `received` = {' + '.join(map(_code, ALERT_OUTCOMES))} + all `cut.*` + all"
         f" `rejected.*`. The cuts, in the order in which they are tried:"
         f" {', '.join(_code(f'cut.{n}') for n in CUT_NAMES)}. Also counted: `pairs`, `statements`.",
-        f"Notices: `received` = {' + '.join(map(_code, NOTICE_OUTCOMES))}.",
+        f"Notices: `received` + `released` = {' + '.join(map(_code, NOTICE_OUTCOMES))}.",
         "## Reasons of a statement",
         "The field `reason` of a candidate: `new_candidate`, `new_alert`, `region_revised`; of a"
         " withdrawal: `outside_revised_region`, `event_retracted`.",

@@ -1,151 +1,132 @@
 """What becomes of a notice: raw bytes kept, then region, retraction, or a reason why not.
 
 No reactor and no Kafka here: a :class:`Sink` keeps what comes out, in memory for tests,
-in Kafka for the service (:mod:`gateway.listen`).
+in Kafka for the service (:mod:`gateway.listen`). Everything that a private feed brings goes,
+besides the topics that only the gateway reads, to those of its streams alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Protocol
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
 
-from broker.codec import (
-    RegionRecord,
-    decode,
-    decode_region,
-    encode,
-    encode_dead_letter,
-    encode_region,
-    encode_retraction,
-    from_iso,
-    iso,
-    region_key,
-)
-from crossmatch.chains import Chain
-from crossmatch.errors import NoticeError, RegionError, Rejected, ServiceError
-from crossmatch.model import MultiOrderMap, Notice, Region
-from crossmatch.region import make_region
-from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Ignored
-from gateway.intake import Decision, EventBook
+from broker import topics
+from broker.codec import encode_dead_letter, iso
+from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
+from crossmatch.model import Notice
+from gateway.intake import EventBook
 from gateway.logs import EventLog
-from gateway.mapfolder import localized
+from gateway.maps import Wanted
+from gateway.outbox import (
+    NOTICE_OFFSET,
+    Batch,
+    Held,
+    HeldPlace,
+    Progress,
+    Sink,
+    headers_of,
+    wanted_key,
+)
+from gateway.regionlog import RegionLog, slim
+from gateway.reports import NoticeReport, Observer
+from gateway.skymaps import SkymapStore
 from gateway.sources import Arrival
+from gateway.understand import SkymapFile, Understood
 
 log = EventLog("listen")
 
 _PART = 64
 _PART_BYTES = 2**20
+_REMEMBERED = 100_000
+# Outcomes after which the same bytes by the same door need not be read again.
+_KNOWN = ("region", "no_position", "retraction", "duplicate")
+_T = TypeVar("_T")
+
+# Bytes, the map that was fetched for them, and the door: by another one they may be private.
+_Door = tuple[str, str, str, str]
 
 
-@dataclass(slots=True)
-class Batch:
-    """What came out of some arrivals; it becomes visible as a whole or not at all.
+class Understand(Protocol):
+    """Reads one message (:meth:`gateway.sandbox.Sandbox.understand`)."""
 
-    ``counts`` holds these arrivals, ``totals`` all since the topics began, ``next_notice``
-    the first message of the notices topic that is not in it.
-    """
-
-    next_notice: int
-    regions: list[tuple[bytes, bytes]] = field(default_factory=list)
-    dead_letters: list[tuple[bytes, bytes]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    totals: Counter[str] = field(default_factory=Counter)
-    outcomes: list[str] = field(default_factory=list)
-
-
-class Sink(Protocol):
-    """Where notices and what they became are kept."""
-
-    def store(self, arrivals: Sequence[Arrival]) -> list[int]:
-        """Keep the raw bytes; return their offsets once they are safe."""
-
-    def commit(self, batch: Batch) -> None:
-        """Publish a batch, all or nothing."""
+    def __call__(
+        self,
+        raw: bytes,
+        *,
+        topic: str = "",
+        feed: str = "",
+        skymap: SkymapFile | None = None,
+        heed_pause: bool = True,
+    ) -> Understood:
+        """What the message is."""
 
 
-class SkymapStore:
-    """Sky maps by the SHA-256 of their bytes: ``<state>/skymaps/<sha256>.fits``."""
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What became of one arrival."""
 
-    def __init__(self, state: Path) -> None:
-        self._folder = state / "skymaps"
-
-    def put(self, fits: bytes) -> str:
-        """Keep ``fits``; the path relative to the state folder.
-
-        Raises
-        ------
-        ServiceError
-            If it cannot be written.
-        """
-        name = f"{hashlib.sha256(fits).hexdigest()}.fits"
-        path = self._folder / name
-        try:
-            if not path.exists():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                # A reader may look at any moment, and the power may fail: all or nothing.
-                descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")
-                try:
-                    with os.fdopen(descriptor, "wb") as file:
-                        file.write(fits)
-                        file.flush()
-                        os.fsync(file.fileno())
-                    os.chmod(temporary, 0o644)
-                    os.replace(temporary, path)
-                except BaseException:
-                    Path(temporary).unlink(missing_ok=True)
-                    raise
-        except OSError as error:
-            raise ServiceError(f"{path}: sky map cannot be written: {error.strerror}") from error
-        return f"{self._folder.name}/{name}"
+    arrival: Arrival
+    outcome: str
+    found: Understood
 
 
 class NoticePipeline:
-    """Takes notices in and says what each became.
+    """Takes notices in and says what each became. For one thread.
 
     Parameters
     ----------
-    registry : Registry
-        The feeds.
+    understand : callable
     book : EventBook
         What is known of each event.
-    chains : mapping
-        Selection chains by name.
     sink : Sink
     store : SkymapStore
-    totals : mapping, optional
-        Counts of earlier runs.
+    progress : Progress, optional
+        How far earlier runs came.
+    audience : callable, optional
+        Private streams of a feed, by its name: of what its source refused already.
     find_map : callable, optional
-        The sky map that a notice names by its address, if it can be had
-        (:func:`gateway.mapfolder.find_map`).
+        The map of a notice that only gives an address, if it can be had without waiting.
+    want : callable, optional
+        Told of maps that must be fetched; None: none is.
+    observers : sequence of Observer
+    now : callable
+        UTC, for the reports.
     """
 
     def __init__(
         self,
-        registry: Registry,
+        understand: Understand,
         book: EventBook,
-        chains: Mapping[str, Chain],
         sink: Sink,
         store: SkymapStore,
-        totals: Mapping[str, int] | None = None,
-        find_map: Callable[[Notice], bytes | None] = lambda notice: None,
+        progress: Progress | None = None,
+        *,
+        audience: Callable[[str], tuple[str, ...]] = lambda feed: (),
+        find_map: Callable[[Notice], SkymapFile | None] = lambda notice: None,
+        want: Callable[[Wanted], None] | None = None,
+        observers: Sequence[Observer] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._registry = registry
+        progress = progress or Progress()
+        self._understand = understand
         self._book = book
-        self._chains = chains
         self._sink = sink
         self._store = store
+        self._audience = audience
         self._find_map = find_map
-        self._seen: set[str] = set()
-        # Region messages by the hash of their notice, to send one again under another number.
-        self._records: dict[str, bytes] = {}
-        self.totals: Counter[str] = Counter(totals or {})
+        self._want = want
+        self._observers = list(observers)
+        self._now = now
+        self._log = RegionLog(store)
+        self.next_notice = progress.next_notice
+        self._repeats: OrderedDict[_Door, str] = OrderedDict()
+        self.held: dict[str, HeldPlace] = dict(progress.held)
+        self.wanted: dict[str, Wanted] = dict(progress.wanted)
+        self.totals: Counter[str] = Counter(progress.totals)
         self.reasons: Counter[str] = Counter()
 
     def take(
@@ -164,7 +145,8 @@ class NoticePipeline:
         offsets = self._sink.store(arrivals)
         stored()
         outcomes: list[str] = []
-        for part in _parts(list(zip(arrivals, offsets, strict=True))):
+        pairs = list(zip(arrivals, offsets, strict=True))
+        for part in _parts(pairs, lambda pair: len(pair[0].raw)):
             outcomes += self.resume(part)
         return outcomes
 
@@ -172,56 +154,149 @@ class NoticePipeline:
         """Work through notices that are stored at these offsets of the notices topic."""
         if not arrivals:
             return []
-        batch = Batch(next_notice=max(offset for _, offset in arrivals) + 1)
+        self.next_notice = max(offset for _, offset in arrivals) + 1
+        return self._run(arrivals, "received")
+
+    def release(self, feed: str, held: Iterable[Held]) -> int:
+        """Work through messages that waited while ``feed`` was paused; their number.
+
+        What is committed is not released again, whatever happens then.
+        """
+        count = 0
+        for part in _parts(held, lambda one: len(one.arrival.raw)):
+            waiting = self.held.get(feed, HeldPlace()).waiting
+            place = HeldPlace(part[-1].held_offset + 1, max(waiting - len(part), 0))
+            self.held[feed] = place
+            self._run([(one.arrival, one.notice_offset) for one in part], "released")
+            count += len(part)
+        return count
+
+    def give_up(self, key: str) -> None:
+        """Wait no longer for the map with this marker key."""
+        if key in self.wanted:
+            batch = Batch(self.next_notice, held=dict(self.held))
+            self._clear(key, batch)
+            batch.totals = self.totals
+            self._sink.commit(batch)
+
+    def forget_repeats(self) -> None:
+        """Read repeats anew: other feeds may be in force, and other people see them."""
+        self._repeats.clear()
+
+    def restore(self, values: Iterable[bytes]) -> int:
+        """Take in what earlier runs wrote to the log of regions; the number of records."""
+        return self._log.restore(values, self._book)
+
+    def _run(self, arrivals: Sequence[tuple[Arrival, int]], origin: str) -> list[str]:
+        batch = Batch(self.next_notice)
+        results = []
         for arrival, offset in arrivals:
-            outcome = self._outcome(arrival, offset, batch)
-            batch.outcomes.append(outcome)
-            batch.counts.update(("received", outcome))
+            result = self._outcome(arrival, offset, batch)
+            results.append(result)
+            batch.outcomes.append(result.outcome)
+            batch.counts.update((origin, result.outcome))
         batch.totals = self.totals + batch.counts
+        batch.held = dict(self.held)
         self._sink.commit(batch)
         self.totals = batch.totals
+        if self._want is not None:
+            for wanted in filter(None, batch.markers.values()):
+                self._want(wanted)
+        self._tell(results)
         return batch.outcomes
 
-    def _outcome(self, arrival: Arrival, offset: int, batch: Batch) -> str:
+    def _outcome(self, arrival: Arrival, offset: int, batch: Batch) -> _Result:
+        door = (
+            hashlib.sha256(arrival.raw).hexdigest(),
+            arrival.skymap,
+            arrival.topic,
+            arrival.feed,
+        )
+        feed = self._repeats.get(door) if arrival.refused is None else None
+        if feed is not None:
+            # Up to 140 copies of one notice were seen on GCN: do not read its map each time.
+            log.info("notice_repeated", source=arrival.source, sha256=door[0])
+            found, outcome = Understood("ignored", feed), "duplicate"
+        else:
+            found = self._read(arrival)
+            found, outcome = self._settled(found, arrival, offset, batch)
+            if outcome in _KNOWN and not _lacks_map(found):
+                self._repeats[door] = found.feed
+                if len(self._repeats) > _REMEMBERED:
+                    self._repeats.popitem(last=False)
+        if arrival.answers:
+            self._clear(arrival.answers, batch)
+        return _Result(arrival, outcome, found)
+
+    def _read(self, arrival: Arrival) -> Understood:
+        """What a message is; whatever goes wrong costs this one, and is seen."""
+        found = Understood("rejected", arrival.feed)
         try:
-            return self._work(arrival, batch)
-        except Rejected as error:
-            self._reject(error, arrival, offset, batch)
+            found = replace(found, streams=self._streams_of(arrival.feed))
+            if arrival.refused is not None:
+                raise arrival.refused
+            skymap = None
+            if arrival.skymap:
+                skymap = SkymapFile(self._store.get(arrival.skymap), "fetched")
+            found = self._understand(
+                arrival.raw, topic=arrival.topic, feed=arrival.feed, skymap=skymap
+            )
+            if found.notice is not None and _lacks_map(found):
+                skymap = self._find_map(found.notice)
+                if skymap is not None:
+                    found = self._understand(
+                        arrival.raw, topic=arrival.topic, feed=arrival.feed, skymap=skymap
+                    )
+            return found
         except ServiceError:
             raise
         except Exception as error:
-            # A fault of a parser must cost one notice, not the service, and be seen.
-            log.error("parser_failed", exc_info=True, source=arrival.source, topic=arrival.topic)
-            detail = f"{type(error).__name__}: {error}"
-            self._reject(NoticeError("parser_failed", detail), arrival, offset, batch)
-        return "rejected"
+            return _rejected(found, error, arrival)
 
-    def _work(self, arrival: Arrival, batch: Batch) -> str:
-        if arrival.refused is not None:
-            raise arrival.refused
-        digest = hashlib.sha256(arrival.raw).hexdigest()
-        if digest in self._seen:
-            # Up to 140 copies of one notice were seen on GCN: do not read its map each time.
-            log.info("notice_repeated", source=arrival.source, sha256=digest)
-            return "duplicate"
-        parsed = self._registry.parse(arrival.raw, topic=arrival.topic, feed=arrival.feed)
-        if isinstance(parsed, Ignored):
-            log.info("notice_ignored", feed=parsed.feed, reason=parsed.reason)
+    def _settled(
+        self, found: Understood, arrival: Arrival, offset: int, batch: Batch
+    ) -> tuple[Understood, str]:
+        """What a message is after all, and its outcome."""
+        try:
+            return found, self._settle(found, arrival, offset, batch)
+        except ServiceError:
+            raise
+        except Exception as error:
+            found = _rejected(found, error, arrival)
+            return found, self._settle(found, arrival, offset, batch)
+
+    def _streams_of(self, feed: str) -> tuple[str, ...]:
+        try:
+            return self._audience(feed) if feed else ()
+        except ConfigError as error:
+            # Its file went away while the message waited.
+            raise NoticeError("no_feed", str(error)) from error
+
+    def _settle(self, found: Understood, arrival: Arrival, offset: int, batch: Batch) -> str:
+        """Enter a message in the book and the batch; its outcome."""
+        if found.outcome == "rejected":
+            self._reject(found, arrival, offset, batch)
+            return "rejected"
+        if found.outcome == "held":
+            self._hold(found, arrival, offset, batch)
+            return "held"
+        if found.outcome == "ignored":
+            log.info("notice_ignored", feed=found.feed, reason=found.reason)
+            _show(found, arrival, batch)
             return "ignored"
-        notice = localized(parsed, self._find_map)
-        region = None
-        if notice.localization is not None and notice.alert_type != "retraction":
-            # Before the book hears of it: what makes no region is no version of the event.
-            region = make_region(notice, 1, self._chains)
-        decision = self._book.accept(_slim(notice))
-        if decision.outcome == "region" and region is not None:
-            self._publish(notice, replace(region, version=decision.version), arrival, batch)
-            self._renumber(decision, batch)
+        notice = found.notice
+        assert notice is not None
+        decision = self._book.accept(slim(notice))
+        if decision.outcome == "region" and found.region is not None:
+            self._log.region(
+                notice, replace(found.region, version=decision.version), arrival, batch
+            )
+            self._log.renumber(decision, batch)
         elif decision.outcome == "retraction":
-            value = encode_retraction(notice, received=iso(arrival.received))
-            batch.regions.append((region_key(notice.event_id, notice.order), value))
-        if decision.outcome != "ignored":
-            self._seen.add(digest)
+            self._log.retraction(notice, arrival, batch)
+        if decision.outcome != "duplicate":
+            _show(found, arrival, batch)
+            self._ask_for_map(found, notice, arrival, offset, batch)
         log.info(
             "notice",
             outcome=decision.outcome,
@@ -234,128 +309,137 @@ class NoticePipeline:
         )
         return decision.outcome
 
-    def _publish(self, notice: Notice, region: Region, arrival: Arrival, batch: Batch) -> None:
-        path = ""
-        if isinstance(region.localization, MultiOrderMap):
-            if notice.skymap_fits is None:
-                raise RegionError("map_not_kept", "the notice has a map but not its file")
-            path = self._store.put(notice.skymap_fits)
-        value = encode_region(
-            region,
-            trigger_id=notice.trigger_id,
-            retracts=notice.retracts,
-            skymap_path=path,
-            received=iso(arrival.received),
+    def _ask_for_map(
+        self, found: Understood, notice: Notice, arrival: Arrival, offset: int, batch: Batch
+    ) -> None:
+        if self._want is None or not _lacks_map(found) or not notice.skymap_url:
+            return
+        wanted = Wanted(
+            url=notice.skymap_url,
+            notice_offset=offset,
+            notice_sha256=notice.sha256,
+            event_id=notice.event_id,
+            feed=notice.feed,
+            since=iso(arrival.received),
         )
-        batch.regions.append((region_key(region.event_id, region.order), value))
-        self._records[region.notice_sha256] = value
+        key = wanted_key(wanted, notice.streams)
+        if key not in self.wanted:
+            self.wanted[key] = batch.markers[key] = wanted
 
-    def _renumber(self, decision: Decision, batch: Batch) -> None:
-        """Send the region in force again when an older notice came late and shifted its number."""
-        current = decision.current
-        if current is None or decision.notice is None or current.sha256 == decision.notice.sha256:
-            return
-        value = self._records.get(current.sha256)
-        if value is None:
-            return
-        fields = decode(value)
-        if fields["version"] != decision.current_version:
-            value = encode("region", fields | {"version": decision.current_version})
-            batch.regions.append((region_key(current.event_id, current.order), value))
-            self._records[current.sha256] = value
+    def _clear(self, key: str, batch: Batch) -> None:
+        if self.wanted.pop(key, None) is not None:
+            batch.markers[key] = None
 
-    def _reject(self, error: Rejected, arrival: Arrival, offset: int, batch: Batch) -> None:
+    def _hold(self, found: Understood, arrival: Arrival, offset: int, batch: Batch) -> None:
+        place = self.held.get(found.feed, HeldPlace())
+        self.held[found.feed] = place._replace(waiting=place.waiting + 1)
+        headers = (*headers_of(arrival), (NOTICE_OFFSET, str(offset).encode()))
+        value = _letter(arrival, "paused", f"the feed {found.feed} is paused", found.streams)
+        batch.add([topics.HELD], found.feed.encode(), value, headers)
+        log.info("notice_held", feed=found.feed, source=arrival.source, offset=offset)
+
+    def _reject(self, found: Understood, arrival: Arrival, offset: int, batch: Batch) -> None:
+        error = found.rejected
+        assert error is not None
         self.reasons[error.reason] += 1
         log.warning(
             "notice_rejected",
             reason=error.reason,
             detail=error.detail,
+            feed=found.feed,
             source=arrival.source,
             topic=arrival.topic,
             offset=offset,
         )
-        value = encode_dead_letter(
-            reason=error.reason,
-            detail=error.detail,
-            source=arrival.source,
-            topic=arrival.topic,
-            partition=arrival.partition,
-            offset=arrival.offset,
-            raw=arrival.raw,
-            received=arrival.received,
-        )
-        batch.dead_letters.append((b"notice", value))
+        value = _letter(arrival, error.reason, error.detail, found.streams)
+        names = {topics.DEAD_LETTER, *topics.seen_by(topics.DEAD_LETTER, found.streams)}
+        batch.add(sorted(names), b"notice", value)
 
-    def restore(self, values: Iterable[bytes]) -> int:
-        """Take in what earlier runs published on the regions topic; the number of records.
-
-        What is damaged there is logged and left out: it cannot be in force anywhere.
-        """
-        count = 0
-        for value in values:
-            try:
-                record = decode_region(value)
-                notice = _notice_of(record)
-            except (Rejected, KeyError, ValueError) as error:
-                log.error("region_not_restored", detail=str(error))
-                continue
-            self._book.accept(notice)
-            self._seen.add(notice.sha256)
-            if record.alert_type != "retraction":
-                self._records[notice.sha256] = value
-            count += 1
-        return count
+    def _tell(self, results: Iterable[_Result]) -> None:
+        finished = self._now()
+        for result in results if self._observers else ():
+            report = _report(result, finished)
+            for observer in self._observers:
+                try:
+                    observer(report)
+                except Exception:
+                    # What is only told must not stop what is done.
+                    log.error("observer_failed", exc_info=True, observer=type(observer).__name__)
 
 
-def _parts(arrivals: list[tuple[Arrival, int]]) -> Iterator[list[tuple[Arrival, int]]]:
+def _rejected(found: Understood, error: Exception, arrival: Arrival) -> Understood:
+    """``found`` as a rejection. A fault of ours costs one notice, not the service, and is seen."""
+    if not isinstance(error, Rejected):
+        log.error("parser_failed", exc_info=True, source=arrival.source, topic=arrival.topic)
+        error = NoticeError("parser_failed", f"{type(error).__name__}: {error}")
+    return replace(found, outcome="rejected", region=None, rejected=error)
+
+
+def _lacks_map(found: Understood) -> bool:
+    """Whether there is a map elsewhere that would place the notice, better or at all."""
+    notice = found.notice
+    return (
+        notice is not None
+        and found.outcome in ("region", "no_position")
+        and notice.role in ("observation", "test")
+        and bool(notice.skymap_url)
+        and notice.skymap_fits is None
+        and not notice.skymap_sha256
+    )
+
+
+def _show(found: Understood, arrival: Arrival, batch: Batch) -> None:
+    """The message itself, to the private streams that may see it; its map came without it."""
+    if found.streams and not arrival.skymap:
+        names = topics.seen_by(topics.NOTICES, found.streams)
+        batch.add(names, found.feed.encode(), arrival.raw, headers_of(arrival))
+
+
+def _letter(arrival: Arrival, reason: str, detail: str, streams: tuple[str, ...]) -> bytes:
+    return encode_dead_letter(
+        reason=reason,
+        detail=detail,
+        source=arrival.source,
+        topic=arrival.topic,
+        partition=arrival.partition,
+        offset=arrival.offset,
+        raw=arrival.raw,
+        received=arrival.received,
+        streams=streams,
+    )
+
+
+def _report(result: _Result, finished: datetime) -> NoticeReport:
+    found, arrival, notice = result.found, result.arrival, result.found.notice
+    unknown = result.outcome == "rejected" and not found.feed
+    return NoticeReport(
+        feed=found.feed,
+        source=arrival.source,
+        topic=arrival.topic,
+        outcome=result.outcome,
+        reason="" if result.outcome == "duplicate" else found.reason,
+        received=arrival.received,
+        finished=finished,
+        issued=None if notice is None else notice.issued,
+        trigger_time=None if notice is None else notice.trigger_time,
+        event_id="" if notice is None else notice.event_id,
+        kind="" if notice is None else notice.kind,
+        role="" if notice is None else notice.role,
+        raw=arrival.raw if unknown else b"",
+    )
+
+
+def _parts(items: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
     """Arrivals in parts that are committed together: small notices by the dozen, for speed,
     those with sky maps nearly alone, so that none waits for the maps of others.
     """
-    part: list[tuple[Arrival, int]] = []
+    part: list[_T] = []
     size = 0
-    for arrival in arrivals:
-        part.append(arrival)
-        size += len(arrival[0].raw)
+    for item in items:
+        part.append(item)
+        size += size_of(item)
         if size >= _PART_BYTES or len(part) >= _PART:
             yield part
             part, size = [], 0
     if part:
         yield part
-
-
-def _slim(notice: Notice) -> Notice:
-    """The notice without its map's bytes and cells, of which the book only needs the existence.
-
-    A map that is elsewhere does not count: no region came of it.
-    """
-    if notice.localization is None:
-        return replace(notice, skymap_fits=None, skymap_url=None)
-    if isinstance(notice.localization, MultiOrderMap):
-        return replace(notice, localization=None, skymap_fits=b"")
-    return replace(notice, skymap_fits=None)
-
-
-def _notice_of(record: RegionRecord) -> Notice:
-    """As much of the notice behind a region message as the book needs."""
-    fields = record.fields
-    trigger_time = fields["trigger_time"]
-    return Notice(
-        feed=fields["feed"],
-        mission=fields["mission"],
-        instrument=fields["instrument"],
-        kind=fields["kind"],
-        notice_id=record.notice_id,
-        event_id=record.event_id,
-        trigger_id=fields["trigger_id"],
-        messenger=fields["messenger"],
-        role=fields["role"],
-        alert_type=fields["alert_type"],
-        issued=from_iso(fields["issued"]),
-        order=record.order,
-        trigger_time=None if trigger_time is None else from_iso(trigger_time),
-        localization=None,
-        sha256=record.notice_sha256,
-        # Only tells the book that there was a place.
-        skymap_fits=None if record.alert_type == "retraction" else b"",
-        retracts=record.retracts,
-    )

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
-from broker.codec import from_iso, iso
-from crossmatch.errors import Rejected, ServiceError
-from gateway.pipeline import Batch
+from broker.codec import decode
+from crossmatch.errors import ServiceError
+from gateway.maps import Wanted
+from gateway.outbox import (
+    NOTICE_OFFSET,
+    Batch,
+    Held,
+    HeldPlace,
+    Progress,
+    arrival_of,
+    headers_of,
+)
 from gateway.sources import Arrival
 
 TRANSACTION_TIMEOUT_MS = 10_000
 _MARKER_KEY = b"listen"
+_MAP_KEYS = b"map/"
 _NAME = "mmgateway-listen"
 # A transaction that a killed matcher left open hides later markers for up to 40 s.
 _READ_SECONDS = 60.0
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The last committed transaction: next message of the notices topic, and all counts."""
-
-    next_notice: int = 0
-    totals: Mapping[str, int] | None = None
+__all__ = ["KafkaSink", "arrival_of", "headers_of"]
 
 
 class KafkaSink:
@@ -61,14 +65,24 @@ class KafkaSink:
             raise ServiceError(
                 f"Kafka at {self._bootstrap} does not take transactions: {error.args[0].str()}"
             ) from error
-        progress = Progress()
+        place: dict[str, Any] = {}
+        wanted: dict[str, Wanted] = {}
         messages = kafka_io.read_all(
             self._bootstrap, self._properties, topics.MARKER, timeout=_READ_SECONDS
         )
         for message in messages:
             if message.key == _MARKER_KEY:
-                progress = Progress(**json.loads(message.value))
-        return progress
+                place = json.loads(message.value)
+            elif message.key.startswith(_MAP_KEYS):
+                wanted.pop(message.key.decode(), None)
+                if message.value:
+                    wanted[message.key.decode()] = Wanted(**json.loads(message.value))
+        return Progress(
+            next_notice=place.get("next_notice", 0),
+            totals=place.get("totals", {}),
+            held={feed: HeldPlace(*numbers) for feed, numbers in place.get("held", {}).items()},
+            wanted=wanted,
+        )
 
     def store(self, arrivals: Sequence[Arrival]) -> list[int]:
         """Send the raw bytes to the notices topic; their offsets once Kafka has them."""
@@ -99,61 +113,60 @@ class KafkaSink:
         return [offsets[number] for number in range(len(arrivals))]
 
     def commit(self, batch: Batch) -> None:
-        """Publish regions, dead letters, ledger and position in one transaction."""
-        marker = {"next_notice": batch.next_notice, "totals": dict(batch.totals)}
+        """Publish records, ledger, wanted maps and position in one transaction."""
+        marker = {
+            "next_notice": batch.next_notice,
+            "totals": dict(batch.totals),
+            "held": batch.held,
+        }
         ledger = {"kind": "notices", "counts": dict(batch.counts), "next": batch.next_notice}
         try:
             self._outputs.begin_transaction()
-            for key, value in batch.regions:
-                kafka_io.send(self._outputs, topics.REGIONS, value, key)
-            for key, value in batch.dead_letters:
-                kafka_io.send(self._outputs, topics.DEAD_LETTER, value, key)
-            kafka_io.send(self._outputs, topics.LEDGER, json.dumps(ledger).encode(), b"notices")
+            for topic, key, value, headers in batch.records:
+                kafka_io.send(self._outputs, topic, value, key, headers)
+            for name, wanted in batch.markers.items():
+                # Without a value the marker is dropped when the topic is compacted.
+                text: Any = None if wanted is None else json.dumps(asdict(wanted)).encode()
+                kafka_io.send(self._outputs, topics.MARKER, text, name.encode())
+            if batch.counts:
+                kafka_io.send(self._outputs, topics.LEDGER, json.dumps(ledger).encode(), b"notices")
             kafka_io.send(self._outputs, topics.MARKER, json.dumps(marker).encode(), _MARKER_KEY)
             self._outputs.commit_transaction(30)
         except KafkaException as error:
             raise ServiceError(f"regions were not published: {error.args[0].str()}") from error
 
     def regions(self) -> Iterator[bytes]:
-        """All committed messages of the regions topic."""
-        for message in kafka_io.read_all(self._bootstrap, self._properties, topics.REGIONS):
+        """All committed messages of the log of regions."""
+        for message in self._read(topics.REGION_LOG):
             yield message.value
 
     def stored_from(self, offset: int) -> Iterator[tuple[Arrival, int]]:
         """Notices that are stored at ``offset`` and after it."""
-        stored = kafka_io.read_all(self._bootstrap, self._properties, topics.NOTICES, start=offset)
-        for message in stored:
+        for message in self._read(topics.NOTICES, offset):
             yield arrival_of(message.value, message.headers), message.offset
 
+    def stored_at(self, offset: int) -> Arrival:
+        """The notice that is stored at ``offset``.
 
-def headers_of(arrival: Arrival) -> list[tuple[str, bytes]]:
-    """Where the bytes came from, as headers of the stored message."""
-    fields = {
-        "source": arrival.source,
-        "topic": arrival.topic,
-        "partition": str(arrival.partition),
-        "offset": str(arrival.offset),
-        "received": iso(arrival.received),
-        "feed": arrival.feed,
-    }
-    if arrival.refused is not None:
-        fields |= {"refused": arrival.refused.reason, "detail": arrival.refused.detail}
-    return [(name, text.encode()) for name, text in fields.items()]
+        Raises
+        ------
+        ServiceError
+            If it is there no more.
+        """
+        found = kafka_io.read_all(
+            self._bootstrap, self._properties, topics.NOTICES, start=offset, end=offset + 1
+        )
+        for message in found:
+            return arrival_of(message.value, message.headers)
+        raise ServiceError(f"{topics.NOTICES} has no message {offset} any more")
 
+    def held(self, feed: str, offset: int) -> Iterator[Held]:
+        """Messages of one feed on the held topic, at ``offset`` and after it."""
+        for message in self._read(topics.HELD, offset):
+            if message.key == feed.encode():
+                headers = dict(message.headers)
+                arrival = arrival_of(decode(message.value)["raw"], message.headers)
+                yield Held(arrival, int(headers[NOTICE_OFFSET]), message.offset)
 
-def arrival_of(raw: bytes, headers: Iterable[tuple[str, bytes | None]]) -> Arrival:
-    """The inverse of :func:`headers_of`."""
-    fields = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
-    refused = None
-    if "refused" in fields:
-        refused = Rejected(fields["refused"], fields.get("detail", ""))
-    return Arrival(
-        raw=raw,
-        source=fields["source"],
-        topic=fields["topic"],
-        received=from_iso(fields["received"]),
-        partition=int(fields["partition"]),
-        offset=int(fields["offset"]),
-        feed=fields.get("feed", ""),
-        refused=refused,
-    )
+    def _read(self, topic: str, start: int = 0) -> Iterator[kafka_io.Record]:
+        return kafka_io.read_all(self._bootstrap, self._properties, topic, start=start)

@@ -13,7 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
 from crossmatch.errors import NoticeError, Rejected, ServiceError
+from gateway.feeds.registry import HEARTBEAT
 from gateway.logs import EventLog
 
 log = EventLog("listen")
@@ -25,6 +28,15 @@ MAX_NOTICE_BYTES = 7 * 2**20
 """Longer ones are refused, and only their beginning is kept: Kafka would not take them."""
 _KEPT_BYTES = 2**16
 _BATCH = 100
+PROBE_SECONDS = 10.0
+"""How often a server that was away is asked whether it is back."""
+_AWAY = (
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._RESOLVE,
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,7 @@ class Arrival:
     ----------
     raw : bytes
     source : str
-        ``kafka``, ``vtp`` or ``folder``, a colon, and the server, peer or file.
+        ``kafka``, ``vtp``, ``folder`` or ``map``, a colon, and the server, peer, file or host.
     topic : str
         Kafka topic it came on; empty elsewhere. Feeds are recognised by it.
     received : datetime
@@ -43,7 +55,11 @@ class Arrival:
     partition, offset : int
         In ``topic``; -1 elsewhere.
     feed : str
-        Name of the feed, when the source knows it.
+        Name of the feed, when the source is its own.
+    skymap : str
+        SHA-256 of the sky map that was fetched for it.
+    answers : str
+        Key of the wanted map that this is the answer to.
     refused : Rejected, optional
         Why the source already refused it; it is kept all the same.
     """
@@ -55,6 +71,8 @@ class Arrival:
     partition: int = -1
     offset: int = -1
     feed: str = ""
+    skymap: str = ""
+    answers: str = ""
     refused: Rejected | None = None
 
 
@@ -79,6 +97,34 @@ class Deliver(Protocol):
         """Hand over ``arrivals``; blocks while too much is waiting."""
 
 
+class Link(Protocol):
+    """Is told how a server is; from any thread (:class:`gateway.health.FeedHealth`)."""
+
+    def opened(self, server: str, *, credentials: bool = False) -> None:
+        """This run hears it; ``credentials``: they lapse when they are idle."""
+
+    def contact(self, server: str, when: datetime) -> None:
+        """It answered."""
+
+    def lost(self, server: str, detail: str, when: datetime) -> None:
+        """It is away, until the next contact."""
+
+    def beat(self, source: str, topic: str, when: datetime) -> None:
+        """A heartbeat came."""
+
+
+class Complaints:
+    """Hands librdkafka's ``error_cb`` to a source, which is made after its client."""
+
+    def __init__(self) -> None:
+        self.source: KafkaSource | None = None
+
+    def __call__(self, error: Any) -> None:
+        """Tell the source, once it is there."""
+        if self.source is not None:
+            self.source.trouble(error)
+
+
 class KafkaSource:
     """Reads topics in a thread of its own; an offset is committed once its bytes are stored.
 
@@ -91,6 +137,13 @@ class KafkaSource:
     deliver : Deliver
     now : callable
         UTC.
+    feed : str
+        The feed whose own source it is.
+    over : threading.Event, optional
+        Set by others to end it.
+    link : Link, optional
+        Told of trouble and of its end. Heartbeats (``gateway.feeds.registry.HEARTBEAT``), one a
+        second, go to it alone.
     """
 
     def __init__(
@@ -100,13 +153,21 @@ class KafkaSource:
         topics: Sequence[str],
         deliver: Deliver,
         now: Callable[[], datetime],
+        feed: str = "",
+        over: threading.Event | None = None,
+        link: Link | None = None,
     ) -> None:
         self._name = name
         self._client = client
         self._topics = list(topics)
+        self._subscribed: list[str] = []
         self._deliver = deliver
         self._now = now
-        self._over = threading.Event()
+        self._feed = feed
+        self._link = link
+        self._lost_at: datetime | None = None
+        self._asked = now()
+        self._over = over or threading.Event()
         self._complained: set[str] = set()
         self._thread: threading.Thread | None = None
 
@@ -115,16 +176,24 @@ class KafkaSource:
 
         def work() -> None:
             try:
-                self._client.subscribe(self._topics)
-                while not self._over.is_set():
-                    self.step()
+                self.run()
             except Exception as error:
                 failed(error)
-            finally:
-                self._client.close()
 
         self._thread = threading.Thread(target=work, name=f"kafka {self._name}", daemon=True)
         self._thread.start()
+
+    def run(self) -> None:
+        """Read in this thread until it is told to stop, then leave the group."""
+        try:
+            while not self._over.is_set():
+                self.step()
+        finally:
+            self._client.close()
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Read these topics from the next step on, without leaving the group."""
+        self._topics = list(topics)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Read no more and leave the group."""
@@ -134,12 +203,18 @@ class KafkaSource:
 
     def step(self, wait_seconds: float = 0.2) -> int:
         """Hand over what has come; the number of notices."""
+        wanted = self._topics
+        if wanted != self._subscribed:
+            # In this thread, which alone uses the client.
+            self._client.subscribe(wanted)
+            self._subscribed = wanted
         first = self._client.poll(wait_seconds)
         if first is None:
+            self._probe()
             return 0
         # `consume` waits for a full batch or the whole time: ask it only for what is there.
         messages = [first, *self._client.consume(_BATCH - 1, 0)]
-        good = [m for m in messages if self._is_notice(m)]
+        good = [m for m in messages if self._is_notice(m) and not self._is_beat(m)]
         if not good:
             return 0
         stored = threading.Event()
@@ -155,14 +230,55 @@ class KafkaSource:
         """Errors arrive as messages too: a topic may not exist, a server may be away."""
         error = message.error()
         if error is None:
+            self._found()
             return message.value() is not None
         text = f"{message.topic() or ''} {error.str()}".strip()
         if error.fatal():
             raise ServiceError(f"{self._name}: {text}")
+        self._complain(text)
+        return False
+
+    def trouble(self, error: Any) -> None:
+        """What librdkafka says of its connections (``error_cb``)."""
+        self._complain(error.str())
+        if error.retriable() or error.code() in _AWAY:
+            self._lost_at = self._lost_at or self._now()
+            if self._link is not None:
+                self._link.lost(self._name, error.str(), self._lost_at)
+
+    def _complain(self, text: str) -> None:
         if text not in self._complained:
             self._complained.add(text)
-            log.warning("kafka_trouble", server=self._name, detail=text)
-        return False
+            log.warning("kafka_trouble", server=self._name, feed=self._feed, detail=text)
+
+    def _found(self) -> None:
+        """It answered after trouble; the same trouble is told again when it comes again."""
+        if self._lost_at is None:
+            return
+        self._lost_at = None
+        self._complained.clear()
+        log.info("kafka_back", server=self._name, feed=self._feed)
+        if self._link is not None:
+            self._link.contact(self._name, self._now())
+
+    def _probe(self) -> None:
+        """Ask a server that was away and sends nothing now and then whether it is back."""
+        now = self._now()
+        if self._lost_at is None or (now - self._asked).total_seconds() < PROBE_SECONDS:
+            return
+        self._asked = now
+        try:
+            self._client.list_topics(timeout=1.0)
+        except KafkaException:
+            return
+        self._found()
+
+    def _is_beat(self, message: Any) -> bool:
+        if message.topic() != HEARTBEAT:
+            return False
+        if self._link is not None:
+            self._link.beat(f"kafka:{self._name}", HEARTBEAT, self._now())
+        return True
 
     def _arrival(self, message: Any) -> Arrival:
         return Arrival(
@@ -172,11 +288,10 @@ class KafkaSource:
             received=self._now(),
             partition=message.partition(),
             offset=message.offset(),
+            feed=self._feed,
         )
 
     def _commit(self, messages: Sequence[Any]) -> None:
-        from confluent_kafka import KafkaException, TopicPartition
-
         ends: dict[tuple[str, int], int] = {}
         for m in messages:
             key = (m.topic(), m.partition())
@@ -194,7 +309,8 @@ class KafkaSource:
 class FolderSource:
     """A watched folder: files go in, and move to ``done/`` or ``rejected/``.
 
-    A file counts as complete when its size and time are the same in two looks.
+    A file counts as complete when its size and time are the same in two looks. ``feed`` is
+    the feed whose own folder it is.
 
     Raises
     ------
@@ -202,8 +318,11 @@ class FolderSource:
         If the folder cannot be made or read.
     """
 
-    def __init__(self, folder: Path, deliver: Deliver, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, folder: Path, deliver: Deliver, now: Callable[[], datetime], feed: str = ""
+    ) -> None:
         self._folder = folder
+        self._feed = feed
         self._deliver = deliver
         self._now = now
         self._seen: dict[Path, tuple[int, int]] = {}
@@ -212,8 +331,9 @@ class FolderSource:
             for name in ("done", "rejected"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            where = f"folder of the feed {feed}" if feed else "[listen] folder"
             raise ServiceError(
-                f"{folder}: cannot be watched: {error.strerror}; correct [listen] folder"
+                f"{folder}: cannot be watched: {error.strerror}; correct {where}"
             ) from error
 
     def poll(self) -> int:
@@ -250,7 +370,7 @@ class FolderSource:
         def done(outcomes: Sequence[str]) -> None:
             self._move(path, "rejected" if "rejected" in outcomes else "done")
 
-        arrival = bounded(Arrival(raw, f"folder:{path.name}", "", self._now()))
+        arrival = bounded(Arrival(raw, f"folder:{path.name}", "", self._now(), feed=self._feed))
         self._deliver([arrival], done=done)
 
     def _move(self, path: Path, into: str) -> None:
