@@ -148,6 +148,25 @@ class FeedStore:
         """Whether files or switches differ from what the last :meth:`load` found."""
         return self._look_around() != self._stamp
 
+    def require(self, name: str) -> Feed:
+        """The feed of that name as its file has it, whatever the switches say.
+
+        Raises
+        ------
+        ConfigError
+            When there is none; with names that are nearly the same.
+        """
+        feeds = self._read(self._last_look([]).feeds).feeds
+        if name in feeds:
+            return feeds[name]
+        near = get_close_matches(name, feeds, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "'mmgateway feeds list' shows all"
+        raise ConfigError(f"no feed is called {name!r}; {hint}")
+
+    def text(self, name: str) -> str:
+        """Text of the file of a feed that the last :meth:`load` found, as it is used."""
+        return self._good[name][2]
+
     def switch(self, name: str, on: bool) -> None:
         """Turn a feed on, or pause it; nothing happens when it already is.
 
@@ -158,7 +177,7 @@ class FeedStore:
         ServiceError
             When the switch cannot be written.
         """
-        feed = self._known(name)
+        feed = self.require(name)
         before = self._history.switches().get(name)
         if on:
             after = None if feed.enabled else "on"
@@ -182,7 +201,7 @@ class FeedStore:
         """
         changes = [c for c in self._history.changes() if name in (None, c.feed)]
         if name is not None and not changes:
-            self._known(name)
+            self.require(name)
         return changes
 
     def rollback(self, name: str, version: str) -> Path:
@@ -209,7 +228,7 @@ class FeedStore:
         self.load()
         text = self._history.text(name, version)
         if text is None:
-            self._known(name)
+            self.require(name)
             kept = ", ".join(self._history.versions(name)) or "none"
             raise ConfigError(f"feed {name} has no version {version!r}; kept: {kept}")
         feed = feed_from_toml(text, f"{name} version {version}")
@@ -221,15 +240,6 @@ class FeedStore:
         except OSError as error:
             raise ServiceError(f"{path}: cannot be written: {error.strerror}") from error
         return path
-
-    def _known(self, name: str) -> Feed:
-        """Feed as its file has it, whatever the switches say."""
-        feeds = self._read(self._history.seen().feeds).feeds
-        if name in feeds:
-            return feeds[name]
-        near = get_close_matches(name, feeds, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "'mmgateway feeds list' shows all"
-        raise ConfigError(f"no feed is called {name!r}; {hint}")
 
     def _file_of(self, name: str) -> Path:
         """The operator's file of a feed, also when it is broken or gone."""
