@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.cli import feeds_files, feeds_manage, feeds_show
+from gateway.cli import feeds_files, feeds_manage, feeds_show, feeds_stats
 
 app = typer.Typer(
     name="feeds",
@@ -20,3 +20,4 @@ app.command("enable", epilog=feeds_manage.ENABLE_EPILOG)(feeds_manage.enable)
 app.command("disable", epilog=feeds_manage.DISABLE_EPILOG)(feeds_manage.disable)
 app.command("history", epilog=feeds_manage.HISTORY_EPILOG)(feeds_manage.history)
 app.command("rollback", epilog=feeds_manage.ROLLBACK_EPILOG)(feeds_manage.rollback)
+app.command("stats", epilog=feeds_stats.EPILOG)(feeds_stats.stats)
