@@ -27,6 +27,15 @@ FIELDS = frozenset(
     }
 )  # fmt: skip
 
+# Those of a VOEvent, the short names too, and what only VOEvents need.
+VOEVENT_FIELDS = frozenset(
+    {
+        "id", "trigger", "trigger_time", "time", "alert_datetime", "issued", "ra", "dec",
+        "ra_dec_error", "error", "semi_major", "semi_minor", "position_angle",
+        "containment_probability", "containment", "healpix_url", "event_class",
+    }
+)  # fmt: skip
+
 
 def check_dialect(feed: Feed, source: str) -> None:
     """Refuse words that no parser knows, and paths that cannot be followed.
@@ -45,10 +54,11 @@ def check_dialect(feed: Feed, source: str) -> None:
         if value not in known:
             raise ConfigError(f"{source}: {key}: {value!r}; one of {', '.join(known)}")
     # A parser of the operator's may ask for fields of its own.
-    if feed.format == "json" and not feed.parser:
+    names = {"json": FIELDS, "voevent": VOEVENT_FIELDS}.get(feed.format)
+    if names is not None and not feed.parser:
         for name in feed.fields:
-            if name not in FIELDS:
-                known_fields = ", ".join(sorted(FIELDS))
+            if name not in names:
+                known_fields = ", ".join(sorted(names))
                 raise ConfigError(f"{source}: fields: {name}: no such field; known: {known_fields}")
     for key, path in _paths(feed):
         try:
@@ -59,7 +69,9 @@ def check_dialect(feed: Feed, source: str) -> None:
 
 def _paths(feed: Feed) -> Iterator[tuple[str, str]]:
     for key in ("trigger", "test_params", "retraction_params", "unusable_params", "skymap_urls"):
-        yield from ((key, path) for path in getattr(feed, key) if path != "@ivoid")
+        for path in getattr(feed, key):
+            parts = alternatives(path) if key == "trigger" and path[:1] != "/" else [path]
+            yield from ((key, part) for part in parts if part != "@ivoid")
     for key in ("classes", "properties"):
         yield from ((key, path) for path in getattr(feed, key))
     for key in ("kind_field", "instrument_param", "serial", "significant", "far"):

@@ -200,7 +200,15 @@ class Registry:
         return having[0] if len(having) == 1 else None
 
     def _recognise(self, message: Message) -> Feed | None:
-        return next((f for f in self._index.candidates(message) if f.recognises(message)), None)
+        candidates = self._index.candidates(message)
+        found = next((f for f in candidates if f.recognises(message)), None)
+        if message.packet is not None and (found is None or found.fallback):
+            # A packet of a type that its mission's feeds do not know is still that mission's.
+            ivoid = message.packet.ivoid
+            nearest = max(candidates, key=lambda f: f.claims(ivoid), default=None)
+            if nearest is not None and nearest.claims(ivoid):
+                return nearest
+        return found
 
     def _run(self, feed: Feed, message: Message) -> Notice | Ignored:
         parser = self.parsers[feed.name]

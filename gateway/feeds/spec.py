@@ -15,7 +15,7 @@ from typing import Any
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Messenger, SystematicTerm
 from gateway.feeds.dialect import alternatives, check_dialect
-from gateway.feeds.paths import local_tree, value_at
+from gateway.feeds.paths import is_like, local_tree, value_at
 from voevents.digest import event_digest
 from voevents.parse import Packet
 
@@ -116,12 +116,12 @@ class Kind:
     packet_types : tuple of int
         GCN packet types of this kind; none: every VOEvent of the feed.
     values : tuple of str
-        Values of the feed's ``kind_field`` (JSON), see :func:`gateway.feeds.paths.is_like`;
-        none: every record.
+        Values of the feed's ``kind_field``, see :func:`gateway.feeds.paths.is_like`;
+        none: every message.
     when : mapping
-        Paths and the texts that must all be there (JSON), besides ``values``.
+        Paths and the texts that must all be there, besides ``values``.
     rank : int
-        Sorts notices that were issued in the same second.
+        A notice of higher rank goes before one of lower rank, whenever they were issued.
     ignore : str
         A reason: such messages are no notices.
     position : bool
@@ -173,10 +173,12 @@ class Feed:
 
     Lists of parameters name Params of a VOEvent (``Group.name`` where needed) or
     members of a JSON object. ``trigger`` is joined with ``_``; ``@ivoid`` stands
-    for the IVOID's part after the ``#``. ``fields`` and ``details`` map our name to
-    theirs: a Param or member, a JSONPath (``$.a.b[0]``) or an XPath (``//...``), see
-    :mod:`gateway.feeds.paths`. ``*_when`` map such a path to the value that marks a
-    message (``*``: any). With ``streams``, or ``private``, only those private streams
+    for the IVOID's part after the ``#``, ``"a or b"`` for the first that is there.
+    ``skymap_replace`` turns the address of ``skymap_urls`` into that of the map; an
+    address without the first text to be replaced is none. ``fields`` and ``details``
+    map our name to theirs: a Param or member, a JSONPath (``$.a.b[0]``) or an XPath
+    (``//...``), see :mod:`gateway.feeds.paths`. ``*_when`` map such a path to the value
+    that marks a message (``*``: any). With ``streams``, or ``private``, only those private streams
     see what the feed brings. ``version`` is the digest of the file.
     """
 
@@ -208,6 +210,7 @@ class Feed:
     far: str = ""
     far_unit: str = "Hz"
     skymap_urls: tuple[str, ...] = ()
+    skymap_replace: tuple[tuple[str, str], ...] = ()
     classes: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     class_index: tuple[tuple[str, str], ...] = ()
@@ -238,18 +241,34 @@ class Feed:
         """Private streams that may see what the feed brings, sorted; empty: everybody may."""
         return tuple(sorted(self.streams)) or ((self.name,) if self.private else ())
 
-    def kind_of(self, packet: Packet) -> Kind | None:
-        """Kind of a VOEvent of this feed, by its packet type."""
+    def kind_of(self, message: Message) -> Kind | None:
+        """Kind of a VOEvent of this feed, the first that fits; ``None`` when none does."""
+        if message.packet is None:
+            return None
+        number = message.packet.packet_type
         for kind in self.kinds:
-            if not kind.packet_types or packet.packet_type in kind.packet_types:
+            if kind.packet_types and number not in kind.packet_types:
+                continue
+            if not (kind.values or kind.when) or self._fits(message, kind):
                 return kind
         return None
+
+    def _fits(self, message: Message, kind: Kind) -> bool:
+        if kind.values:
+            value = value_at(message, self.kind_field)
+            if not any(is_like(value, v) for v in kind.values):
+                return False
+        return all(is_like(value_at(message, path), text) for path, text in kind.when.items())
+
+    def claims(self, ivoid: str) -> int:
+        """How much of an IVOID is this feed's, characters: whose are types that nobody knows."""
+        return max((len(i) for i in self.ivoids if ivoid.startswith(i)), default=0)
 
     def recognises(self, message: Message) -> bool:
         """Whether the message is one of this feed's, by what it says of itself."""
         if message.packet is not None and self.format == "voevent":
             ours = self.fallback or message.packet.ivoid.startswith(self.ivoids or ("\0",))
-            return ours and self.kind_of(message.packet) is not None
+            return ours and self.kind_of(message) is not None
         if message.record is not None and self.format == "json":
             schema = message.record.get("$schema")
             if self.schemas and not (
@@ -385,7 +404,9 @@ def _validate(feed: Feed, source: str) -> None:
             raise ConfigError(f"{source}: containment: {containment} is not inside (0, 1)")
     if feed.format == "other" and not (feed.parser and feed.topics):
         raise ConfigError(f"{source}: format other needs a parser and topics")
-    if feed.format == "voevent" and not (feed.trigger and (feed.ivoids or feed.fallback)):
+    own_way = feed.transport != Transport()
+    named = feed.trigger or feed.fields.keys() & {"id", "trigger"}
+    if feed.format == "voevent" and not (named and (feed.ivoids or feed.fallback or own_way)):
         raise ConfigError(f"{source}: a VOEvent feed needs ivoids and trigger")
     if feed.format == "json" and not (feed.schemas or feed.members or feed.topics):
         raise ConfigError(f"{source}: a JSON feed needs schemas, members or topics")

@@ -4,95 +4,210 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from crossmatch.errors import NoticeError
-from crossmatch.model import AlertType, Circle, Notice, Role
+from crossmatch.model import AlertType, Circle, Ellipse, Notice, Role
+from gateway.feeds.dialect import alternatives, angle_to_icrs
+from gateway.feeds.paths import marked, value_at
+from gateway.feeds.readings import ERROR_UNITS, angle_from, icrs_from, number_from, time_from
 from gateway.feeds.spec import Feed, Ignored, Kind, Message, checked_trigger
-from voevents.parse import Packet
+from voevents.parse import Packet, check_position
 
 YEAR_SECONDS = 365.25 * 86400
 _TRUE = ("true", "1", "yes")
 # What Coords_String says when C1 and C2 are not the place of the event.
 _ELSEWHERE = ("pointing_direction", "unavailable", "inappropriate")
 _COORDS_TYPE = re.compile(r"coordinates are of the type:\s*([\w/]+)")
+_NOWHERE = (-1.0, -999.0)
+# Short names of [fields], besides those of the unified schema.
+_LONG_NAMES = {
+    "trigger": "id",
+    "time": "trigger_time",
+    "issued": "alert_datetime",
+    "error": "ra_dec_error",
+    "containment": "containment_probability",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """When and where, from the places that the feed names.
+
+    ``axes`` are semi-major and semi-minor axis and position angle of an ellipse, degrees.
+    """
+
+    issued: datetime | None
+    time: datetime | None
+    ra_deg: float | None
+    dec_deg: float | None
+    error_deg: float | None
+    axes: tuple[float, float, float] | None = None
+    containment: float | None = None
+    note: str = ""
 
 
 def parse(message: Message, feed: Feed) -> Notice | Ignored:
     """Notice of a VOEvent that ``feed`` recognised.
 
     FK5 positions are taken as ICRS: they differ by less than 0.03 arcsec.
-    The order of an event's notices is that of issue (``Who/Date``, whole seconds,
-    which the missions keep reliably); notices of one second are sorted by the
-    rank of their kind, then by their serial number.
+    A packet of a type that the feed does not know is kept without a position, so that
+    what it retracts is heeded and nobody takes an unknown position for one.
 
     Raises
     ------
     NoticeError
-        ``no_feed`` (packet type not of this feed), ``no_trigger_id``, ``bad_trigger_id``,
-        ``bad_time``, ``bad_position``.
+        ``no_trigger_id``, ``bad_trigger_id``, ``bad_time``, ``bad_position``, ``bad_field``.
     """
-    packet = message.packet
-    if packet is None:
-        raise NoticeError("not_voevent", f"feed {feed.name} expects a VOEvent")
-    kind = feed.kind_of(packet)
+    packet = _packet_of(message)
+    kind = feed.kind_of(message)
+    ignored = _why_ignored(message, feed, kind)
+    if ignored:
+        return Ignored(ignored, feed.name, packet.ivoid)
     if kind is None:
-        raise NoticeError(
-            "no_feed", f"packet type {packet.packet_type} is unknown to feed {feed.name}"
-        )
-    if packet.role == "utility":
-        return Ignored("utility", feed.name, packet.ivoid)
-    if kind.ignore:
-        return Ignored(kind.ignore, feed.name, packet.ivoid)
-    issued = packet.date or packet.isotime
+        kind = _unknown_kind(packet)
+    reading = _read(message, feed)
+    issued = reading.issued or reading.time
     if issued is None:
         raise NoticeError("bad_time", "neither Who/Date nor an ISOTime")
-    trigger_id = _trigger_id(packet, feed)
+    trigger_id = _trigger_id(message, feed)
     event_id = f"{feed.prefix}_{trigger_id}" if feed.prefix else trigger_id
-    retracts = _retracts(packet, feed, kind, event_id)
-    skymap_url = next((packet.params[u] for u in feed.skymap_urls if packet.params.get(u)), None)
-    circle, reason = localize(packet, feed, kind, issued)
+    retracts = _retracts(message, feed, kind, event_id)
+    skymap_url = _skymap_url(message, feed)
+    place, reason = _localize(message, reading, feed, kind, issued)
     if retracts:
-        circle, skymap_url, reason = None, None, "retraction"
-    if (circle or skymap_url) and packet.isotime is None:
+        place, skymap_url, reason = None, None, "retraction"
+    if (place or skymap_url) and reading.time is None:
         raise NoticeError("bad_time", "a position without ISOTime")
-    classification, event_class = _classes(packet.params, feed)
+    classification, event_class = _classes(message, feed)
     return Notice(
         feed=feed.name,
         mission=feed.mission,
-        instrument=kind.instrument or packet.params.get(feed.instrument_param) or feed.instrument,
+        instrument=kind.instrument or _stated(message, feed.instrument_param) or feed.instrument,
         kind=kind.name,
         notice_id=packet.ivoid,
         event_id=event_id,
         trigger_id=trigger_id,
         messenger=kind.messenger or feed.messenger,  # type: ignore[arg-type]
-        role=_role(packet, feed, kind, trigger_id),
-        alert_type=_alert_type(packet, feed, kind, bool(retracts)),
+        role=_role(message, feed, kind, trigger_id),
+        alert_type=_alert_type(message, feed, kind, bool(retracts)),
         issued=issued,
-        order=(issued.timestamp(), kind.rank, _serial(packet, feed)),
-        trigger_time=packet.isotime,
-        localization=circle,
+        order=(issued.timestamp(), kind.rank, _serial(message, feed)),
+        trigger_time=reading.time,
+        localization=place,
         sha256=message.sha256,
         skymap_url=skymap_url,
-        significant=_is_true(packet.params.get(feed.significant, "true")),
-        far_hz=_far(packet, feed),
+        significant=not kind.subthreshold
+        and (not feed.significant or _is_true(_text(message, feed.significant))),
+        far_hz=_far(message, feed),
         event_class=kind.event_class or event_class,
         classification=classification,
         cites=tuple(ivoid for _, ivoid in packet.citations),
         retracts=retracts,
-        no_position_reason="" if circle or skymap_url else reason,
-        details=_details(packet, feed, kind),
+        no_position_reason="" if place or skymap_url else reason,
+        details=_details(message, feed, kind),
+        known_source=kind.known_source,
+        chain=kind.chain,
     )
 
 
-def localize(packet: Packet, feed: Feed, kind: Kind, issued: datetime) -> tuple[Circle | None, str]:
-    """Error circle of the notice, or why it has none (a stable reason)."""
-    reason = _why_not(packet, feed, kind)
+def _packet_of(message: Message) -> Packet:
+    if message.packet is None:
+        raise NoticeError("not_voevent", "not a VOEvent; the feed expects one")
+    return message.packet
+
+
+def _why_ignored(message: Message, feed: Feed, kind: Kind | None) -> str:
+    """Why a message is no notice; empty when it is one."""
+    packet = _packet_of(message)
+    if packet.role == "utility":
+        return "utility"
+    if kind is not None and kind.ignore:
+        return kind.ignore
+    if feed.ignore_when and marked(message, feed.ignore_when):
+        return "ignored_by_feed"
+    if kind is None and not _named(message, feed):
+        return "unknown_packet_type"
+    return ""
+
+
+def _unknown_kind(packet: Packet) -> Kind:
+    name = "unknown" if packet.packet_type is None else f"type {packet.packet_type}"
+    return Kind(name=name, position=False, no_position_reason="unknown_packet_type")
+
+
+def _read(message: Message, feed: Feed) -> _Reading:
+    """Time and place from WhereWhen, or from where the feed's ``fields`` say they are."""
+    packet = _packet_of(message)
+    unit = ERROR_UNITS[feed.error_unit]
+    error = None if packet.error_deg is None else packet.error_deg * unit
+    if not feed.fields:
+        return _Reading(
+            packet.date, packet.isotime, packet.ra_deg, packet.dec_deg, error,
+            note=packet.position_note,
+        )  # fmt: skip
+
+    theirs = _theirs(feed)
+
+    def number(name: str) -> float | None:
+        return number_from(value_at(message, theirs[name]), name) if name in theirs else None
+
+    def moment(name: str, otherwise: datetime | None) -> datetime | None:
+        if name not in theirs:
+            return otherwise
+        value = value_at(message, theirs[name])
+        return time_from(value, name, feed.time_format, feed.time_system)
+
+    if "ra_dec_error" in theirs:
+        error = number("ra_dec_error")
+        error = None if error is None else error * unit
+    major, minor, angle = number("semi_major"), number("semi_minor"), number("position_angle")
+    axes = None if major is None or minor is None else (major * unit, minor * unit, angle or 0.0)
+    reading = _Reading(
+        moment("alert_datetime", packet.date), moment("trigger_time", packet.isotime),
+        packet.ra_deg, packet.dec_deg, error, axes, number("containment_probability"),
+        packet.position_note,
+    )  # fmt: skip
+    if not {"ra", "dec"} <= theirs.keys():
+        return reading
+    lon = angle_from(value_at(message, theirs["ra"]), "ra", hours=feed.frame != "galactic")
+    lat = angle_from(value_at(message, theirs["dec"]), "dec", hours=False)
+    return _moved(reading, lon, lat, feed.frame)
+
+
+def _theirs(feed: Feed) -> Mapping[str, str]:
+    """The feed's ``fields`` by the names of the unified schema."""
+    return {_LONG_NAMES.get(ours, ours): path for ours, path in feed.fields.items() if path}
+
+
+def _moved(reading: _Reading, lon: float | None, lat: float | None, frame: str) -> _Reading:
+    """``reading`` at a position that stands elsewhere than in WhereWhen, if it is one."""
+    if lon is None or lat is None:
+        return replace(reading, ra_deg=None, dec_deg=None, note="")
+    missing = reading.error_deg is None or reading.error_deg <= 0
+    if missing and lon == lat and lon in _NOWHERE:
+        return replace(reading, ra_deg=None, dec_deg=None, note="sentinel")
+    check_position(lon, lat)
+    axes = reading.axes
+    if axes is not None:
+        axes = (axes[0], axes[1], angle_to_icrs(lon, lat, axes[2], frame))
+    ra, dec = icrs_from(lon, lat, frame)
+    return replace(reading, ra_deg=ra % 360.0, dec_deg=dec, axes=axes, note="")
+
+
+def _localize(
+    message: Message, reading: _Reading, feed: Feed, kind: Kind, issued: datetime
+) -> tuple[Circle | Ellipse | None, str]:
+    """Error circle or ellipse of the notice, or why it has none (a stable reason)."""
+    reason = _why_not(message, reading, feed, kind)
     if reason:
         return None, reason
-    ra, dec, radius = packet.ra_deg, packet.dec_deg, packet.error_deg
+    ra, dec, radius = reading.ra_deg, reading.dec_deg, reading.error_deg
     if ra is None or dec is None:
-        return None, packet.position_note if packet.position_note == "sentinel" else "no_position"
+        return None, reading.note if reading.note == "sentinel" else "no_position"
+    if reading.axes is not None and min(reading.axes[:2]) > 0:
+        return _ellipse(ra, dec, reading, feed, kind)
     if radius is None or radius <= 0:
         if ra == 0 and dec == 0:
             return None, "null_position"
@@ -101,45 +216,90 @@ def localize(packet: Packet, feed: Feed, kind: Kind, issued: datetime) -> tuple[
         return None, "no_error_radius"
     if radius >= 180:
         return None, "whole_sky"
-    rule = next((r for r in kind.systematic if r.applies(issued, packet.params)), None)
-    return (
-        Circle(
-            ra_deg=ra,
-            dec_deg=dec,
-            radius_deg=radius,
-            containment=kind.containment or feed.containment,
-            systematic=() if rule is None else rule.terms,
-        ),
-        "",
-    )
+    rule = next((r for r in kind.systematic if r.applies(issued, _packet_of(message).params)), None)
+    terms = () if rule is None else rule.terms
+    return Circle(ra, dec, radius, _containment(reading, feed, kind), terms), ""
 
 
-def _why_not(packet: Packet, feed: Feed, kind: Kind) -> str:
+def _ellipse(
+    ra: float, dec: float, reading: _Reading, feed: Feed, kind: Kind
+) -> tuple[Ellipse | None, str]:
+    assert reading.axes is not None
+    major, minor, angle = reading.axes
+    if minor > major:
+        major, minor, angle = minor, major, angle + 90.0
+    if major >= 180:
+        return None, "whole_sky"
+    return Ellipse(ra, dec, major, minor, angle % 180.0, _containment(reading, feed, kind)), ""
+
+
+def _containment(reading: _Reading, feed: Feed, kind: Kind) -> float:
+    stated = reading.containment
+    if stated is None:
+        return kind.containment or feed.containment
+    if not 0 < stated < 1:
+        raise NoticeError("bad_position", f"containment is {stated:g}; expected inside (0, 1)")
+    return stated
+
+
+def _why_not(message: Message, reading: _Reading, feed: Feed, kind: Kind) -> str:
     if not kind.position:
         return kind.no_position_reason or "no_position"
-    coords = packet.params.get("Coords_String", "")
-    if not coords and (described := _COORDS_TYPE.search(packet.position_note)):
-        coords = described[1]
-    for word in re.split(r"[/\s]+", coords.lower()):
-        if word in _ELSEWHERE:
-            return word
+    # Coords_String speaks of WhereWhen, and of no other place.
+    if "ra" not in feed.fields:
+        coords = _text(message, "Coords_String")
+        if not coords and (described := _COORDS_TYPE.search(reading.note)):
+            coords = described[1]
+        for word in re.split(r"[/\s]+", coords.lower()):
+            if word in _ELSEWHERE:
+                return word
     for name in feed.unusable_params:
-        if _is_true(packet.params.get(name)):
+        if _is_true(_text(message, name)):
             return name.rpartition(".")[2].lower()
     return ""
 
 
-def _trigger_id(packet: Packet, feed: Feed) -> str:
-    parts = []
-    for name in feed.trigger:
+def _trigger_id(message: Message, feed: Feed) -> str:
+    """The parts that name the trigger, each the first of its alternatives that is there."""
+    return checked_trigger("_".join(_part(message, names) for names in _trigger_paths(feed)))
+
+
+def _named(message: Message, feed: Feed) -> bool:
+    try:
+        return bool(_trigger_id(message, feed))
+    except NoticeError:
+        return False
+
+
+def _trigger_paths(feed: Feed) -> tuple[str, ...]:
+    named = feed.fields.get("id") or feed.fields.get("trigger")
+    return (named,) if named else feed.trigger
+
+
+def _part(message: Message, names: str) -> str:
+    packet = _packet_of(message)
+    for name in _either(names):
         if name == "@ivoid":
             value = re.sub(r"[^A-Za-z0-9._:+-]", "_", packet.ivoid.rpartition("#")[2])
         else:
-            value = packet.params.get(name, "").strip()
-        if not value:
-            raise NoticeError("no_trigger_id", f"{name} is missing in {packet.ivoid[:120]}")
-        parts.append(plain_number(value))
-    return checked_trigger("_".join(parts))
+            value = _text(message, name).strip()
+        if value:
+            return plain_number(value)
+    raise NoticeError("no_trigger_id", f"{names} is missing in {packet.ivoid[:120]}")
+
+
+def _either(names: str) -> list[str]:
+    """Paths of which the first that is there counts; an XPath may have an "or" of its own."""
+    return [names] if names.startswith("/") else alternatives(names)
+
+
+def _text(message: Message, path: str) -> str:
+    value = value_at(message, path)
+    return "" if value is None else str(value)
+
+
+def _stated(message: Message, path: str) -> str:
+    return _text(message, path) if path else ""
 
 
 def plain_number(text: str) -> str:
@@ -147,47 +307,63 @@ def plain_number(text: str) -> str:
     return str(int(text)) if re.fullmatch(r"-?[0-9]{1,30}", text) else text
 
 
-def _retracts(packet: Packet, feed: Feed, kind: Kind, event_id: str) -> tuple[str, ...]:
+def _retracts(message: Message, feed: Feed, kind: Kind, event_id: str) -> tuple[str, ...]:
     """What is withdrawn: the notices cited as such, and with them the event.
 
     The missions retract by event: a list of citations may lack a notice that
     was lost, and flags such as Def_NOT_a_GRB cite nothing.
     """
+    packet = _packet_of(message)
     cited = tuple(ivoid for cite, ivoid in packet.citations if cite == "retraction")
-    flagged = any(_is_true(packet.params.get(name)) for name in feed.retraction_params)
-    if not (cited or flagged or kind.retraction):
+    flagged = any(_is_true(_text(message, name)) for name in feed.retraction_params)
+    if not (cited or flagged or kind.retraction or marked(message, feed.retraction_when)):
         return ()
     return (*dict.fromkeys(cited), event_id)
 
 
-def _role(packet: Packet, feed: Feed, kind: Kind, trigger_id: str) -> Role:
-    marked = any(_is_true(packet.params.get(name)) for name in feed.test_params)
+def _skymap_url(message: Message, feed: Feed) -> str | None:
+    """Address of the sky map; one without the text that ``skymap_replace`` wants is no map's."""
+    for name in (*filter(None, [feed.fields.get("healpix_url")]), *feed.skymap_urls):
+        url = _text(message, name).strip()
+        if not url.startswith(("http://", "https://")):
+            continue
+        if feed.skymap_replace and feed.skymap_replace[0][0] not in url:
+            continue
+        for old, new in feed.skymap_replace:
+            url = url.replace(old, new)
+        return url
+    return None
+
+
+def _role(message: Message, feed: Feed, kind: Kind, trigger_id: str) -> Role:
+    packet = _packet_of(message)
+    flagged = any(_is_true(_text(message, name)) for name in feed.test_params)
     mock = feed.test_triggers and re.match(feed.test_triggers, trigger_id)
-    if marked or mock or kind.test:
+    if flagged or mock or kind.test or marked(message, feed.test_when):
         return "test"
     return packet.role  # type: ignore[return-value]
 
 
-def _alert_type(packet: Packet, feed: Feed, kind: Kind, retraction: bool) -> AlertType:
+def _alert_type(message: Message, feed: Feed, kind: Kind, retraction: bool) -> AlertType:
     if retraction:
         return "retraction"
     if kind.alert_type:
         return kind.alert_type  # type: ignore[return-value]
-    revised = feed.serial == "Rev" and _serial(packet, feed) > 0
-    return "update" if packet.citations or revised else "initial"
+    revised = feed.serial == "Rev" and _serial(message, feed) > 0
+    return "update" if _packet_of(message).citations or revised else "initial"
 
 
-def _serial(packet: Packet, feed: Feed) -> int:
-    text = packet.params.get(feed.serial, "")
+def _serial(message: Message, feed: Feed) -> int:
+    text = _stated(message, feed.serial)
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
 
-def _is_true(text: str | None) -> bool:
-    return text is not None and text.strip().lower() in _TRUE
+def _is_true(text: str) -> bool:
+    return text.strip().lower() in _TRUE
 
 
-def _far(packet: Packet, feed: Feed) -> float | None:
-    text = packet.params.get(feed.far, "")
+def _far(message: Message, feed: Feed) -> float | None:
+    text = _stated(message, feed.far)
     try:
         rate = float(text)
     except ValueError:
@@ -197,8 +373,10 @@ def _far(packet: Packet, feed: Feed) -> float | None:
     return rate / YEAR_SECONDS if feed.far_unit == "per_year" else rate
 
 
-def _classes(params: Mapping[str, str], feed: Feed) -> tuple[dict[str, float], str]:
-    """Probabilities by class, and the class they speak for."""
+def _classes(message: Message, feed: Feed) -> tuple[dict[str, float], str]:
+    """Probabilities by class, and the class that they, or the mission outright, speak for."""
+    packet = _packet_of(message)
+    params: Mapping[str, str] = packet.params
     exclusive: dict[str, float] = {}
     for index, probability in feed.class_index:
         name = feed.class_names.get(params.get(index, ""))
@@ -214,6 +392,9 @@ def _classes(params: Mapping[str, str], feed: Feed) -> tuple[dict[str, float], s
         value = _probability(params.get(name), 1.0)
         if value is not None:
             exclusive[feed.class_names.get(name, name)] = value
+    if "event_class" in feed.fields:
+        stated = _text(message, feed.fields["event_class"]).strip()
+        best = feed.class_names.get(stated, stated)
     return exclusive, best
 
 
@@ -225,8 +406,13 @@ def _probability(text: str | None, full: float) -> float | None:
     return value if 0.0 <= value <= 1.0 else None
 
 
-def _details(packet: Packet, feed: Feed, kind: Kind) -> dict[str, str]:
-    details = {ours: packet.params[t] for ours, t in feed.details.items() if packet.params.get(t)}
+def _details(message: Message, feed: Feed, kind: Kind) -> dict[str, str]:
+    packet = _packet_of(message)
+    details: dict[str, str] = {}
+    for ours, theirs in feed.details.items():
+        text = next(filter(None, (_text(message, path) for path in _either(theirs))), "")
+        if text:
+            details[ours] = text
     included = kind.systematic_included
     details["systematic_included"] = str(
         feed.systematic_included if included is None else included
