@@ -17,13 +17,18 @@ from lxml import etree
 from lxml.etree import _Element as Element
 
 from crossmatch.errors import NoticeError
-from voevents.times import TIME_SYSTEMS, parse_time
+from voevents.schema import NAMESPACE_2_0, schema_fault
+from voevents.times import TIME_SYSTEMS, parse_time, truncated_julian_time
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_ELEMENTS = 100_000
 MAX_IVOID = 1000
 
+# Above this a packet is read, but no longer compared with the schema.
+MAX_VALIDATED = 256 * 1024
+
+VERSIONS = ("1.0", "1.1", "2.0", "2.1")
 ROLES = ("observation", "prediction", "utility", "test")
 CITES = ("followup", "supersedes", "retraction")
 FRAMES = ("ICRS", "FK5")
@@ -50,6 +55,8 @@ class Packet:
     is ``None`` when absent or the (-1, -1) sentinel. ``error_deg`` may be 0 or
     negative: what that means is the mission's affair. ``citations`` holds
     (cite, IVOID). ``notes`` tells departures from the schema that do no harm.
+    ``time_fault`` says what is wrong with an ISOTime that cannot be read; ``isotime``
+    is then what the Params say, if they do.
     """
 
     ivoid: str
@@ -72,6 +79,7 @@ class Packet:
     description: str
     packet_type: int | None
     notes: tuple[str, ...]
+    time_fault: str = ""
 
 
 def parse_voevent(data: bytes) -> Packet:
@@ -91,17 +99,18 @@ def parse_voevent(data: bytes) -> Packet:
     NoticeError
         With the reason ``too_large``, ``too_deep``, ``xml_encoding``, ``xml_dtd``,
         ``xml_broken``, ``not_voevent``, ``bad_version``, ``no_ivoid``, ``bad_ivoid``,
-        ``bad_role``, ``bad_time``, ``bad_position`` or ``bad_citation``.
+        ``bad_role``, ``bad_position`` or ``bad_citation``.
     """
     root = _root(data)
     notes: list[str] = []
     _check_envelope(root, notes)
+    _compare_with_schema(root, len(data), notes)
     who, what = _child(root, "Who"), _child(root, "What")
     where_when, why = _child(root, "WhereWhen"), _child(root, "Why")
     params = _params(what, notes)
     coords = _coords(where_when)
     time_system, frame, coord_system = _coord_system(where_when, coords, notes)
-    isotime = _isotime(coords, time_system)
+    isotime, time_fault = _time(coords, time_system, params, notes)
     ra, dec, error, position_note = _position(coords, frame)
     return Packet(
         ivoid=root.get("ivorn", "").strip(),
@@ -124,6 +133,7 @@ def parse_voevent(data: bytes) -> Packet:
         description=_text(_child(root, "Description")),
         packet_type=_integer(params.get("Packet_Type")),
         notes=tuple(notes),
+        time_fault=time_fault,
     )
 
 
@@ -208,7 +218,7 @@ def _check_envelope(root: Element, notes: list[str]) -> None:
     version = root.get("version", "")
     if not version:
         notes.append("no version")
-    elif version not in ("1.0", "1.1", "2.0", "2.1"):
+    elif version not in VERSIONS:
         raise NoticeError(
             "bad_version", f"VOEvent version {version[:20]!r}; expected 1.1, 2.0, 2.1"
         )
@@ -224,6 +234,18 @@ def _check_envelope(root: Element, notes: list[str]) -> None:
         notes.append("no role: observation by default")
     elif role not in ROLES:
         raise NoticeError("bad_role", f"role {role[:40]!r}; expected one of {', '.join(ROLES)}")
+
+
+def _compare_with_schema(root: Element, size: int, notes: list[str]) -> None:
+    """Missions send what the schema forbids (GECAM: ``datatype``): read all the same, and noted."""
+    if root.tag != f"{{{NAMESPACE_2_0}}}VOEvent" or root.get("version") != "2.0":
+        return
+    if size > MAX_VALIDATED:
+        notes.append("schema: not compared, too large")
+        return
+    fault = schema_fault(root)
+    if fault is not None:
+        notes.append(f"schema: {fault[1].replace(f'{{{NAMESPACE_2_0}}}', '')[:200]}")
 
 
 def _local(element: Element) -> str:
@@ -318,15 +340,41 @@ def _coord_system(
     return time_system, frame, name
 
 
-def _isotime(coords: Element | None, time_system: str) -> datetime | None:
+# The time of the event as GCN's Params give it: truncated Julian day, second of the day (UTC).
+_TIME_PARAMS = (
+    ("Burst_TJD", "Burst_SOD"),
+    ("Event_TJD", "Event_SOD"),
+    ("Trigger_TJD", "Trigger_SOD"),
+    ("EVENT_DATE", "EVENT_TIME"),
+)
+
+
+def _time(
+    coords: Element | None, time_system: str, params: Mapping[str, str], notes: list[str]
+) -> tuple[datetime | None, str]:
+    """Time of the observation, by the Params if ISOTime cannot be read, and what is wrong with it.
+
+    GECAM wrote ``2023-05-09T8582729.92``: one part that cannot be read is no reason to
+    lose the others.
+    """
     element = None if coords is None else next(_all(coords, "ISOTime"), None)
     text = _text(element)
     if not text:
-        return None
-    if time_system not in TIME_SYSTEMS:
-        known = ", ".join(TIME_SYSTEMS)
-        raise NoticeError("bad_time", f"time system {time_system[:20]!r}; expected {known}")
-    return parse_time(text, time_system)
+        return None, ""
+    try:
+        if time_system not in TIME_SYSTEMS:
+            known = ", ".join(TIME_SYSTEMS)
+            raise NoticeError("bad_time", f"time system {time_system[:20]!r}; expected {known}")
+        return parse_time(text, time_system), ""
+    except NoticeError as error:
+        fault = error.detail
+    for day, second in _TIME_PARAMS:
+        moment = truncated_julian_time(_number(params.get(day)), _number(params.get(second)))
+        if moment is not None:
+            notes.append(f"ISOTime: {fault}; taken from {day} and {second}")
+            return moment, fault
+    notes.append(f"ISOTime: {fault}")
+    return None, fault
 
 
 def _date(who: Element | None, notes: list[str]) -> datetime | None:
@@ -334,7 +382,11 @@ def _date(who: Element | None, notes: list[str]) -> datetime | None:
     if not text:
         notes.append("no Date")
         return None
-    return parse_time(text)
+    try:
+        return parse_time(text)
+    except NoticeError as error:
+        notes.append(f"Date: {error.detail}")
+        return None
 
 
 def _position(

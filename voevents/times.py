@@ -12,13 +12,14 @@ import erfa
 from crossmatch.errors import NoticeError
 
 TIME_SYSTEMS = ("UTC", "TDB", "TT", "TAI", "GPS")
-FIRST_YEAR, LAST_YEAR = 1990, 2100
+FIRST_YEAR, LAST_YEAR = 1990, 2099
 
 _ISO = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,18}))?"
     r"\s*(Z|z|UTC|TDB|TT|TAI|GPS|[+-][0-9]{2}:?[0-9]{2})?"
 )
 _J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
+_TJD_0 = datetime(1968, 5, 24, tzinfo=UTC)
 
 
 def parse_time(text: str, system: str = "UTC") -> datetime:
@@ -36,7 +37,7 @@ def parse_time(text: str, system: str = "UTC") -> datetime:
     Raises
     ------
     NoticeError
-        ``bad_time``: not such a text, no such day, or a year outside 1990 to 2100.
+        ``bad_time``: not such a text, no such day, or a year outside 1990 to 2099.
 
     Examples
     --------
@@ -68,6 +69,22 @@ def parse_time(text: str, system: str = "UTC") -> datetime:
     if suffix.upper() == "Z":
         return moment
     return _to_utc(moment, suffix or system)
+
+
+def truncated_julian_time(day: float | None, second: float | None) -> datetime | None:
+    """UTC of a truncated Julian day (JD - 2440000.5) and a second of that day.
+
+    None if one is missing, the second lies outside the day, or the year outside 1990 to 2099.
+
+    Examples
+    --------
+    >>> truncated_julian_time(19853, 55156.449).isoformat()
+    '2022-10-01T15:19:16.449000+00:00'
+    """
+    if day is None or second is None or not 0 <= second < 86401 or not 0 <= day < 100_000:
+        return None
+    moment = _TJD_0 + timedelta(days=math.floor(day), seconds=second)
+    return moment if FIRST_YEAR <= moment.year <= LAST_YEAR else None
 
 
 def _to_utc(moment: datetime, system: str) -> datetime:

@@ -1,28 +1,29 @@
 """Is this a VOEvent? The schema, and the checks that the schema cannot express.
 
-The XSD is the one that the package ``comet`` carries (``comet/schema``). XML is
-read without DTD, entities or network, and libxml2's limits on depth and text
+XML is read without DTD, entities or network, and libxml2's limits on depth and text
 length stay on.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from functools import cache
-from importlib import resources
 
 from lxml import etree
 
 from crossmatch.errors import NoticeError
+from voevents.parse import ROLES, VERSIONS, parse_voevent
+from voevents.schema import NAMESPACE_2_0, schema_fault
 from voevents.times import parse_time
 
-NAMESPACE_2_0 = "http://www.ivoa.net/xml/VOEvent/v2.0"
-VERSIONS = ("1.0", "1.1", "2.0", "2.1")
-ROLES = ("observation", "prediction", "utility", "test")
-
-# lxml keeps the error log of a validation on the schema object, so one thread at a time.
-_LOCK = threading.Lock()
+__all__ = [
+    "NAMESPACE_2_0",
+    "ROLES",
+    "check_submission",
+    "local_name",
+    "parse_xml",
+    "validate_submission",
+    "validate_voevent",
+]
 
 
 def parse_xml(data: bytes) -> etree._Element:
@@ -65,8 +66,25 @@ def validate_voevent(data: bytes) -> None:
     _validate_root(parse_xml(data))
 
 
+def check_submission(data: bytes) -> None:
+    """Pass silently if ``data`` is a VOEvent that we can read, whatever the schema says of it.
+
+    Missions send packets that fail the schema (GECAM's ``datatype``), and a ``nak`` would
+    be for ever. Refused is what no region could be made of: see
+    :func:`voevents.parse.parse_voevent`, and ``bad_time`` for a position at no readable time.
+
+    Raises
+    ------
+    NoticeError
+        With the reason.
+    """
+    packet = parse_voevent(data)
+    if packet.time_fault and packet.isotime is None and packet.ra_deg is not None:
+        raise NoticeError("bad_time", packet.time_fault)
+
+
 def validate_submission(data: bytes) -> None:
-    """Pass silently if ``data`` is a VOEvent that a broker should accept from an author.
+    """Pass silently if ``data`` is a VOEvent that follows the rules to the letter.
 
     VOEvent 2.0 must satisfy the schema. Of versions 1.1 and 2.1, for which we
     ship none, only what follows is asked. In all versions positions in degrees
@@ -94,20 +112,10 @@ def validate_submission(data: bytes) -> None:
     _check_times(root)
 
 
-@cache
-def _schema() -> etree.XMLSchema:
-    path = resources.files("comet") / "schema" / "VOEvent-v2.0.xsd"
-    return etree.XMLSchema(etree.fromstring(path.read_bytes()))
-
-
 def _validate_root(root: etree._Element) -> None:
-    with _LOCK:
-        schema = _schema()
-        if schema.validate(root):
-            return
-        first = schema.error_log[0]
-        where, what = first.line, first.message
-    raise NoticeError("schema_invalid", f"line {where}: {what}")
+    fault = schema_fault(root)
+    if fault is not None:
+        raise NoticeError("schema_invalid", f"line {fault[0]}: {fault[1]}")
 
 
 def _elements(root: etree._Element, name: str) -> list[etree._Element]:

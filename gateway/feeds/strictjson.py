@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -12,7 +13,12 @@ from crossmatch.errors import NoticeError
 # Two multi-order maps of a million cells in base64; GCN's own limit is 4 MiB a message.
 MAX_BYTES = 128 * 1024 * 1024
 MAX_DEPTH = 64
-MAX_DIGITS = 30
+# Identifiers of 39 digits (128 bits) occur in real alerts; the work on thousands is not linear.
+MAX_DIGITS = 64
+
+# An escape that may stand for NUL or for half of a surrogate pair.
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_UNUSABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def load_object(data: bytes) -> dict[str, Any]:
@@ -22,7 +28,8 @@ def load_object(data: bytes) -> dict[str, Any]:
     ------
     NoticeError
         With the reason ``too_large``, ``too_deep``, ``json_broken``, ``json_nan``,
-        ``json_number``, ``json_duplicate_key`` or ``json_not_object``.
+        ``json_number``, ``json_duplicate_key``, ``json_text`` (NUL or a lone
+        surrogate in a text, which could not go on in XML or UTF-8) or ``json_not_object``.
     """
     if len(data) > MAX_BYTES:
         raise NoticeError("too_large", f"{len(data)} bytes; a JSON notice may have {MAX_BYTES}")
@@ -37,7 +44,23 @@ def load_object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise NoticeError("json_not_object", f"found {type(value).__name__}, expected an object")
     _check_depth(value)
+    if _SUSPECT.search(data):
+        _check_texts(value)
     return value
+
+
+def _check_texts(value: Any) -> None:
+    """Refuse texts that could not go on in UTF-8 or XML; the depth is bounded by now."""
+    if isinstance(value, str):
+        if found := _UNUSABLE.search(value):
+            raise NoticeError("json_text", f"a text has the character U+{ord(found[0]):04X}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_texts(key)
+            _check_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
 
 
 def _check_depth(value: Any) -> None:
@@ -66,7 +89,7 @@ def _constant(name: str) -> float:
 
 def _integer(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise NoticeError("json_number", f"an integer of {len(text)} digits")
+        raise NoticeError("json_number", f"an integer of {len(text)} digits; at most {MAX_DIGITS}")
     return int(text)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from crossmatch.errors import NoticeError
-from voevents.validate import validate_submission, validate_voevent
+from voevents.validate import check_submission, validate_submission, validate_voevent
 
 VALID = b"""<?xml version="1.0" encoding="UTF-8"?>
 <voe:VOEvent xmlns:voe="http://www.ivoa.net/xml/VOEvent/v2.0" version="2.0" role="test"
@@ -79,6 +79,44 @@ def test_absurd_depth_is_refused() -> None:
 )
 def test_nonsense_that_the_schema_allows_is_refused(old: bytes, new: bytes, expected: str) -> None:
     assert reason(validate_submission, VALID.replace(old, new)) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"<Param ", b'<Param datatype="int" '),
+        (b"<Who>", b"<Whom/><Who>"),
+        (b"<Position2D unit=", b"<Position2D units="),
+        (b"<C1>197.45</C1><C2>-23.38</C2></Value2>\n<Error2Radius>0.1",
+         b"<C1>-1</C1><C2>-1</C2></Value2>\n<Error2Radius>-1"),
+        (b' role="test"', b""),
+        (b"<Date>2017", b"<Date>17"),
+    ],
+)  # fmt: skip
+def test_what_can_be_read_is_taken_from_an_author(old: bytes, new: bytes) -> None:
+    check_submission(VALID.replace(old, new))
+
+
+def test_a_bad_time_does_no_harm_without_a_position() -> None:
+    bad = VALID.replace(b"<ISOTime>2017", b"<ISOTime>17")
+
+    assert reason(check_submission, bad) == "bad_time"
+    check_submission(bad.replace(b"Position2D", b"Position"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (b"197.45", b"NaN", "bad_position"),
+        (b"197.45", b"720", "bad_position"),
+        (b"-23.38", b"-91", "bad_position"),
+        (b"voe:VOEvent", b"voe:Event", "not_voevent"),
+        (b'version="2.0"', b'version="9"', "bad_version"),
+        (b"</voe:VOEvent>", b"", "xml_broken"),
+    ],
+)
+def test_what_no_region_could_be_made_of_is_refused(old: bytes, new: bytes, expected: str) -> None:
+    assert reason(check_submission, VALID.replace(old, new)) == expected
 
 
 def test_leap_seconds_are_times() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,8 @@ def test_bytes_may_come_one_by_one(door: Door) -> None:
         EVENT + b"<!-- sent </voe:VOEvent> again -->\n",
         EVENT.replace(b"?>\n", b"?><!-- first --><?pi x?>\n"),
         EVENT.split(b"?>\n", 1)[1],
+        b"\xef\xbb\xbf" + EVENT,
+        b"\n " + EVENT,
     ],
 )
 def test_a_duplicate_is_acknowledged_and_acted_on_once(door: Door, repeat: bytes) -> None:
@@ -135,12 +138,12 @@ def test_the_same_ivoid_with_other_content_is_another_packet(door: Door) -> None
     [
         (EVENT[:-10], "xml_broken"),
         (b"", "xml_broken"),
-        (b"\x00\xff" * 100, "xml_broken"),
+        (b"\x00\xff" * 100, "xml_encoding"),
         (EVENT.replace(b' role="test"', b""), "missing_role"),
         (EVENT.replace(b'role="test"', b'role="rumour"'), "bad_role"),
         (EVENT.replace(b"ivo://org.example/stream#1", b"stream-1"), "bad_ivoid"),
         (EVENT.replace(b"stream#1", b"stream#1&#10;event=forged"), "bad_ivoid"),
-        (EVENT.replace(b"Date>", b"Day>"), "schema_invalid"),
+        (EVENT.replace(b'"2.0" role', b'"3.0" role'), "bad_version"),
         (EVENT.replace(b"<Who>", b"<!DOCTYPE x><Who>"), "xml_broken"),
         (EVENT.replace(b"?>\n", b"?><!DOCTYPE x [<!ENTITY a 'b'>]>"), "xml_dtd"),
         (b"<html/>", "unexpected_message"),
@@ -157,6 +160,29 @@ def test_a_bad_packet_gets_a_nak_with_a_text_and_its_bytes_are_kept(
     assert door.refused == [(reason, payload, "127.0.0.1:40000")]
     assert door.taken == []
     assert transport.disconnecting
+
+
+def test_a_packet_that_merely_fails_the_schema_is_taken(door: Door) -> None:
+    packet = EVENT.replace(b"Date>", b"Day>")
+
+    assert only(door.send(packet)).get("role") == "ack"
+    assert door.taken == [packet]
+
+
+@pytest.mark.realdata
+def test_no_packet_that_was_really_sent_is_refused(shared_data: Path) -> None:
+    samples = sorted((shared_data / "notices" / "voevent_samples").rglob("*"))
+    recent = sorted((shared_data / "notices" / "voevent_kafka_2026").rglob("*"))
+    gecam = sorted((shared_data / "notices" / "voevent_4pisky").rglob("GECAM/*"))
+    packets = [p for p in (*samples, *recent, *gecam) if p.is_file()]
+    packets = [p for p in packets if b"VOEvent" in p.read_bytes()[:500]]
+    door = Door(max_connections=len(packets))
+
+    for path in packets:
+        door.send(path.read_bytes())
+
+    assert len(packets) > 100
+    assert door.refused == []
 
 
 def test_a_nak_names_the_packet_even_when_it_is_broken(door: Door) -> None:

@@ -22,7 +22,8 @@ Faults of Comet 3.1.0 that are mended here
        ``on_reject`` gets the bytes.
     8. *A rejected packet counts as seen; two events on one connection lose an ack*:
        a packet counts as seen once it was acted on; each event is answered.
-    9. *VOEvent 1.1 and 2.1 are NAKed*: accepted without a schema.
+    9. *VOEvent 1.1 and 2.1 are NAKed*: accepted; so is what can be read though it fails
+       the schema of 2.0, as packets of GECAM do (a ``nak`` is for ever). ``check`` is a setting.
     10. *Positions off the sky and times that are none are acked*: NAKed.
 
 Besides: a peer that stays silent within a packet is cut off (total time, not idle

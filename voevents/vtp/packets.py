@@ -9,7 +9,8 @@ from typing import Literal
 from lxml import etree
 
 from crossmatch.errors import NoticeError
-from voevents.validate import local_name, parse_xml
+from voevents.parse import safe_root
+from voevents.validate import local_name
 
 # No line breaks or blanks: the identifier goes into receipts and logs.
 _PLAIN = re.compile(r"[!-~\u00a1-\uffff]{1,1024}")
@@ -49,12 +50,12 @@ def read_packet(raw: bytes) -> Packet:
     Raises
     ------
     NoticeError
-        ``xml_broken``, ``xml_dtd``, ``bad_ivoid`` for a VOEvent without an
-        identifier or with blanks in it, or ``unexpected_message`` for a document
-        that is neither a VOEvent nor a Transport message. Three namespaces of
+        As :func:`voevents.parse.safe_root` for what is no XML; ``bad_ivoid`` for a
+        VOEvent without an identifier or with blanks in it; ``unexpected_message`` for a
+        document that is neither a VOEvent nor a Transport message. Three namespaces of
         Transport are in use, so names are compared without theirs.
     """
-    root = parse_xml(raw)
+    root = safe_root(raw)
     name = local_name(root)
     role = root.get("role", "").strip()
     if name == "VOEvent":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 
 from crossmatch.errors import Rejected
-from voevents.validate import validate_submission
+from voevents.validate import check_submission
 from voevents.vtp.connections import Network, listen_tcp, log, networks
 from voevents.vtp.seen import SeenEvents
 
@@ -67,7 +67,7 @@ class Receiver:
         allow: Iterable[str | Network] = LOOPBACK,
         *,
         on_reject: Callable[[Rejected, bytes, str], None] = _ignore,
-        check: Callable[[bytes], None] = validate_submission,
+        check: Callable[[bytes], None] = check_submission,
         seen: SeenEvents | None = None,
         max_length: int = MAX_PACKET_BYTES,
         max_connections: int = 100,
