@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,8 @@ import typer
 from gateway.cli import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gateway.feeds.store import FeedStore
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -134,10 +137,8 @@ def rollback(
         typer.echo(f"{name} is at version {feed.version} again: {path}")
 
 
-def wide_console():  # type: ignore[no-untyped-def]
+def wide_console() -> Console:
     """Console for tables: 100 columns where there is no terminal to ask."""
-    import sys
-
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=100)

@@ -285,9 +285,13 @@ class FeedStore:
             for path in paths:
                 self._read_file(look, path, known)
         for source, text in built_in_files():
-            feed = feed_from_toml(text, source)
-            if feed.name not in look.feeds:
-                _add(look, feed, text)
+            try:
+                feed = feed_from_toml(text, source)
+                if feed.name not in look.feeds:
+                    _add(look, feed, text)
+            except ConfigError as error:
+                names = [n for n, seen in known.items() if seen.source == source]
+                self._keep(look, Path(source), str(error), names, known)
         return look
 
     def _read_file(self, look: _Look, path: Path, known: Mapping[str, Seen]) -> None:
