@@ -27,8 +27,10 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     """Notice of one alert (IGWN Public Alerts User Guide, "Notice Contents").
 
     A retraction has no event. Mock events have ids ``M...`` (tests ``T...``) or the search
-    ``MDC``. The combined map of an external coincidence is not used: the event's
-    own map stands on its own, and the coincidence is kept in ``details``.
+    ``MDC``. The localisation is the event's own map: an external coincidence may be
+    chance, and its combined map would then exclude the counterpart. With ``combined_map =
+    "true"`` among the feed's options the combined map is taken where there is one, and
+    ``details`` say so.
 
     Raises
     ------
@@ -47,7 +49,11 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     issued = parse_time(created)
     event = _event(record, alert)
     urls = _table(record, "urls")
-    skymap = map_bytes(event.get("skymap"))
+    details = _details(record, event, urls)
+    combined = _combined(record, feed) if event else None
+    if combined is not None:
+        details["skymap"] = "combined"
+    skymap = combined or map_bytes(event.get("skymap"))
     skymap_url = (text_of(urls, "skymap") or None) if alert_type != "retraction" else None
     classification, event_class = _classification(event)
     search = text_of(event, "search")
@@ -76,8 +82,15 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         classification=classification,
         retracts=(superevent,) if alert_type == "retraction" else (),
         no_position_reason=_no_position(alert_type, bool(skymap or skymap_url)),
-        details=_details(record, event, urls),
+        details=details,
     )
+
+
+def _combined(record: Mapping[str, Any], feed: Feed) -> bytes | None:
+    """Map of the event and its external coincidence together, where the feed wants it."""
+    if feed.options.get("combined_map", "false").lower() != "true":
+        return None
+    return map_bytes(_table(record, "external_coinc").get("combined_skymap"))
 
 
 def _no_position(alert_type: AlertType, has_map: bool) -> str:

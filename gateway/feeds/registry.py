@@ -160,11 +160,14 @@ class Registry:
         message = _read(raw, topic)
         if _is_heartbeat(message):
             return Routed(message, chosen if feed else None, "heartbeat")
-        if not feed:
-            # What a message says of itself outranks the topic it came by.
-            chosen = self._recognise(message) or chosen
         if chosen is not None and (chosen.format == "voevent") != (message.packet is not None):
             chosen = None
+        if not feed:
+            # What a message says of itself outranks the topic it came by; the topic outranks a
+            # feed that takes what is left, or a private record would become everybody's.
+            found = self._recognise(message)
+            if found is not None and (chosen is None or not found.fallback):
+                chosen = found
         return Routed(message, chosen)
 
     def understand(self, routed: Routed) -> Notice | Ignored:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Messenger, Notice, Role
+from gateway.feeds.dialect import alternatives
 from gateway.feeds.members import finite, map_bytes, number_of, text_of, texts_of
 from gateway.feeds.paths import is_like, marked, value_at
 from gateway.feeds.place import localize, systematic_included
@@ -169,7 +170,8 @@ def _trigger_id(
     if feed.trigger:
         parts = []
         for path in feed.trigger:
-            text = next(iter(texts_of({path: value_at(message, path)}, path)), "")
+            found = (texts_of({p: value_at(message, p)}, p) for p in alternatives(path))
+            text = next((texts[0] for texts in found if texts), "")
             if not text:
                 raise NoticeError("no_trigger_id", f"there is nothing at {path}")
             # Names of sources have blanks; those of events may not.
@@ -312,7 +314,12 @@ def _far(message: Message, record: Mapping[str, Any], feed: Feed) -> float | Non
 
 
 def _positive(record: Mapping[str, Any], name: str) -> float | None:
-    number = number_of(record, name)
+    value = record.get(name)
+    if isinstance(value, list) and value:
+        # Of an asymmetric error the larger side.
+        number: float | None = max(finite(v, name) for v in value)
+    else:
+        number = number_of(record, name)
     return number if number is not None and number > 0 else None
 
 
