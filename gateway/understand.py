@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 from crossmatch.chains import Chain
-from crossmatch.errors import Rejected
+from crossmatch.errors import NoticeError, Rejected
 from crossmatch.model import MapOrigin, Notice, Region
 from crossmatch.region import make_region
-from crossmatch.skymap import read_skymap
+from crossmatch.skymap import read_skymap, skymap_header
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Ignored
+
+_LONGEST_WARNING = timedelta(days=1)
 
 Kept = Literal["region", "no_position", "retraction", "ignored", "rejected", "held"]
 
@@ -97,6 +100,7 @@ def understand(
             return Understood("retraction", feed, version, streams, notice)
         if notice.localization is None:
             return Understood("no_position", feed, version, streams, without_place(notice))
+        _check_times(notice)
         region = make_region(notice, 1, chains)
         return Understood("region", feed, version, streams, notice, region=region)
     except Rejected as error:
@@ -121,13 +125,27 @@ def placed(notice: Notice, find_map: Callable[[Notice], SkymapFile | None]) -> N
     if file is None:
         return notice
     skymap = read_skymap(file.fits)
+    distance, error = notice.distance_mpc, notice.distance_error_mpc
+    if distance is None and notice.messenger == "gw":
+        distance, error = _distance(file.fits)
     return replace(
         notice,
+        distance_mpc=distance,
+        distance_error_mpc=error,
         skymap_fits=file.fits,
         localization=skymap,
         skymap_sha256=skymap.sha256,
         map_origin=file.origin,
     )
+
+
+def _distance(fits: bytes) -> tuple[float | None, float | None]:
+    """Mean distance and its error as a map's header gives them, Mpc: the alerts do not."""
+    header = skymap_header(fits)
+    mean, deviation = header["DISTMEAN"], header["DISTSTD"]
+    if not isinstance(mean, float) or mean <= 0:
+        return None, None
+    return mean, deviation if isinstance(deviation, float) and deviation > 0 else None
 
 
 def without_place(notice: Notice) -> Notice:

@@ -243,7 +243,7 @@ def test_wxt_notice() -> None:
 
 def test_topic_names_the_feed_without_schema() -> None:
     raw = record(WXT, **{"$schema": ...})
-    assert reason(raw) == "no_feed"
+    assert notice(raw).feed == "generic_json"
     assert notice(raw, topic="gcn.notices.einstein_probe.wxt.alert").feed == "einstein_probe"
 
 
