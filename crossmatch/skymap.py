@@ -25,6 +25,8 @@ _PER_STERADIAN = {"", "sr-1", "sr**-1", "sr^-1", "1/sr", "/sr", "1 / sr", "1 / s
 # leaving them out changes no credible level below 0.999999. It keeps a map of nside
 # 2048 (50 million pixels) as small as what it says.
 _NEGLIGIBLE_PER_SR = 1e-6 / (4 * math.pi)
+# The horizon of the universe is at 14,000 Mpc: what is larger is no distance but a mark.
+_MAX_MPC = 1e6
 
 
 def read_skymap(data: bytes, *, max_bytes: int = MAX_BYTES) -> MultiOrderMap:
@@ -120,7 +122,8 @@ def checked_map(
 ) -> MultiOrderMap:
     """Map of cells sorted by start, after checks.
 
-    ``distances`` is empty, or DISTMU, DISTSIGMA, DISTNORM.
+    ``distances`` is empty, or DISTMU, DISTSIGMA, DISTNORM; cells without a usable
+    estimate get (infinity, 1, 0).
 
     Raises
     ------
@@ -137,8 +140,25 @@ def checked_map(
         total = float((density * ((end - start) * sky.PIXEL_SR)).sum())
     if not abs(total - 1) <= 1e-3:
         raise RegionError("not_normalised", f"the probabilities add up to {total:.6g}, not 1")
-    mu, sigma, norm = distances or (None, None, None)
+    mu, sigma, norm = _estimates(*distances) if distances else (None, None, None)
     return MultiOrderMap(start, end, density, mu, sigma, norm, sha256)
+
+
+def _estimates(
+    mu: FloatArray, sigma: FloatArray, norm: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Distance columns, the cells without a usable estimate marked as ``ligo.skymap`` does.
+
+    DISTMU is infinite there, DISTSIGMA 1 and DISTNORM 0.
+    """
+    with np.errstate(invalid="ignore"):
+        usable = (abs(mu) <= _MAX_MPC) & (sigma > 0) & (sigma <= _MAX_MPC) & (norm >= 0)
+        usable &= np.isfinite(norm)
+    return (
+        np.where(usable, mu, np.inf),
+        np.where(usable, sigma, 1.0),
+        np.where(usable, norm, 0.0),
+    )
 
 
 def _check_values(values: FloatArray) -> None:

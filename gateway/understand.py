@@ -148,6 +148,20 @@ def _distance(fits: bytes) -> tuple[float | None, float | None]:
     return mean, deviation if isinstance(deviation, float) and deviation > 0 else None
 
 
+def _check_times(notice: Notice) -> None:
+    """Early warnings come a minute before the event; nobody observes what is a day ahead.
+
+    A window around such a time would be wrong for long. Tests carry any times.
+    """
+    trigger = notice.trigger_time
+    if notice.role == "observation" and trigger and trigger - notice.issued > _LONGEST_WARNING:
+        raise NoticeError(
+            "bad_time",
+            f"the event, {trigger.isoformat()}, is more than a day after"
+            f" the notice, {notice.issued.isoformat()}",
+        )
+
+
 def without_place(notice: Notice) -> Notice:
     """``notice``, which has no localisation, with a reason why."""
     if notice.no_position_reason:
