@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Maps
+from gateway.fetch import FetchFailed, Limits
+from gateway.maps import MapFetcher, Wanted, fits_address, next_try
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+URL = "https://gracedb.ligo.org/api/superevents/S1a/files/bayestar.multiorder.fits,1"
+
+
+def settings(**changed: Any) -> Maps:
+    given: dict[str, Any] = {
+        "fetch": True,
+        "hosts": ("gracedb.ligo.org",),
+        "max_megabytes": 1,
+        "timeout_seconds": 5.0,
+        "retry_minutes": (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0),
+        "give_up_hours": 48.0,
+    }
+    return Maps(**{**given, **changed})
+
+
+def wanted(**changed: Any) -> Wanted:
+    given: dict[str, Any] = {
+        "url": URL,
+        "notice_offset": 7,
+        "notice_sha256": "ab",
+        "event_id": "S1a",
+        "feed": "lvk",
+        "since": T0.isoformat(),
+    }
+    return Wanted(**{**given, **changed})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = T0
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+class Bench:
+    """A fetcher with a clock, a server of its own, and what came of it."""
+
+    def __init__(self, *answers: bytes | FetchFailed, **changed: Any) -> None:
+        self.clock = Clock()
+        self.answers = list(answers)
+        self.asked: list[tuple[float, str]] = []
+        self.limits: Limits | None = None
+        self.maps: list[tuple[Wanted, bytes]] = []
+        self.given_up: list[tuple[Wanted, str]] = []
+        self.fetcher = MapFetcher(
+            settings(**changed),
+            lambda w, fits: self.maps.append((w, fits)),
+            lambda w, reason: self.given_up.append((w, reason)),
+            now=self.clock,
+            fetch=self.fetch,
+        )
+
+    def fetch(self, url: str, limits: Limits) -> bytes:
+        self.limits = limits
+        self.asked.append(((self.clock.time - T0).total_seconds() / 60, url))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, FetchFailed):
+            raise answer
+        return answer
+
+    def run(self, hours: float) -> list[float]:
+        """Minutes at which something was asked for, up to then."""
+        end = T0 + timedelta(hours=hours)
+        while (waiting := self.fetcher.waiting) and waiting[0].next_try <= end:
+            self.clock.time = max(self.clock.time, waiting[0].next_try)
+            assert self.fetcher.step(self.clock.time)
+        return [round(minute, 3) for minute, _ in self.asked]
+
+
+NOT_THERE = FetchFailed("map_not_there", "HTTP status 404")
+
+
+def test_map_that_is_there_is_handed_over_once() -> None:
+    bench = Bench(b"map")
+    bench.fetcher.want(wanted())
+    assert bench.fetcher.step(T0) == 1
+    assert bench.maps == [(wanted(), b"map")]
+    assert (bench.fetcher.waiting, bench.fetcher.step(T0), bench.given_up) == ([], 0, [])
+    assert bench.limits == Limits(("gracedb.ligo.org",), 2**20, 5.0)
+
+
+def test_map_that_appears_later() -> None:
+    bench = Bench(NOT_THERE, NOT_THERE, b"map")
+    bench.fetcher.want(wanted())
+    assert bench.run(1) == [0, 0.5, 1]
+    assert bench.maps == [(wanted(), b"map")]
+
+
+def test_what_is_known_of_a_map_that_waits() -> None:
+    bench = Bench(NOT_THERE)
+    bench.fetcher.want(wanted())
+    bench.fetcher.step(T0)
+    (waiting,) = bench.fetcher.waiting
+    assert (waiting.wanted, waiting.address) == (wanted(), URL)
+    assert (waiting.tries, waiting.last_reason) == (1, "map_not_there")
+    assert waiting.next_try == T0 + timedelta(seconds=30)
+    assert bench.fetcher.due(T0) == []
+    assert bench.fetcher.due(T0 + timedelta(seconds=30)) == [waiting]
+
+
+def test_schedule_counts_from_the_notice_and_ends() -> None:
+    bench = Bench(NOT_THERE, give_up_hours=3.0)
+    bench.fetcher.want(wanted())
+    assert bench.run(9) == [0, 0.5, 1, 2, 5, 10, 20, 30, 60, 90, 120, 150, 180]
+    assert bench.given_up == [(wanted(), "map_not_there")]
+    assert bench.fetcher.waiting == []
+
+
+def test_old_notice_is_tried_once_all_the_same() -> None:
+    bench = Bench(NOT_THERE)
+    bench.clock.time = T0 + timedelta(days=30)
+    bench.fetcher.want(wanted())
+    assert bench.fetcher.step(bench.clock.time) == 1
+    assert bench.given_up == [(wanted(), "map_not_there")]
+
+
+def test_permanent_failure_gives_up_at_once() -> None:
+    bench = Bench(FetchFailed("map_host_not_allowed", "evil.example", "never"))
+    bench.fetcher.want(wanted())
+    assert bench.run(9) == [0]
+    assert bench.given_up == [(wanted(), "map_host_not_allowed")]
+
+
+def test_place_holder_is_not_asked_for_for_days() -> None:
+    bench = Bench(FetchFailed("map_not_fits", "<html>", "soon"))
+    bench.fetcher.want(wanted())
+    assert bench.run(48) == [0, 0.5, 1, 2, 5, 10, 20, 30, 60]
+    assert bench.given_up == [(wanted(), "map_not_fits")]
+
+
+@pytest.mark.parametrize(("seconds", "minute"), [(10.0, 0.5), (600.0, 10.0), (1e9, 60.0)])
+def test_server_may_ask_for_patience_up_to_an_hour(seconds: float, minute: float) -> None:
+    bench = Bench(FetchFailed("map_busy", "503", "later", seconds), b"map")
+    bench.fetcher.want(wanted())
+    assert bench.run(2) == [0, minute]
+
+
+def test_same_map_is_wanted_once() -> None:
+    bench = Bench(b"map")
+    bench.fetcher.want(wanted())
+    bench.fetcher.want(wanted(notice_offset=8))
+    assert bench.run(1) == [0]
+    assert len(bench.maps) == 1
+
+
+def test_two_notices_of_one_address_get_it_together() -> None:
+    bench = Bench(NOT_THERE, b"map")
+    other = wanted(notice_sha256="cd", since=(T0 + timedelta(minutes=3)).isoformat())
+    bench.fetcher.want(wanted())
+    bench.fetcher.step(T0)
+    bench.fetcher.want(other)
+    assert bench.run(1) == [0, 0.5]
+    assert [w for w, _ in bench.maps] == [wanted(), other]
+
+
+def test_fetching_is_off() -> None:
+    bench = Bench(b"map", fetch=False)
+    bench.fetcher.want(wanted())
+    assert bench.fetcher.waiting == []
+
+
+def test_picture_is_never_asked_for() -> None:
+    bench = Bench(b"map")
+    picture = wanted(url="http://gcn.gsfc.nasa.gov/notices_f/gbm_gnd_loc_map_798737427.fits")
+    bench.fetcher.want(picture)
+    assert bench.fetcher.step(T0) == 1
+    assert (bench.asked, bench.given_up) == ([], [(picture, "map_not_a_map")])
+
+
+def test_address_of_the_map_beside_a_picture_is_asked_for() -> None:
+    bench = Bench(b"map")
+    folder = "heasarc.gsfc.nasa.gov/FTP/fermi/data/gbm/triggers/2026/bn260419326/quicklook/"
+    bench.fetcher.want(wanted(url=f"http://{folder}glg_locplot_all_bn260419326.png"))
+    bench.fetcher.step(T0)
+    assert bench.asked == [(0.0, f"https://{folder}glg_healpix_all_bn260419326.fit")]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "after", "expected"),
+    [
+        ((0.0,), 0.0, 1.0),
+        ((0.0,), 7.5, 8.0),
+        ((5.0,), 0.0, 5.0),
+        ((5.0,), 5.0, 10.0),
+        ((10.0, 1.0), 1.0, 10.0),
+        ((0.0, 10.0), 35.0, 40.0),
+        ((0.0, 10.0), 40.0, 50.0),
+        ((0.0, 10.0), 60.0, None),
+        ((0.0, 100.0), 1.0, None),
+    ],
+)
+def test_next_try(minutes: tuple[float, ...], after: float, expected: float | None) -> None:
+    found = next_try(
+        T0, T0 + timedelta(minutes=after), settings(retry_minutes=minutes, give_up_hours=1.0)
+    )
+    assert found == (None if expected is None else T0 + timedelta(minutes=expected))
+
+
+def test_threads_ask_by_themselves() -> None:
+    came = threading.Event()
+    got: list[bytes] = []
+    answers: list[bytes | FetchFailed] = [NOT_THERE, b"map"]
+
+    def on_map(w: Wanted, fits: bytes) -> None:
+        got.append(fits)
+        came.set()
+
+    def fetch(url: str, limits: Limits) -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, FetchFailed):
+            raise answer
+        return answer
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    soon = settings(retry_minutes=(0.0, 0.001))
+    fetcher = MapFetcher(soon, on_map, lambda w, r: None, now=now, fetch=fetch)
+    fetcher.start()
+    fetcher.want(wanted(since=now().isoformat()))
+    assert came.wait(5)
+    fetcher.stop()
+    assert got == [b"map"]
+
+
+def test_failing_callback_is_told() -> None:
+    told: list[Exception] = []
+    ended = threading.Event()
+
+    def on_map(w: Wanted, fits: bytes) -> None:
+        raise RuntimeError("the disk is full")
+
+    def failed(error: Exception) -> None:
+        told.append(error)
+        ended.set()
+
+    fetcher = MapFetcher(
+        settings(), on_map, lambda w, r: None, now=lambda: T0, fetch=lambda u, li: b"map", threads=1
+    )
+    fetcher.start(failed)
+    fetcher.want(wanted())
+    assert ended.wait(5)
+    fetcher.stop()
+    assert [str(e) for e in told] == ["the disk is full"]
+    assert [w.wanted for w in fetcher.waiting] == [wanted()]
+
+
+@pytest.mark.realdata
+def test_addresses_of_real_notices(shared_data: Path) -> None:
+    """Each real address gives a map, or is known to be none."""
+    params = re.compile(
+        rb'name="(LocationMap_URL|HealPix_URL|Map_URL|skymap_fits|joint_skymap_fits)"\s+value="([^"]+)"'
+    )
+    found: dict[str, set[str]] = {}
+    for path in (shared_data / "notices").glob("voevent_*/**/*.xml"):
+        for name, url in params.findall(path.read_bytes()):
+            address = fits_address(url.decode())
+            assert address == "" or re.search(r"\.fits?(\.gz)?(,\d+)?$", address), url
+            assert address == "" or address.startswith("https://"), url
+            end = re.sub(r"[0-9]+", "0", address.rpartition("/")[2])
+            found.setdefault(name.decode(), set()).add(end)
+    assert found["LocationMap_URL"] == {"", "glg_healpix_all_bn0.fit"}
+    assert found["HealPix_URL"] == found["Map_URL"] == {"gbm_subthresh_0.0_healpix.fits"}
+    assert "bayestar.multiorder.fits,0" in found["skymap_fits"]
