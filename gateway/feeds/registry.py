@@ -8,15 +8,18 @@ group ``mmgateway.feeds``, or ``module:function``, stands as ``parser`` in the f
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module, resources
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice, Window
+from gateway.feeds.dialect import alternatives
 from gateway.feeds.spec import Feed, Ignored, Message, feed_from_toml
 from gateway.feeds.strictjson import load_object
 from voevents.parse import parse_voevent
@@ -24,7 +27,9 @@ from voevents.parse import parse_voevent
 GROUP = "mmgateway.feeds"
 BUILT_IN = "gateway/feeds/"
 HEARTBEAT = "gcn.heartbeat"
-_MAX_SCHEMAS = 1000
+_MAX_REMEMBERED = 1000
+_TOP = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_]*)")
+_Needs: TypeAlias = tuple[tuple[str, ...], ...]
 
 Parser = Callable[[Message, Feed], Notice | Ignored]
 
@@ -50,7 +55,7 @@ class Routed:
 
 
 class _Index:
-    """Enabled feeds by what messages say of themselves, each with its place in the order.
+    """Enabled feeds by what messages say of themselves, in the order in which they are asked.
 
     It only narrows the choice: whose a message is, :meth:`Feed.recognises` decides.
     """
@@ -58,45 +63,76 @@ class _Index:
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self.by_name = {f.name: f for f in reversed(feeds)}
         self.by_topic: dict[str, list[Feed]] = defaultdict(list)
-        self._by_ivoid: dict[str, list[tuple[int, Feed]]] = defaultdict(list)
-        self._any_ivoid: list[tuple[int, Feed]] = []
-        self._json: list[tuple[int, Feed]] = []
-        for place, feed in enumerate(feeds):
-            if not feed.enabled:
-                continue
+        enabled = [f for f in feeds if f.enabled]
+        for feed in enabled:
             for topic in dict.fromkeys(feed.topics):
                 self.by_topic[topic].append(feed)
-            if feed.format != "voevent":
-                self._json.append((place, feed))
-            elif feed.fallback or not feed.ivoids:
-                self._any_ivoid.append((place, feed))
-            else:
-                for ivoid in dict.fromkeys(feed.ivoids):
-                    self._by_ivoid[ivoid].append((place, feed))
-        self._lengths = sorted({len(ivoid) for ivoid in self._by_ivoid})
-        self._by_schema: dict[str, tuple[Feed, ...]] = {}
+        self._voevent = [f for f in enabled if f.format == "voevent"]
+        self._json = [(f, tuple(map(_tops, f.members))) for f in enabled if f.format != "voevent"]
+        # What the streams and schemas that were heard of give, so that each is looked up once.
+        self._by_stream: dict[str, tuple[Feed, ...]] = {}
+        self._by_schema: dict[str, tuple[tuple[Feed, _Needs], ...]] = {}
 
-    def candidates(self, message: Message) -> Sequence[Feed]:
-        """Feeds whose the message may be, in the order in which they are asked."""
+    def candidates(self, message: Message) -> Iterable[Feed]:
+        """Feeds whose the message may be."""
         if message.packet is not None:
-            return self._of_ivoid(message.packet.ivoid)
-        schema = (message.record or {}).get("$schema")
-        schema = schema if isinstance(schema, str) else ""
-        if schema not in self._by_schema:
-            if len(self._by_schema) >= _MAX_SCHEMAS:
-                # What strangers write must not fill the memory.
-                self._by_schema.clear()
-            self._by_schema[schema] = tuple(
-                f for _, f in self._json if not f.schemas or any(s in schema for s in f.schemas)
-            )
-        return self._by_schema[schema]
+            stream, mark, _ = message.packet.ivoid.partition("#")
+            # Without a fragment each event may be a stream of its own.
+            return self._of_stream(stream + mark) if mark else self._voevent
+        record = message.record or {}
+        schema = record.get("$schema")
+        names = record.keys()
+        kept = self._of_schema(schema if isinstance(schema, str) else "")
+        return (feed for feed, needs in kept if _fits(names, needs))
 
-    def _of_ivoid(self, ivoid: str) -> Sequence[Feed]:
-        found = list(self._any_ivoid)
-        for length in self._lengths:
-            found += self._by_ivoid.get(ivoid[:length], ())
-        found.sort(key=lambda f: f[0])
-        return [f for _, f in found]
+    def _of_stream(self, stream: str) -> tuple[Feed, ...]:
+        found = self._by_stream.get(stream)
+        if found is None:
+            found = tuple(
+                f
+                for f in self._voevent
+                if f.fallback or any(stream.startswith(i) or i.startswith(stream) for i in f.ivoids)
+            )
+            _remember(self._by_stream, stream, found)
+        return found
+
+    def _of_schema(self, schema: str) -> tuple[tuple[Feed, _Needs], ...]:
+        found = self._by_schema.get(schema)
+        if found is None:
+            found = tuple(
+                (f, needs)
+                for f, needs in self._json
+                if not f.schemas or any(s in schema for s in f.schemas)
+            )
+            _remember(self._by_schema, schema, found)
+        return found
+
+
+def _fits(names: KeysView[str], needs: _Needs) -> bool:
+    # A plain loop: a generator inside all() takes three times as long, for every message.
+    for need in needs:  # noqa: SIM110
+        if need and names.isdisjoint(need):
+            return False
+    return True
+
+
+def _remember(table: dict[str, Any], key: str, value: object) -> None:
+    if len(table) >= _MAX_REMEMBERED:
+        # What strangers write must not fill the memory.
+        table.clear()
+    table[key] = value
+
+
+def _tops(member: str) -> tuple[str, ...]:
+    """Names of which a record must have one for ``member`` to be there; none: cannot be told."""
+    found = []
+    for path in alternatives(member):
+        top = _TOP.match(path)
+        name = path if path[:1] not in "/@" and not path.startswith(("$.", "$[")) else ""
+        if not (top or name):
+            return ()
+        found.append(top[1] if top else name)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
