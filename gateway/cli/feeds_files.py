@@ -139,6 +139,8 @@ def try_files(
         raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         found = _understood(registry, config, raw, feed, skymap)
         about = trial.details(registry, raw, trial.row_of(name, found), found, told=feed)
+        if skymap is not None and about.get("localized_by") != "map_folder":
+            about["skymap_note"] = "the notice names no sky map by its address: --skymap not used"
         if plot is not None:
             where = plot if len(files) == 1 else plot.with_stem(f"{plot.stem}-{number}")
             about["plot"] = _draw(found, where)
@@ -291,8 +293,11 @@ def _searched(
     if found.region is None:
         why = "without a region there is nothing to search for"
         return {"archived_alerts": None, "archive_note": why}
+    note = ""
+    if found.region.role != "observation" and not config.match.include_tests:
+        note = f"the live broker leaves it out: its role is {found.region.role}"
     matches = archived_matches(archive, found.region, config.cuts, since)
-    return {"archived_alerts": matches, "archive_note": ""}
+    return {"archived_alerts": matches, "archive_note": note}
 
 
 def _show_results(results: list[dict[str, Any]]) -> None:
@@ -312,10 +317,10 @@ def _show_results(results: list[dict[str, Any]]) -> None:
 def _show_matches(console: Console, about: dict[str, Any]) -> None:
     from rich.table import Table
 
-    matches = about["archived_alerts"]
-    if matches is None:
-        note: str = about["archive_note"]
+    matches, note = about["archived_alerts"], about["archive_note"]
+    if note:
         console.print(f"{note[0].upper()}{note[1:]}.", style="yellow", markup=False)
+    if matches is None:
         return
     console.print(f"{len(matches):,} archived alerts would have matched.", highlight=False)
     if not matches:

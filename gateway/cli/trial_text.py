@@ -48,6 +48,7 @@ def lines(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         known = {k: v for k, v in about["details"].items() if k != "systematic_included"}
         yield "details", "; ".join(f"{k} {v}" for k, v in known.items())
     yield "notes", about.get("notes", "")
+    yield "--skymap", about.get("skymap_note", "")
     yield "picture", about.get("plot", "")
 
 
