@@ -20,6 +20,7 @@ Everybody else reads the snapshot, ``<state>/feeds/health.json``, by :func:`read
 
 from __future__ import annotations
 
+import heapq
 import math
 import statistics
 import threading
@@ -35,6 +36,7 @@ from gateway.healthrecord import (
     HOUR,
     KEPT_OUTAGES,
     KEPT_TROUBLES,
+    SLOT,
     BeatRecord,
     FeedRecord,
     Health,
@@ -318,12 +320,13 @@ def _silence(
 ) -> float | None:
     if record.first is None or record.last is None or record.last - record.first < DAY:
         return None
-    if sum(record.slots.values()) < MIN_SLOTS or len(record.gaps) < 2:
+    if sum(record.slots.values()) < MIN_SLOTS:
         return None
     rate = _usual(health, record, record.slots, at)
     if not rate:
         return None
-    seconds = max(-math.log(probability) / rate * DAY, guard * sorted(record.gaps)[-2])
+    usual_gap = min(heapq.nlargest(2, record.gaps), default=SLOT)
+    seconds = max(-math.log(probability) / rate * DAY, guard * usual_gap)
     return seconds if seconds <= MAX_THRESHOLD_DAYS * DAY else None
 
 
