@@ -126,7 +126,7 @@ def _why_ignored(message: Message, feed: Feed, kind: Kind | None) -> str:
     if kind is not None and kind.ignore:
         return kind.ignore
     if feed.ignore_when and marked(message, feed.ignore_when):
-        return "ignored_by_feed"
+        return "unwanted"
     if kind is None and not _named(message, feed):
         return "unknown_packet_type"
     return ""
