@@ -295,12 +295,12 @@ def heard_until(health: Health, now: float) -> float:
     return health.written
 
 
-def usual_per_day(health: Health, record: FeedRecord, at: float) -> float | None:
+def usual_per_day(health: Health, record: FeedRecord) -> float | None:
     """Messages a day: the median of the last whole days, or the mean where that is nothing."""
-    return _usual(health, record, record.days, at)
+    return _usual(health, record, record.days)
 
 
-def silent_after(health: Health, record: FeedRecord, at: float) -> float | None:
+def silent_after(health: Health, record: FeedRecord) -> float | None:
     """Seconds of silence, while somebody listens, after which a feed counts as silent.
 
     Notes
@@ -312,17 +312,15 @@ def silent_after(health: Health, record: FeedRecord, at: float) -> float | None:
     by having happened once. None when fewer than ten arrivals or less than a day are
     known, or when it would take more than 60 days.
     """
-    return _silence(health, record, at, SILENT_PROBABILITY, GUARD)
+    return _silence(health, record, SILENT_PROBABILITY, GUARD)
 
 
-def _silence(
-    health: Health, record: FeedRecord, at: float, probability: float, guard: float
-) -> float | None:
+def _silence(health: Health, record: FeedRecord, probability: float, guard: float) -> float | None:
     if record.first is None or record.last is None or record.last - record.first < DAY:
         return None
     if sum(record.slots.values()) < MIN_SLOTS:
         return None
-    rate = _usual(health, record, record.slots, at)
+    rate = _usual(health, record, record.slots)
     if not rate:
         return None
     usual_gap = min(heapq.nlargest(2, record.gaps), default=SLOT)
@@ -330,9 +328,7 @@ def _silence(
     return seconds if seconds <= MAX_THRESHOLD_DAYS * DAY else None
 
 
-def _usual(
-    health: Health, record: FeedRecord, counts: Mapping[int, int], at: float
-) -> float | None:
+def _usual(health: Health, record: FeedRecord, counts: Mapping[int, int]) -> float | None:
     if record.first is None or record.last is None:
         return None
     # The silence in question must not make itself usual: what counts ends with the last arrival.
@@ -360,10 +356,10 @@ def _verdict(health: Health, feed: Feed, at: float, paused: bool) -> FeedVerdict
         return FeedVerdict(feed=feed.name, state="paused", sentence=sentence)
     if record is None or record.last is None:
         return _never(health, feed, at)
-    usual = usual_per_day(health, record, at)
+    usual = usual_per_day(health, record)
     gap = health.listened(record.last, at)
-    limit = silent_after(health, record, at)
-    soft = _silence(health, record, at, QUIET_PROBABILITY, 1.0)
+    limit = silent_after(health, record)
+    soft = _silence(health, record, QUIET_PROBABILITY, 1.0)
     own = feed.max_silence_hours
     if own is not None:
         # The operator knows better than the past.

@@ -334,7 +334,7 @@ def test_random_feeds_are_seldom_called_silent(tmp_path: Path, rate: float) -> N
     for number, day in enumerate(days):
         at = T0.timestamp() + day * DAY
         if record.last is not None and (number % max(1, int(rate)) == 0 or at - record.last > DAY):
-            limit = silent_after(health.snapshot(), record, record.last)
+            limit = silent_after(health.snapshot(), record)
             alarms += limit is not None and at - record.last > limit
         record.hear(at, "region", None if record.last is None else at - record.last)
     assert alarms <= 2
@@ -344,13 +344,13 @@ def test_usual_rate_is_the_median_of_whole_days(tmp_path: Path) -> None:
     days = [d + k / 48 for d in range(15) for k in range(2 if d != 7 else 40)]
     snapshot = heard_at(path_in(tmp_path), days).snapshot()
     record = snapshot.feeds["gbm"]
-    assert usual_per_day(snapshot, record, T0.timestamp() + 15 * DAY) == 2
+    assert usual_per_day(snapshot, record) == 2
 
 
 def test_usual_rate_of_a_rare_feed_is_the_mean(tmp_path: Path) -> None:
     snapshot = heard_at(path_in(tmp_path), np.arange(0, 61, 5)).snapshot()
     record = snapshot.feeds["gbm"]
-    assert usual_per_day(snapshot, record, T0.timestamp() + 60 * DAY) == pytest.approx(0.2)
+    assert usual_per_day(snapshot, record) == pytest.approx(0.2)
 
 
 def test_ages() -> None:
