@@ -322,7 +322,8 @@ def _show_matches(console: Console, about: dict[str, Any]) -> None:
         console.print(f"{note[0].upper()}{note[1:]}.", style="yellow", markup=False)
     if matches is None:
         return
-    console.print(f"{len(matches):,} archived alerts would have matched.", highlight=False)
+    alerts = "alert" if len(matches) == 1 else "alerts"
+    console.print(f"{len(matches):,} archived {alerts} would have matched.", highlight=False)
     if not matches:
         return
     table = Table(box=None, pad_edge=False)

@@ -1,0 +1,212 @@
+"""`mmgateway feeds try` and `feeds check`, in process."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy.table import Table
+
+from broker.archive import AlertArchive
+from crossmatch.columns import ALERT_SCHEMA
+from gateway import cli
+from gateway.trial import COLUMNS
+
+NOTICES = Path(__file__).parents[1] / "data" / "notices"
+GBM, WXT = NOTICES / "gbm_final.xml", NOTICES / "wxt.json"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
+    status = cli.main(["feeds", *map(str, arguments), "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def text(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    status = cli.main(["feeds", *map(str, arguments)])
+    printed = capsys.readouterr()
+    return status, printed.out + printed.err
+
+
+def test_check_prints_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["feeds", "check", str(NOTICES), "--json"]) == 0
+    printed = capsys.readouterr()
+    account = json.loads(printed.out)
+    assert printed.err == ""
+    assert set(account) == {
+        "notices", "outcomes", "feeds", "reasons", "duplicates", "seconds", "events",
+    }  # fmt: skip
+    assert account["notices"] == sum(account["outcomes"].values()) == len(list(NOTICES.iterdir()))
+    assert account["feeds"]["fermi_gbm"] == {"region": 1}
+    assert account["feeds"][""] == {"rejected": 1}  # the page on their origin
+
+
+def test_check_writes_rows_and_tells_where(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = text(capsys, "check", NOTICES, "--out", "rows.csv")
+    assert status == 0
+    assert "rows.csv" in printed
+    assert "fermi_gbm" in printed
+    assert "unknown_format" in printed
+    header, *rows = Path("rows.csv").read_text().splitlines()
+    assert header == ",".join(COLUMNS)
+    assert len(rows) == len(list(NOTICES.iterdir()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "nowhere"),
+        ("check", ".", "--out", "rows.xlsx"),
+        ("check", ".", "--feed", "nobody"),
+        ("check", ".", "--skymaps", "nowhere"),
+        ("try", "nowhere.xml"),
+        ("try", "."),
+        ("try", GBM, "--feed", "nobody"),
+        ("try", GBM, "--plot", "x.pdf"),
+        ("try", GBM, "--plot", "nowhere/x.png"),
+        ("try", GBM, "--since", "yesterday"),
+        ("try", GBM, WXT, "--skymap", GBM),
+        ("try", "-", "-"),
+    ],
+)
+def test_bad_usage_is_told_before_any_work(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...]
+) -> None:
+    status, printed = text(capsys, *arguments)
+    assert status == 2
+    assert printed.startswith("mmgateway: ")
+
+
+def test_try_tells_all_of_each_file(capsys: pytest.CaptureFixture[str]) -> None:
+    status, results = answer(capsys, "try", GBM, WXT)
+    assert status == 0
+    assert [r["event_id"] for r in results] == ["Fermi_100000001", "EP_01799999999"]
+    assert all(set(COLUMNS) < set(r) for r in results)
+    assert results[0]["path"] == str(GBM)
+
+
+def test_try_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = text(capsys, "try", GBM)
+    assert status == 0
+    for word in ("Fermi_100000001", "fermi_gbm (recognised)", "11.4300 deg, holds 68 %",
+                 "2.6° (39 %) + 4.4° (61 %)", "grb, level 0.99", "-10 min to 20 d"):  # fmt: skip
+        assert word in printed
+
+
+def test_rejected_is_told_with_code_sentence_and_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, results = answer(capsys, "try", WXT, NOTICES / "README.md")
+    assert status == 1
+    assert [r["outcome"] for r in results] == ["region", "rejected"]
+    assert results[1]["reason"] == "unknown_format"
+    status, printed = text(capsys, "try", NOTICES / "README.md")
+    assert status == 1
+    assert "unknown_format" in printed
+    assert "expected XML or JSON" in printed
+
+
+def test_try_reads_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(WXT.read_bytes())))
+    status, results = answer(capsys, "try", "-")
+    assert status == 0
+    assert (results[0]["path"], results[0]["feed"]) == ("-", "einstein_probe")
+
+
+def test_try_draws_one_picture_a_region(capsys: pytest.CaptureFixture[str]) -> None:
+    retraction = NOTICES / "svom_retraction.xml"
+    status, results = answer(capsys, "try", WXT, retraction, "--plot", "sky.png")
+    assert status == 0
+    assert [r["plot"] for r in results] == ["sky-1.png", ""]
+    assert Path("sky-1.png").read_bytes().startswith(b"\x89PNG")
+    assert not Path("sky-2.png").exists()
+
+
+def test_a_map_can_be_given_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table({"UNIQ": np.arange(4, 16), "PROBDENSITY": np.full(12, 1 / (4 * np.pi))})
+    table.meta.update({"ORDERING": "NUNIQ", "COORDSYS": "C", "MOCORDER": 0})
+    table.write("map.fits", format="fits")
+    record = json.loads(WXT.read_text())
+    record["healpix_url"] = "https://example.org/map.fits"
+    Path("with_map.json").write_text(json.dumps(record))
+
+    _, results = answer(capsys, "try", "with_map.json", "--skymap", "map.fits")
+    assert results[0]["localized_by"] == "map_folder"
+    assert results[0]["radius90_deg"] is None
+    _, results = answer(capsys, "try", "with_map.json")
+    assert results[0]["localized_by"] == "circle"
+    _, results = answer(capsys, "try", WXT, "--skymap", "map.fits")
+    assert "not used" in results[0]["skymap_note"]
+
+
+def test_without_an_archive_a_sentence_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = text(capsys, "try", WXT, "--since", "7d")
+    assert status == 0
+    assert "There is no archive of alerts" in printed
+
+
+def test_archived_alerts_that_would_have_matched_are_listed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMGATEWAY_PATHS__STATE", str(tmp_path / "state"))
+    row = dict.fromkeys(ALERT_SCHEMA.names) | {
+        "survey": "ztf", "object_id": "ZTF26abc", "alert_id": 7, "ra_deg": 184.51,
+        "dec_deg": -6.25, "time_jd": 2461043.5, "filter": "r", "mag": 19.5, "positive": True,
+        "topic": "t", "partition": 0, "offset": 0,
+    }  # fmt: skip
+    table = pa.Table.from_pylist([row], schema=ALERT_SCHEMA)
+    AlertArchive(tmp_path / "state" / "alerts").append(table, 0)
+
+    _, results = answer(capsys, "try", WXT, "--since", "2026-01-01")
+    (match,) = results[0]["archived_alerts"]
+    assert match["object_id"] == "ZTF26abc"
+    assert match["separation_deg"] == pytest.approx(0.00994, abs=1e-5)
+    _, printed = text(capsys, "try", WXT, "--since", "2026-01-01")
+    assert "1 archived alert would have matched" in printed
+    assert "ZTF26abc" in printed
+    _, results = answer(capsys, "try", WXT, "--since", "2026-03-01")
+    assert results[0]["archived_alerts"] == []
+
+
+def test_a_private_feed_of_the_operator_is_tried_and_marked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = tmp_path / "feeds"
+    feeds.mkdir()
+    (feeds / "ourteam.toml").write_text(
+        'name = "ourteam"\ntitle = "Ours"\nmission = "Own"\ninstrument = "WXT"\n'
+        'messenger = "xray"\nformat = "json"\nprivate = true\nschemas = ["wxt/alert"]\n'
+        'prefix = "Own"\n'
+    )
+    shutil.copy(WXT, tmp_path / "n.json")
+    monkeypatch.setenv("MMGATEWAY_PATHS__FEEDS", f'["{feeds}"]')
+
+    _, results = answer(capsys, "try", "n.json", "--feed", "ourteam")
+    assert results[0]["streams"] == ["ourteam"]
+    assert results[0]["event_id"].startswith("ourteam:Own_")
+    assert results[0]["feed_file"] == str(feeds / "ourteam.toml")
+    _, printed = text(capsys, "try", "n.json", "--feed", "ourteam")
+    assert "private to" in printed
+    assert "ourteam (told)" in printed
+
+
+@pytest.mark.parametrize("command", ["try", "check"])
+def test_help_has_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    status, printed = text(capsys, command, "--help")
+    assert status == 0
+    assert f"mmgateway feeds {command}" in printed
