@@ -61,6 +61,7 @@ class Listener:
         self._reactor = reactor
         self._now = now
         self._closers: list[Callable[[], Any]] = []
+        self._stop_notes: Callable[[], Any] = lambda: None
         self._health = FeedHealth(snapshot_path(config.paths.state), now)
         self._unknown = Unknown(config.paths.state)
         self._skymaps = SkymapStore(config.paths.state)
@@ -115,8 +116,11 @@ class Listener:
 
         notes = LoopingCall(self._note)
         notes.clock = self._reactor
-        notes.start(_NOTE_SECONDS).addErrback(lambda failure: self.fail(failure.value))
-        self._closers.append(lambda: notes.stop() if notes.running else None)
+        notes.start(_NOTE_SECONDS).addErrback(self._notes_failed)
+        self._stop_notes = lambda: notes.stop() if notes.running else None
+
+    def _notes_failed(self, failure: Any) -> None:
+        self.fail(failure.value)
 
     def _note(self) -> None:
         """Tell the health of the feeds what no message tells."""
@@ -142,9 +146,9 @@ class Listener:
 
     def _catch_up(self) -> None:
         """What earlier runs published, stored, held and wanted."""
-        progress = self.pipeline.next_notice
+        first = self.pipeline.next_notice
         self.pipeline.restore(self._sink.regions())
-        for arrival, offset in self._sink.stored_from(progress):
+        for arrival, offset in self._sink.stored_from(first):
             self.pipeline.resume([(arrival, offset)])
             log.info("notice_resumed", offset=offset, source=arrival.source)
         self._feeds.release()
@@ -207,6 +211,7 @@ class Listener:
         def finish(closed: object) -> Any:
             return deferToThread(self._finish)
 
+        self._stop_notes()
         # Without waiting in this thread: what the sources wait for may need the reactor.
         stopped = deferToThread(self._feeds.stop)
         return stopped.addCallback(lambda _: self._doors.close()).addCallback(finish)

@@ -207,7 +207,7 @@ class Transports:
     def _begin(self, feed: Feed) -> Iterable[Running]:
         transport = feed.transport
         if transport.kafka:
-            yield Persistent(feed.name, "kafka", lambda over: self._hear_kafka(feed, over))
+            yield from self._begin_kafka(feed)
         if transport.folder:
             yield Persistent(feed.name, "folder", lambda over: self._watch_folder(feed, over))
         if transport.vtp:
@@ -220,16 +220,26 @@ class Transports:
         doors = [d for d in ("kafka", "vtp", "folder") if getattr(transport, d)]
         log.info("transport_opened", feed=feed.name, doors=",".join(doors))
 
-    def _hear_kafka(self, feed: Feed, over: threading.Event) -> None:
+    def _begin_kafka(self, feed: Feed) -> Iterable[Running]:
+        try:
+            properties = with_environment(
+                feed.transport.properties, self._environ, feed.source or feed.name
+            )
+        except ConfigError as error:
+            log.error("transport_unusable", feed=feed.name, detail=str(error))
+            return
+        yield Persistent(feed.name, "kafka", lambda over: self._hear_kafka(feed, properties, over))
+
+    def _hear_kafka(self, feed: Feed, properties: Mapping[str, str], over: threading.Event) -> None:
         transport = feed.transport
         complaints = Complaints()
-        properties: dict[str, Any] = with_environment(
-            transport.properties, self._environ, feed.source or feed.name
-        )
-        properties["error_cb"] = complaints
+        extra: dict[str, Any] = {"error_cb": complaints}
         try:
             client = kafka_io.consumer(
-                transport.kafka, properties, transport.group or f"mmgateway-{feed.name}", **MEMBER
+                transport.kafka,
+                {**properties, **extra},
+                transport.group or f"mmgateway-{feed.name}",
+                **MEMBER,
             )
         except ConfigError as error:
             raise ConfigError(f"{feed.source}: [transport] {error}") from error

@@ -95,6 +95,7 @@ class Worker:
         return False
 
     def _run(self) -> None:
+        then: _Job | _Call | None = None
         try:
             while True:
                 jobs, then = self._next()
@@ -108,6 +109,9 @@ class Worker:
             self._failed(error)
         finally:
             self._over.set()
+            if isinstance(then, _Call):
+                # Not run, because of what came before it; one that ran cannot be cancelled.
+                then.future.cancel()
             self._cancel_rest()
 
     def _cancel_rest(self) -> None:

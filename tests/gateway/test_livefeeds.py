@@ -1,0 +1,173 @@
+"""Feeds that change while the listener runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossmatch.errors import ConfigError
+from gateway import livefeeds
+from gateway.feeds.registry import Registry
+from gateway.feeds.store import Loaded, Problem
+from gateway.livefeeds import LiveFeeds, streams_of
+from gateway.pipeline import NoticePipeline
+from gateway.worker import Worker
+from tests.gateway.memory import REGISTRY, Direct, MemorySink, arrival, gbm, private_registry
+from tests.gateway.test_pipeline import pipeline_of
+
+PAUSED = replace(REGISTRY, paused=frozenset({"fermi_gbm"}))
+
+
+@dataclass
+class Store:
+    """Feed files in memory."""
+
+    loaded: Loaded
+    looks: int = 0
+    new: Loaded | None = None
+
+    def changed(self) -> bool:
+        return self.new is not None
+
+    def load(self) -> Loaded:
+        assert self.new is not None
+        self.loaded, self.new = self.new, None
+        return self.loaded
+
+
+@dataclass
+class Sources:
+    """Sources that only note what they are told."""
+
+    events: list[tuple[str, Registry]] = field(default_factory=list)
+
+    def prepare(self, registry: Registry) -> None:
+        self.events.append(("prepare", registry))
+
+    def follow(self, registry: Registry) -> None:
+        self.events.append(("follow", registry))
+
+
+@dataclass
+class Stage:
+    """A pipeline with feeds that the tests change."""
+
+    sink: MemorySink
+    direct: Direct
+    pipeline: NoticePipeline
+    store: Store
+    feeds: LiveFeeds
+    worker: Worker
+    sources: Sources = field(default_factory=Sources)
+
+    def change(self, registry: Registry, *problems: Problem) -> bool:
+        self.store.new = Loaded(registry, problems)
+        return self.feeds.look(self.worker, self.sources)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    sink, direct = MemorySink(), Direct(PAUSED)
+    pipeline = pipeline_of(sink, tmp_path, direct=direct)
+    store: Any = Store(Loaded(PAUSED))
+    feeds = LiveFeeds(store, store.loaded, direct, pipeline, sink.held)
+    worker = Worker(pipeline, lambda error: None)
+    worker.start()
+    yield Stage(sink, direct, pipeline, store, feeds, worker)
+    worker.stop()
+
+
+def test_nothing_changed_nothing_done(stage: Stage) -> None:
+    assert stage.feeds.look(stage.worker, stage.sources) is False
+    assert stage.sources.events == []
+
+
+def test_held_messages_are_released_when_the_feed_is_on_again(stage: Stage) -> None:
+    stage.worker.deliver([arrival(gbm(1, 10))])
+    assert stage.change(REGISTRY)
+    assert [r["version"] for r in stage.sink.regions()] == [1]
+    assert stage.direct.registry is REGISTRY
+    assert [name for name, _ in stage.sources.events] == ["prepare", "follow"]
+
+
+def test_held_messages_of_a_feed_that_is_off_or_gone_go_on_waiting(stage: Stage) -> None:
+    stage.worker.deliver([arrival(gbm(1, 10))])
+    off = tuple(replace(f, enabled=f.name != "fermi_gbm") for f in REGISTRY.feeds)
+    assert stage.change(replace(REGISTRY, feeds=off))
+    gone = tuple(f for f in REGISTRY.feeds if f.name != "fermi_gbm")
+    assert stage.change(replace(REGISTRY, feeds=gone))
+    assert stage.pipeline.held["fermi_gbm"].waiting == 1
+    assert stage.change(REGISTRY)
+    assert stage.pipeline.held["fermi_gbm"].waiting == 0
+
+
+def test_released_at_the_start_when_the_feed_was_enabled_meanwhile(
+    stage: Stage, tmp_path: Path
+) -> None:
+    stage.worker.deliver([arrival(gbm(1, 10))])
+    stage.worker.stop()
+    pipeline = pipeline_of(stage.sink, tmp_path, direct=Direct())
+    store: Any = Store(Loaded(REGISTRY))
+    assert LiveFeeds(store, store.loaded, Direct(), pipeline, stage.sink.held).release() == 1
+    assert pipeline.totals["released"] == 1
+
+
+def test_private_streams_are_those_of_the_feeds_in_force(stage: Stage) -> None:
+    assert streams_of(stage.feeds.registry) == ()
+    stage.change(private_registry())
+    assert stage.feeds.audience("own") == ("ourteam",)
+    assert streams_of(stage.feeds.registry) == ("ourteam",)
+
+
+def test_repeat_is_read_anew_with_other_feeds(stage: Stage) -> None:
+    """What was everybody's may be private now: the quick memory of repeats must not answer."""
+    stage.change(REGISTRY)
+    stage.worker.deliver([arrival(gbm(1, 10))])
+    feeds = tuple(
+        replace(f, streams=("ourteam",)) if f.name == "fermi_gbm" else f for f in REGISTRY.feeds
+    )
+    stage.change(replace(REGISTRY, feeds=feeds))
+    stage.worker.deliver([arrival(gbm(1, 10))])
+    stage.worker.stop()
+    assert [r["streams"] for r in stage.sink.regions()] == [[], ["ourteam"]]
+
+
+def test_parser_that_cannot_be_used_leaves_the_old_feeds_in_force(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(registry: Registry) -> None:
+        raise ConfigError("a parser must be a function")
+
+    monkeypatch.setattr(stage.direct, "replace", refuse)
+    assert stage.change(REGISTRY) is False
+    assert stage.feeds.registry is PAUSED
+    stage.worker.deliver([arrival(gbm(1, 10))])
+    stage.worker.stop()
+    assert stage.sink.batches[-1].outcomes == ["held"]
+
+
+def test_problem_is_told_once_and_again_after_it_was_mended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Log:
+        def __getattr__(self, level: str) -> Any:
+            return lambda event, **facts: event == "feed_broken" and told.append(facts["detail"])
+
+    monkeypatch.setattr(livefeeds, "log", Log())
+    problem = Problem(Path("a.toml"), "a.toml: no such key", "a")
+    for problems in ((problem,), (problem,), (), (problem,)):
+        stage.change(REGISTRY, *problems)
+    assert told == ["a.toml: no such key"] * 2
+    assert stage.feeds.broken == {"a": "a.toml: no such key"}
+
+
+def test_look_ends_when_the_worker_has(stage: Stage) -> None:
+    stage.worker.stop()
+    assert stage.change(REGISTRY) is False
+    assert [name for name, _ in stage.sources.events] == ["prepare"]

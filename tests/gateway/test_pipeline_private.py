@@ -1,0 +1,117 @@
+"""Private feeds in the pipeline: what they bring stays with their streams, and changes no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker import topics
+from crossmatch.errors import NoticeError
+from gateway.maps import Wanted
+from gateway.pipeline import NoticePipeline
+from tests.gateway.memory import Direct, Mapped, MemorySink, arrival, gbm, private_registry, sample
+from tests.gateway.test_pipeline import pipeline_of
+
+PRIVATE = "mm.private.ourteam."
+OPERATORS = {topics.REGION_LOG, topics.DEAD_LETTER, topics.HELD}
+
+
+@pytest.fixture
+def sink() -> MemorySink:
+    return MemorySink()
+
+
+@pytest.fixture
+def pipeline(sink: MemorySink, tmp_path: Path) -> NoticePipeline:
+    return pipeline_of(sink, tmp_path, direct=Direct(private_registry()))
+
+
+def own(raw: bytes, **facts: object) -> object:
+    return arrival(raw, feed="own", **facts)
+
+
+def test_private_notice_goes_to_its_stream_alone(
+    pipeline: NoticePipeline, sink: MemorySink
+) -> None:
+    raw = sample("gbm_final.xml")
+    assert pipeline.take([own(raw)]) == ["region"]
+    assert sink.names() == {topics.REGION_LOG, f"{PRIVATE}regions", f"{PRIVATE}notices"}
+    assert sink.values(f"{PRIVATE}notices") == [raw]
+    (region,) = sink.regions(f"{PRIVATE}regions")
+    assert region["streams"] == ["ourteam"]
+    assert region["event_id"].startswith("ourteam:")
+    assert sink.values(topics.REGION_LOG) == sink.values(f"{PRIVATE}regions")
+
+
+@pytest.mark.parametrize("raw", [b"{", b"", b"GIF", sample("wxt.json")])
+def test_nothing_of_a_private_feed_leaks_when_it_is_rejected(
+    pipeline: NoticePipeline, sink: MemorySink, raw: bytes
+) -> None:
+    assert pipeline.take([own(raw)]) == ["rejected"]
+    assert sink.names() == {topics.DEAD_LETTER, f"{PRIVATE}deadletter"}
+    assert [r["streams"] for r in sink.letters()] == [["ourteam"]]
+
+
+def test_what_its_source_refused_is_private_too(pipeline: NoticePipeline, sink: MemorySink) -> None:
+    refused = NoticeError("missing_role", "no role")
+    assert pipeline.take([own(sample("gbm_final.xml"), refused=refused)]) == ["rejected"]
+    assert sink.names() == {topics.DEAD_LETTER, f"{PRIVATE}deadletter"}
+
+
+@pytest.mark.parametrize("private_first", [True, False])
+def test_same_bytes_by_a_public_and_a_private_door_are_both_worked_through(
+    pipeline: NoticePipeline, sink: MemorySink, private_first: bool
+) -> None:
+    raw = sample("gbm_final.xml")
+    doors = [own(raw), arrival(raw)]
+    doors = doors if private_first else doors[::-1]
+    assert pipeline.take([*doors, *doors]) == ["region", "region", "duplicate", "duplicate"]
+    assert [r["version"] for r in sink.regions()] == [1, 1]
+    assert len(sink.values(topics.REGIONS)) == len(sink.values(f"{PRIVATE}regions")) == 1
+
+
+def test_private_versions_do_not_count_for_the_public_event(
+    pipeline: NoticePipeline, sink: MemorySink
+) -> None:
+    pipeline.take([own(gbm(1, 10)), own(gbm(2, 20)), arrival(gbm(3, 30))])
+    (public,) = sink.regions(topics.REGIONS)
+    assert public["version"] == 1
+    assert [r["version"] for r in sink.regions(f"{PRIVATE}regions")] == [1, 2]
+
+
+def test_shifted_number_of_a_private_version_is_said_to_its_stream_alone(
+    pipeline: NoticePipeline, sink: MemorySink
+) -> None:
+    pipeline.take([own(gbm(2, 40)), own(gbm(1, 10))])
+    assert [r["version"] for r in sink.regions(f"{PRIVATE}regions")] == [1, 1, 2]
+    assert sink.values(topics.REGIONS) == []
+
+
+def test_restart_keeps_public_and_private_apart(sink: MemorySink, tmp_path: Path) -> None:
+    direct = Direct(private_registry())
+    pipeline_of(sink, tmp_path, direct=direct).take([own(gbm(1, 10))])
+    second = pipeline_of(sink, tmp_path, direct=direct)
+    assert second.restore(sink.values(topics.REGION_LOG)) == 1
+    assert second.take([own(gbm(1, 10)), arrival(gbm(1, 10))]) == ["duplicate", "region"]
+
+
+def test_message_of_a_feed_whose_file_is_gone_is_kept_for_the_operators(
+    pipeline: NoticePipeline, sink: MemorySink
+) -> None:
+    assert pipeline.take([arrival(sample("gbm_final.xml"), feed="gone")]) == ["rejected"]
+    assert sink.names() == {topics.DEAD_LETTER}
+    assert [r["reason"] for r in sink.letters()] == ["no_feed"]
+
+
+def test_private_map_has_a_marker_of_its_own(sink: MemorySink, tmp_path: Path) -> None:
+    asked: list[Wanted] = []
+    pipeline = pipeline_of(sink, tmp_path, direct=Mapped(private_registry()), want=asked.append)
+    raw = sample("gbm_final.xml")
+    pipeline.take([own(raw), arrival(raw)])
+    (private, public) = pipeline.wanted
+    assert private == f"{public}/ourteam"
+    assert [w.feed for w in asked] == ["own", "fermi_gbm"]
+    assert sink.names() - OPERATORS == {
+        topics.REGIONS, f"{PRIVATE}regions", f"{PRIVATE}notices",
+    }  # fmt: skip

@@ -1,0 +1,86 @@
+"""The worker: one thread, batches and calls in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.intake import EventBook
+from gateway.pipeline import NoticePipeline
+from gateway.skymaps import SkymapStore
+from gateway.worker import Worker
+from tests.gateway.memory import Direct, MemorySink, arrival, sample
+
+
+@pytest.fixture
+def sink() -> MemorySink:
+    return MemorySink()
+
+
+@pytest.fixture
+def pipeline(sink: MemorySink, tmp_path: Path) -> NoticePipeline:
+    return NoticePipeline(Direct().understand, EventBook(), sink, SkymapStore(tmp_path))
+
+
+def test_worker_hands_each_source_its_own_outcomes(pipeline: NoticePipeline) -> None:
+    failures: list[Exception] = []
+    worker = Worker(pipeline, failures.append)
+    told: list[Any] = []
+    worker.deliver([arrival(sample("wxt.json")), arrival(b"{")], done=told.append)
+    worker.deliver([arrival(sample("wxt.json"))], done=told.append)
+    worker.start()
+    worker.stop()
+    assert told == [["region", "rejected"], ["duplicate"]]
+    assert failures == []
+
+
+def test_worker_reports_why_it_ended(pipeline: NoticePipeline, sink: MemorySink) -> None:
+    sink.full = True
+    failures: list[Exception] = []
+    worker = Worker(pipeline, failures.append)
+    worker.deliver([arrival(b"{")])
+    worker.start()
+    worker.stop()
+    assert [str(f) for f in failures] == ["no space left"]
+
+
+def test_call_runs_between_what_came_before_and_after(
+    pipeline: NoticePipeline, sink: MemorySink
+) -> None:
+    worker = Worker(pipeline, lambda error: None)
+    worker.deliver([arrival(b"{")])
+    future = worker.call(lambda: len(sink.stored))
+    worker.deliver([arrival(b"[")])
+    worker.start()
+    assert future.result(10) == 1
+    worker.stop()
+    assert len(sink.stored) == 2
+
+
+def test_calls_are_cancelled_when_the_thread_has_ended(
+    pipeline: NoticePipeline, sink: MemorySink
+) -> None:
+    sink.full = True
+    worker = Worker(pipeline, lambda error: None)
+    worker.deliver([arrival(b"{")])
+    waiting = worker.call(lambda: 1)
+    worker.start()
+    worker.stop()
+    assert waiting.cancelled()
+    assert worker.call(lambda: 1).cancelled()
+
+
+def test_error_of_a_call_ends_the_thread_and_is_told(pipeline: NoticePipeline) -> None:
+    failures: list[Exception] = []
+    worker = Worker(pipeline, failures.append)
+
+    def fail() -> Any:
+        raise ZeroDivisionError
+
+    future = worker.call(fail)
+    worker.start()
+    worker.stop()
+    assert isinstance(future.exception(0), ZeroDivisionError)
+    assert [type(f) for f in failures] == [ZeroDivisionError]
