@@ -27,6 +27,7 @@ _PER_STERADIAN = {"", "sr-1", "sr**-1", "sr^-1", "1/sr", "/sr", "1 / sr", "1 / s
 _NEGLIGIBLE_PER_SR = 1e-6 / (4 * math.pi)
 # The horizon of the universe is at 14,000 Mpc: what is larger is no distance but a mark.
 _MAX_MPC = 1e6
+_MIN_SIGMA_MPC = 1e-3
 
 
 def read_skymap(data: bytes, *, max_bytes: int = MAX_BYTES) -> MultiOrderMap:
@@ -152,7 +153,9 @@ def _estimates(
     DISTMU is infinite there, DISTSIGMA 1 and DISTNORM 0.
     """
     with np.errstate(invalid="ignore"):
-        usable = (abs(mu) <= _MAX_MPC) & (sigma > 0) & (sigma <= _MAX_MPC) & (norm >= 0)
+        usable = (
+            (abs(mu) <= _MAX_MPC) & (sigma >= _MIN_SIGMA_MPC) & (sigma <= _MAX_MPC) & (norm >= 0)
+        )
         usable &= np.isfinite(norm)
     return (
         np.where(usable, mu, np.inf),
