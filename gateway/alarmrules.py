@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -92,7 +92,7 @@ def alarms_in_force(
     at = heard_until(health, now.timestamp())
     found = [
         *_silent(health, feeds, now, at, paused),
-        *_beats(health, feeds, at),
+        *_beats(health, feeds, at, paused),
         *_credentials(health, settings, now.timestamp()),
         *_away(health, at),
         *_troubles(health, at),
@@ -124,29 +124,55 @@ def _silent(
     return found
 
 
-def _beats(health: Health, feeds: Sequence[Feed], at: float) -> list[Alarm]:
-    seconds = {f.name: f.heartbeat_seconds for f in feeds if f.enabled}
+def _beats(
+    health: Health, feeds: Sequence[Feed], at: float, paused: Collection[str]
+) -> list[Alarm]:
+    """Heartbeats that stopped: of servers, and of feeds that say how often they come."""
+    beating = {f.name: f for f in feeds if f.enabled and f.heartbeat_seconds is not None}
+    lasts: dict[str, float] = {}
     found = []
     for name, beat in health.beats.items():
         source, _, topic = name.rpartition(" ")
-        if source.partition(":")[2] not in health.opened:
-            continue
-        if beat.feed and beat.feed not in seconds:
-            continue
-        every = (seconds[beat.feed] if beat.feed else None) or GCN_BEAT_SECONDS
-        limit = max(MISSING_SECONDS, 5 * every)
-        if health.started is not None and beat.last < health.started:
-            # Joining a consumer group takes its time.
-            limit = max(limit, _FIRST_BEAT_SECONDS)
-        gap = health.listened(beat.last, at)
-        if gap > limit:
-            sentence = f"no heartbeat on {topic} of {source} for {age(gap)}"
-            found.append(
-                Alarm(
-                    kind="heartbeat_missing", subject=name, sentence=sentence, since=utc(beat.last)
-                )
-            )
+        server = source.partition(":")[2]
+        owner = _feed_of(beat.feed, topic, server, beating.values())
+        if owner is not None:
+            lasts[owner] = max(lasts.get(owner, 0.0), beat.last)
+        elif server in health.opened and not beat.feed:
+            what = f"no heartbeat on {topic} of {source}"
+            found += _missing(health, name, what, beat.last, GCN_BEAT_SECONDS, at)
+    for name, feed in beating.items():
+        record = health.feeds.get(name)
+        heard = None if record is None else record.last
+        # A message shows as well as a heartbeat that the line is alive.
+        last = max(lasts.get(name, 0.0), heard or 0.0)
+        if name not in paused and (last or health.started):
+            every = feed.heartbeat_seconds or GCN_BEAT_SECONDS
+            what = f"neither heartbeat nor message of the feed {name}"
+            found += _missing(health, name, what, last, every, at)
     return found
+
+
+def _feed_of(name: str, topic: str, server: str, beating: Iterable[Feed]) -> str | None:
+    """Feed with heartbeats of its own that a beat belongs to."""
+    for feed in beating:
+        if feed.name == name or topic in feed.topics or (server and server == feed.transport.kafka):
+            return feed.name
+    return None
+
+
+def _missing(
+    health: Health, subject: str, what: str, last: float, every: float, at: float
+) -> list[Alarm]:
+    limit = max(MISSING_SECONDS, 5 * every)
+    if health.started is not None and last < health.started:
+        # Joining a consumer group takes its time.
+        limit = max(limit, _FIRST_BEAT_SECONDS)
+        last = last or health.started
+    gap = health.listened(last, at)
+    if gap <= limit:
+        return []
+    sentence = f"{what} for {age(gap)}"
+    return [Alarm(kind="heartbeat_missing", subject=subject, sentence=sentence, since=utc(last))]
 
 
 def _credentials(health: Health, settings: Alarms, now: float) -> list[Alarm]:
