@@ -72,15 +72,17 @@ def files_in(paths: Sequence[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        If a path does not exist.
+        If a path does not exist or is neither a file nor a folder.
     """
     found: list[str] = []
     for path in paths:
         if not os.path.exists(path):
             raise ConfigError(f"{path}: no such file or folder")
-        if not os.path.isdir(path):
+        if os.path.isfile(path):
             found.append(path)
             continue
+        if not os.path.isdir(path):
+            raise ConfigError(f"{path}: neither a file nor a folder")
         for folder, inner, names in os.walk(path):
             inner[:] = sorted(n for n in inner if not n.startswith("."))
             inside = (os.path.join(folder, n) for n in sorted(names) if not n.startswith("."))

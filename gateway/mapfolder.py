@@ -22,7 +22,6 @@ from urllib.parse import unquote, urlsplit
 from crossmatch.errors import NoticeError
 from crossmatch.model import Notice
 from gateway.understand import SkymapFile
-from gateway.understand import placed as localized  # noqa: F401  until the pipeline asks there
 
 MAP_SUFFIXES = (".multiorder.fits", ".fits", ".fits.gz")
 

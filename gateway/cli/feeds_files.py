@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import FAILED, options
+from gateway.cli.feeds_manage import feed_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +82,7 @@ def check(
         core.check_output(out)
     if skymaps is not None and not skymaps.is_dir():
         raise ConfigError(f"{skymaps}: no such folder with sky maps")
-    registry = _registry(config, feed)
+    registry = _registry(context, feed)
     files = core.files_in(paths)
     reader = core.Reader(registry, config.chains, feed, skymaps)
     begin = time.monotonic()
@@ -131,7 +132,7 @@ def try_files(
 
     config = options(context).load()
     _check_try(files, plot, skymap)
-    registry = _registry(config, feed)
+    registry = _registry(context, feed)
     after = archived.parse_since(since, datetime.now(UTC)) if since else None
     archive = archived.archive_of(config.paths.state) if after else None
     results: list[dict[str, Any]] = []
@@ -159,16 +160,18 @@ def _nothing(row: object) -> None:
     """No file to write to."""
 
 
-def _registry(config: Config, feed: str) -> Registry:
-    """All feeds; ConfigError when the one that is asked for is not among them."""
-    from gateway.feeds.registry import load_feeds
+def _registry(context: typer.Context, feed: str) -> Registry:
+    """The feeds as the listener has them; ConfigError when the one asked for is not usable."""
+    from crossmatch.errors import ConfigError
 
-    # The default folder need not be there before the first feed is.
-    folders = config.paths.feeds or [f for f in config.feed_folders if f.is_dir()]
-    registry = load_feeds(folders)
+    loaded = feed_store(context).load(record=False)
+    for problem in loaded.problems:
+        if feed and feed in (problem.feed, problem.path.stem):
+            raise ConfigError(problem.sentence)
+        print(f"mmgateway: {problem.sentence}", file=sys.stderr)
     if feed:
-        registry.feed(feed)
-    return registry
+        loaded.registry.feed(feed)
+    return loaded.registry
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def _feed(about: Mapping[str, Any]) -> str:
     if not about["feed"]:
         return ""
     how = "recognised" if about["recognised"] else "told"
+    how += ", paused" if about["paused"] else ""
     return f"{about['feed']} ({how}), version {about['feed_version']}, {about['feed_file']}"
 
 

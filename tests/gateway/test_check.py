@@ -117,6 +117,9 @@ def test_paths_stay_as_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert files_in(["./n/deep", "n/wxt.json"]) == ["./n/deep/again.txt", "n/wxt.json"]
     with pytest.raises(ConfigError, match="nowhere"):
         files_in(["n", "nowhere"])
+    # To read a device or a pipe might never end.
+    with pytest.raises(ConfigError, match="neither"):
+        files_in(["/dev/null"])
 
 
 def test_a_damaged_archive_gives_what_came_before_the_damage(tmp_path: Path) -> None:

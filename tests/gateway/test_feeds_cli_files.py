@@ -205,6 +205,34 @@ def test_a_private_feed_of_the_operator_is_tried_and_marked(
     assert "ourteam (told)" in printed
 
 
+def test_a_feed_file_that_is_wrong_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = tmp_path / "feeds"
+    feeds.mkdir()
+    (feeds / "ourteam.toml").write_text('name = "ourteam"\n')
+    monkeypatch.setenv("MMGATEWAY_PATHS__FEEDS", f'["{feeds}"]')
+
+    status, printed = text(capsys, "try", WXT, "--feed", "ourteam")
+    assert status == 2
+    assert "ourteam.toml" in printed
+    # The other feeds can be tried meanwhile.
+    status = cli.main(["feeds", "try", str(WXT), "--json"])
+    both = capsys.readouterr()
+    assert status == 0
+    assert json.loads(both.out)[0]["feed"] == "einstein_probe"
+    assert "ourteam.toml" in both.err
+
+
+def test_a_paused_feed_can_be_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["feeds", "disable", "einstein_probe"]) == 0
+    capsys.readouterr()
+    status, results = answer(capsys, "try", WXT)
+    assert status == 0
+    assert results[0]["outcome"] == "region"
+    assert results[0]["paused"]
+
+
 @pytest.mark.parametrize("command", ["try", "check"])
 def test_help_has_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, printed = text(capsys, command, "--help")
