@@ -120,6 +120,8 @@ def status(
     named = [s.value for s in services or ()]
     shown = [s for s in control.status(config) if not named or s.service in named]
     _print(shown, as_json)
+    if not as_json:
+        _hint_at_alarms(config)
     if named and not all(one.state in ("running", "external") for one in shown):
         raise typer.Exit(1)
 
@@ -169,6 +171,15 @@ def _foreground(context: typer.Context, *, keeps: bool = False) -> Config:
     config = options(context).load()
     control.check_disk(config.paths.state, control.MIN_FREE_BYTES if keeps else 0)
     return config
+
+
+def _hint_at_alarms(config: Config) -> None:
+    from gateway.alarms import alarms_path
+    from gateway.runfiles import read_json
+
+    told = (read_json(alarms_path(config.paths.state)) or {}).get("in_force")
+    if told:
+        print(f"alarms in force: {len(told)} (mmgateway feeds stats --alarms)", file=sys.stderr)
 
 
 def _report(one: ServiceStatus) -> None:
