@@ -7,6 +7,7 @@ What all share: a position is inside level L exactly when its credible level is
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,9 @@ from crossmatch.polygon import SkyPolygon
 # "68 %" is one sigma. On the plane this is kappa = 1 / (0.66 sigma)**2, the convention of
 # Connaughton et al. 2015 (ApJS 216, 32) and of RAVEN for Fermi GBM; we solve it on the sphere.
 _ONE_SIGMA = math.erf(math.sqrt(0.5))
+# Smaller radii mean this one: the pixels of order 29, in which positions count, are no finer,
+# and the square of a radius far below is not a number any more.
+_SMALLEST_DEG = 1e-7
 
 
 class Shape(Protocol):
@@ -76,7 +80,13 @@ def shape_of(localization: Localization) -> Shape:
                 raise RegionError("angle_invalid", "the position angle is not finite")
             if max(localization.semi_major_deg, localization.semi_minor_deg) >= 90:
                 return UniformShape((localization.ra_deg % 360, localization.dec_deg))
-            return EllipseShape(localization)
+            return EllipseShape(
+                replace(
+                    localization,
+                    semi_major_deg=max(localization.semi_major_deg, _SMALLEST_DEG),
+                    semi_minor_deg=max(localization.semi_minor_deg, _SMALLEST_DEG),
+                )
+            )
         case Polygon():
             _check_containment(localization.containment, below_one=False)
             return PolygonShape(localization)
@@ -208,7 +218,8 @@ def _fisher_components(circle: Circle) -> tuple[tuple[float, float], ...]:
 
 def _kappa(radius_deg: float, containment: float) -> float:
     """Concentration whose cap of ``radius_deg`` holds ``containment``; 0 if none does."""
-    versine = 2 * math.sin(math.radians(min(radius_deg, 180.0)) / 2) ** 2
+    radius_deg = min(max(radius_deg, _SMALLEST_DEG), 180.0)
+    versine = 2 * math.sin(math.radians(radius_deg) / 2) ** 2
     if versine / 2 >= containment:
         return 0.0
     # Exact for a plane; on the sphere the true value is lower.

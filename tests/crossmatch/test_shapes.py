@@ -209,3 +209,18 @@ def test_what_is_no_localisation_is_rejected(localization: Localization, reason:
     with pytest.raises(RegionError) as error:
         shape_of(localization)
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("size", [1e-300, 5e-324, 1e-20, 1e-7])
+def test_a_position_with_hardly_any_error_is_still_a_region(size: float) -> None:
+    ra, dec = np.array([80.0]), np.array([30.0])
+    for shape in (
+        shape_of(Circle(80.0, 30.0, size, 0.9)),
+        shape_of(Ellipse(80.0, 30.0, size, size, 0.0, 0.9)),
+        shape_of(Ellipse(80.0, 30.0, 1.0, size, 0.0, 0.9)),
+    ):
+        density, level = shape.at(ra, dec, sky.ipix29(ra, dec))
+        assert np.isfinite(density).all()
+        assert level[0] < 0.01
+        assert 0 < shape.area_deg2(0.9) < 1
+        assert sky.contains(shape.cover(0.9), sky.ipix29(ra, dec)).all()
