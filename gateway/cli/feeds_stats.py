@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,8 @@ def _show(
 ) -> None:
     from rich.console import Console
 
-    console = Console()
+    # Eleven columns: where there is no terminal to ask, they are not folded.
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     _show_age(found, console)
     if not only_alarms:
         if chosen is not None:
