@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from crossmatch.errors import ServiceError
 from crossmatch.model import Notice
 from gateway import services
+from gateway.alarms import Announcer, Watch, alarms_path
 from gateway.config import Config
 from gateway.doors import Doors
 from gateway.feeds.store import FeedStore
@@ -40,8 +41,6 @@ from gateway.worker import Worker
 
 log = EventLog("listen")
 
-_NOTE_SECONDS = 5.0
-
 
 class Listener:
     """The service: feeds, sources, worker and maps on one reactor.
@@ -61,7 +60,6 @@ class Listener:
         self._reactor = reactor
         self._now = now
         self._closers: list[Callable[[], Any]] = []
-        self._stop_notes: Callable[[], Any] = lambda: None
         self._health = FeedHealth(snapshot_path(config.paths.state), now)
         self._unknown = Unknown(config.paths.state)
         self._skymaps = SkymapStore(config.paths.state)
@@ -109,18 +107,25 @@ class Listener:
         self._doors.open(loaded.registry)
         self.receiver_port = self._doors.receiver_port
         self._feeds.start(self._worker, self._doors, config.listen.feeds_poll_seconds, self.fail)
-        self._start_notes()
+        self._start_watch()
 
-    def _start_notes(self) -> None:
-        from twisted.internet.task import LoopingCall
-
-        notes = LoopingCall(self._note)
-        notes.clock = self._reactor
-        notes.start(_NOTE_SECONDS).addErrback(self._notes_failed)
-        self._stop_notes = lambda: notes.stop() if notes.running else None
-
-    def _notes_failed(self, failure: Any) -> None:
-        self.fail(failure.value)
+    def _start_watch(self) -> None:
+        """Keep the health of the feeds, and tell operators what they should know."""
+        config = self._config
+        announcer = Announcer(
+            config.alarms, alarms_path(config.paths.state), now=self._now, produce=self._sink.alarm
+        )
+        watch = Watch(
+            self._health,
+            lambda: self._feeds.registry,
+            config.alarms,
+            announcer,
+            self._now,
+            refresh=self._note,
+        )
+        announcer.start()
+        watch.start()
+        self._closers += [watch.stop, announcer.stop]
 
     def _note(self) -> None:
         """Tell the health of the feeds what no message tells."""
@@ -128,7 +133,6 @@ class Listener:
         self._health.note_held(held)
         self._health.note_waiting(self._fetcher.waiting)
         self._health.note_broken(self._feeds.broken)
-        self._health.save()
 
     def _pipeline_of(self, sandbox: Sandbox, progress: Progress) -> NoticePipeline:
         return NoticePipeline(
@@ -211,7 +215,6 @@ class Listener:
         def finish(closed: object) -> Any:
             return deferToThread(self._finish)
 
-        self._stop_notes()
         # Without waiting in this thread: what the sources wait for may need the reactor.
         stopped = deferToThread(self._feeds.stop)
         return stopped.addCallback(lambda _: self._doors.close()).addCallback(finish)
@@ -222,7 +225,6 @@ class Listener:
         for close in self._closers:
             close()
         self._unknown.flush()
-        self._health.save(at_once=True)
 
 
 def run(config: Config) -> None:

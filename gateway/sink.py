@@ -135,6 +135,11 @@ class KafkaSink:
         except KafkaException as error:
             raise ServiceError(f"regions were not published: {error.args[0].str()}") from error
 
+    def alarm(self, key: bytes, value: bytes) -> None:
+        """Put a message on the topic of alarms, at once and outside of any transaction."""
+        kafka_io.send(self._plain, topics.ALARMS, value, key)
+        self._plain.poll(0)
+
     def regions(self) -> Iterator[bytes]:
         """All committed messages of the log of regions."""
         for message in self._read(topics.REGION_LOG):

@@ -172,7 +172,7 @@ def test_notice_that_was_stored_before_a_crash_is_worked_through_once(gateway: G
     raw = (SAMPLES / "svom_retraction.xml").read_bytes()
     arrival = Arrival(raw, "vtp:test", "", datetime.now(UTC))
     producer = kafka_io.producer(gateway.bootstrap, {})
-    producer.produce(topics.NOTICES, raw, headers=headers_of(arrival))
+    producer.produce(topics.NOTICES, raw, headers=list(headers_of(arrival)))
     assert producer.flush(20) == 0
     gateway.command("up", "listen")
     gateway.command("down", "listen")
