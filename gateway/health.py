@@ -402,8 +402,8 @@ def _never(health: Health, feed: Feed, at: float) -> FeedVerdict:
 
 
 def _why(usual: float | None, limit: float) -> str:
-    rate = "" if usual is None else f"usually {usual:.2g} messages a day, and "
-    return f"{rate}by its past not silent for more than {age(limit)}"
+    rate = "" if usual is None else f"usually {usual:.2g} messages a day, "
+    return f"{rate}one was due within {age(limit)}"
 
 
 def _add_latencies(record: FeedRecord, report: NoticeReport) -> None:
