@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -286,23 +287,30 @@ class FeedStore:
                 self._read_file(look, path, known)
         for source, text in built_in_files():
             try:
-                feed = feed_from_toml(text, source)
+                feed = _parsed(text, source)
                 if feed.name not in look.feeds:
-                    _add(look, feed, text)
+                    self._add(look, feed, text)
             except ConfigError as error:
                 names = [n for n, seen in known.items() if seen.source == source]
                 self._keep(look, Path(source), str(error), names, known)
         return look
 
+    def _add(self, look: _Look, feed: Feed, text: str) -> None:
+        good = self._good.get(feed.name)
+        found = good[1] if good is not None and good[0] is feed else parser_of(feed)
+        look.parsers[feed.name] = found
+        look.feeds[feed.name] = feed
+        look.texts[feed.name] = text
+
     def _read_file(self, look: _Look, path: Path, known: Mapping[str, Seen]) -> None:
         text = ""
         try:
             text = path.read_text("utf-8")
-            feed = feed_from_toml(text, str(path))
+            feed = _parsed(text, str(path))
             if feed.name in look.feeds:
                 other = look.feeds[feed.name].source
                 raise ConfigError(f"{path}: feed {feed.name!r} stands in {other} too")
-            _add(look, feed, text)
+            self._add(look, feed, text)
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError, ConfigError) as error:
@@ -347,7 +355,7 @@ class FeedStore:
                     # Its function, too, stays the one that could be found.
                     look.feeds[name], look.parsers[name], look.texts[name] = good
                 else:
-                    _add(look, feed_from_toml(text, known[name].source), text)
+                    self._add(look, _parsed(text, known[name].source), text)
             except ConfigError as error:
                 sentence = f"{sentence}; nor can its last version be used: {error}"
                 continue
@@ -355,10 +363,10 @@ class FeedStore:
         look.problems.append(Problem(path, sentence, kept))
 
 
-def _add(look: _Look, feed: Feed, text: str) -> None:
-    look.parsers[feed.name] = parser_of(feed)
-    look.feeds[feed.name] = feed
-    look.texts[feed.name] = text
+@lru_cache(maxsize=512)
+def _parsed(text: str, source: str) -> Feed:
+    # Most files are the same at each look.
+    return feed_from_toml(text, source)
 
 
 def _switched(feed: Feed, switch: str | None) -> Feed:
