@@ -278,8 +278,13 @@ def marked(notice: Notice, feed: Feed) -> Notice:
     audience = feed.audience
     event_id, retracts = notice.event_id, notice.retracts
     if audience:
-        event_id = f"{'+'.join(audience)}:{notice.event_id}"
-        retracts = tuple(event_id if r == notice.event_id else r for r in retracts)
+        world = "+".join(audience)
+        event_id = f"{world}:{notice.event_id}"
+        # Other events of the feed that a notice takes back have such names too.
+        ours = f"{feed.prefix}_" if feed.prefix else event_id
+        retracts = tuple(
+            f"{world}:{r}" if r == notice.event_id or r.startswith(ours) else r for r in retracts
+        )
     window = Window(*feed.window_days) if feed.window_days else None
     return replace(
         notice,

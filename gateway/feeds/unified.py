@@ -268,8 +268,13 @@ def _map_url(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
             address = urlsplit(text.strip())
         except ValueError:
             continue
-        if address.scheme in ("http", "https") and address.netloc and address.path.strip("/"):
-            return text.strip()
+        if not (address.scheme in ("http", "https") and address.netloc and address.path.strip("/")):
+            continue
+        if feed.skymap_replace and feed.skymap_replace[0][0] not in text:
+            continue
+        for old, new in feed.skymap_replace:
+            text = text.replace(old, new)
+        return text.strip()
     return ""
 
 

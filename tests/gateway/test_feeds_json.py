@@ -592,6 +592,24 @@ def test_marks_of_a_private_dialect(dialect: Callable[..., Understood]) -> None:
     assert of(place__l=-237.0 + 180.0).localization is not None, "longitudes from -180"
 
 
+def test_private_retraction_names_events_of_its_own_world(tmp_path: Path) -> None:
+    registry = with_files(tmp_path, orbiter=DIALECT.replace("[fields]", "private = true\n[fields]"))
+    meta = {**BURST["meta"], "takes_back": ["7_41", "ivo://a/b#c"]}
+    found = notice({**BURST, "meta": meta}, registry, topic="orbiter.bursts")
+    assert found.event_id == "orbiter:Orb_7_42"
+    assert found.retracts[:3] == ("orbiter:Orb_7_42", "orbiter:Orb_7_41", "ivo://a/b#c")
+
+
+def test_address_of_a_map_is_made_from_what_the_mission_gives(tmp_path: Path) -> None:
+    text = DIALECT.replace("[fields]", 'skymap_replace = [["/maps/", "/healpix/"]]\n[fields]')
+    registry = with_files(tmp_path, orbiter=text)
+    found = notice(BURST, registry, topic="orbiter.bursts")
+    assert found.skymap_url == "https://example.org/healpix/1.fits"
+    place = {**BURST["place"], "map": "https://example.org/plots/1.png"}
+    found = notice({**BURST, "place": place}, registry, topic="orbiter.bursts")
+    assert found.skymap_url is None
+
+
 @pytest.mark.parametrize(
     ("time_format", "system", "value"),
     [
