@@ -80,6 +80,8 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         place, skymap_url, reason = None, None, "retraction"
     if (place or skymap_url) and reading.time is None:
         raise NoticeError("bad_time", "a position without ISOTime")
+    # Of what was issued in the same second, a retraction is the last word.
+    rank = max(k.rank for k in feed.kinds) if retracts else kind.rank
     classification, event_class = _classes(message, feed)
     return Notice(
         feed=feed.name,
@@ -93,7 +95,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         role=_role(message, feed, kind, trigger_id),
         alert_type=_alert_type(message, feed, kind, bool(retracts)),
         issued=issued,
-        order=(issued.timestamp(), kind.rank, _serial(message, feed)),
+        order=(issued.timestamp(), rank, _serial(message, feed)),
         trigger_time=reading.time,
         localization=place,
         sha256=message.sha256,

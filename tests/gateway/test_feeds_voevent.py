@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gateway.feeds
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Circle, Ellipse, Notice
 from gateway.feeds import Ignored, Registry, load_feeds
+from gateway.feeds.dialect import FIELDS, VOEVENT_FIELDS
+from gateway.feeds.spec import Feed, Kind, Transport
 from gateway.understand import understand
 
 DATA = Path(__file__).parents[1] / "data" / "notices"
@@ -268,6 +272,13 @@ def test_unknown_type_stays_with_its_mission_and_has_no_place() -> None:
     assert nameless.reason == "unknown_packet_type"
 
 
+def test_retraction_is_the_last_word_of_its_second() -> None:
+    flag = ('"Def_NOT_a_GRB" value="false"', '"Def_NOT_a_GRB" value="true"')
+    flight = notice(FEEDS, gcn(111, "Fermi#GBM_Flt_Pos_", flag))
+    assert flight.alert_type == "retraction"
+    assert flight.order >= notice(FEEDS, FINAL).order
+
+
 def test_counterparts_of_one_trigger_are_events_of_their_own() -> None:
     first, second = gcn(45, "COUNTERPART#A_"), gcn(45, "COUNTERPART#B_")
     assert notice(FEEDS, first).event_id != notice(FEEDS, second).event_id
@@ -339,3 +350,13 @@ def test_no_builtin_feed_has_kinds_that_hide_each_other() -> None:
             if not (kind.when or kind.values):
                 seen.update(kind.packet_types)
     assert not hidden
+
+
+def test_every_key_of_a_feed_file_is_explained() -> None:
+    text = (Path(gateway.feeds.__file__).parent / "README.md").read_text()
+    made = {"version", "source", "kinds", "transport"}
+    for record in (Feed, Kind, Transport):
+        for key in {f.name for f in fields(record)} - made:
+            assert f"`{key}`" in text, key
+    for name in FIELDS | VOEVENT_FIELDS:
+        assert f"`{name}`" in text, name
