@@ -69,7 +69,8 @@ def asked(draft: Draft, given: Set[str]) -> Draft:
         for name, text in _PLACES.items():
             if name not in given:
                 places[name] = typer.prompt(text, default=places.get(name, name))
-        draft = replace(draft, fields={k: v for k, v in places.items() if k != v})
+        kept = {k: v for k, v in places.items() if k != v or k in draft.fields}
+        draft = replace(draft, fields=kept)
     return draft
 
 

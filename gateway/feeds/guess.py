@@ -204,12 +204,20 @@ def _of_json(records: Sequence[Mapping[str, Any]], topic: str) -> Draft:
         containment=stated or 0.9,
         error_unit=_unit(error_path),
         time_format=_time_format(_found(leaves, fields.get("trigger_time", ""))) or "iso",
-        fields={k: v for k, v in fields.items() if k != v},
+        # Members with the names of the unified schema are read strictly, unless named here.
+        fields={k: v for k, v in fields.items() if k != v or _loosely(k, _found(leaves, v))},
         test_when=_flags(leaves, _TEST) | _modes(leaves, "test"),
         retraction_when=_flags(leaves, _RETRACTED) | _modes(leaves, "retraction"),
         guessed=frozenset({"messenger", "systematic_included"})
         | (frozenset() if stated else {"containment"}),
     )
+
+
+def _loosely(name: str, value: Any) -> bool:
+    """Whether a value is not of the type that the unified schema asks for."""
+    if name in ("ra", "dec", "ra_dec_error"):
+        return isinstance(value, str)
+    return name in ("trigger_time", "alert_datetime") and not isinstance(value, str)
 
 
 def _distinct_members(
