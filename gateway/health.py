@@ -112,11 +112,13 @@ class FeedHealth:
             return
         with self._lock:
             record = self._health.feeds.setdefault(report.feed, FeedRecord())
-            gap = None if record.last is None else self._health.listened(record.last, at)
-            record.hear(at, report.outcome, gap)
+            waited = self._was_heard_before(record, report)
+            if not waited:
+                gap = None if record.last is None else self._health.listened(record.last, at)
+                record.hear(at, report.outcome, gap)
             if report.outcome == "region":
                 record.last_region = report.finished.timestamp()
-            if report.outcome not in ("duplicate", "held"):
+            if report.outcome not in ("duplicate", "held") and not waited:
                 _add_latencies(record, report)
             if not report.feed and report.reason == "no_feed":
                 self._unknown(report.topic or report.source.partition(":")[0], at)
@@ -218,6 +220,19 @@ class FeedHealth:
             record = self._health.as_json()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, record)
+        return True
+
+    def _was_heard_before(self, record: FeedRecord, report: NoticeReport) -> bool:
+        """Whether it is an old message: one whose map came, or whose feed was paused."""
+        if report.source.startswith("map:"):
+            return True
+        held = record.outcomes.get("held", 0)
+        if not held or record.last is None or report.received.timestamp() > record.last:
+            return False
+        if report.outcome == "held":
+            return False
+        record.outcomes["held"] = held - 1
+        record.outcomes[report.outcome] = record.outcomes.get(report.outcome, 0) + 1
         return True
 
     def _unknown(self, where: str, at: float) -> None:

@@ -38,7 +38,8 @@ class FeedRecord:
     Parameters
     ----------
     outcomes : dict
-        How many messages ended as ``region``, ``rejected``, ``duplicate``, …
+        How many messages ended as ``region``, ``rejected``, ``duplicate``, …; ``held``: those
+        that still wait. A second version by a map that came later is no message.
     first, last, last_region : float, optional
         When it was heard for the first and the last time; when it last gave a region.
     hours, days, slots : dict

@@ -206,6 +206,32 @@ def test_servers_and_what_becomes_of_them(tmp_path: Path) -> None:
     assert list(health.snapshot().servers) == ["gcn"]
 
 
+def test_map_that_came_later_is_no_message(tmp_path: Path) -> None:
+    health = FeedHealth(path_in(tmp_path), Clock())
+    health(report(T0, outcome="no_position", trigger_time=T0 - timedelta(seconds=5)))
+    later = T0 + timedelta(hours=2)
+    health(report(later, source="map:gracedb.ligo.org", trigger_time=T0))
+    record = health.snapshot().feeds["gbm"]
+    assert (record.heard, record.last) == (1, T0.timestamp())
+    assert record.last_region == later.timestamp() + 0.5
+    assert list(record.latencies["event_received"]) == [5.0]
+
+
+def test_held_messages_count_once(tmp_path: Path) -> None:
+    health = FeedHealth(path_in(tmp_path), Clock())
+    times = [T0 + timedelta(minutes=n) for n in range(3)]
+    for at in times:
+        health(report(at, outcome="held", reason="paused"))
+    for at in times[:2]:
+        health(report(at, finished=T0 + timedelta(days=1)))
+    record = health.snapshot().feeds["gbm"]
+    assert (record.outcomes, record.heard) == ({"held": 1, "region": 2}, 3)
+    assert not record.latencies["received_region"]
+    health(report(times[2], finished=T0 + timedelta(days=1)))
+    health(report(T0 + timedelta(days=1)))
+    assert health.snapshot().feeds["gbm"].outcomes == {"held": 0, "region": 4}
+
+
 def test_heartbeats_are_no_messages_of_a_feed(tmp_path: Path) -> None:
     health = FeedHealth(path_in(tmp_path), Clock())
     beat = {"outcome": "ignored", "reason": "heartbeat", "topic": "gcn.heartbeat"}
