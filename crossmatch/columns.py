@@ -165,7 +165,7 @@ CANDIDATE_FIELDS: tuple[Field, ...] = (
     Field("expires", "string", "", "time.end", "the event's window closes", required=True),
     Field("feed", "string", ucd="meta.id", required=True, doc="feed that brought the notice"),
     Field("feed_version", "string", ucd="meta.version", required=True,
-          doc="SHA-256 of the feed's file"),
+          doc="digest of the feed's file"),
     Field("notice_sha256", "string", ucd="meta.version", required=True),
     Field("skymap_sha256", "string", ucd="meta.version"),
     Field("alert_sha256", "string", ucd="meta.version", doc="of the packet, where it was read"),

@@ -142,7 +142,7 @@ def _fed(gateway: Gateway) -> After:
     garbage = b"GET / HTTP/1.1\r\n\r\n"
     _vtp(gateway, garbage)
     _vtp(gateway, struct.pack(">I", 7) + b"garbage")
-    gateway.send(topics.REGIONS, [GARBAGE_REGION])
+    gateway.send(topics.REGION_LOG, [GARBAGE_REGION])
     for topic, raw, _ in BAD_ALERTS.values():
         gateway.send(topic, [raw])
     gateway.send(
@@ -214,7 +214,7 @@ def test_garbage_by_vtp_is_a_dead_letter(after: After):
 def test_garbage_on_the_regions_topic_is_a_dead_letter(after: After):
     (letter,) = after.letters_of(GARBAGE_REGION)
 
-    assert letter["topic"] == topics.REGIONS
+    assert letter["topic"] == topics.REGION_LOG
     assert letter["reason"] == "not_avro"
 
 
