@@ -1,41 +1,24 @@
-"""JSON feeds: the examples of GCN's schema, real notices, private dialects, any mission."""
+"""JSON feeds: the examples of GCN's schema, one by one, and real notices."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable
-from datetime import UTC, datetime
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 
-from crossmatch import sky
 from crossmatch.chains import DEFAULT_CHAINS
-from crossmatch.errors import NoticeError
 from crossmatch.model import Circle, Ellipse, MultiOrderMap, Notice, Polygon, SystematicTerm
-from crossmatch.region import credible_level
-from crossmatch.skymap import write_skymap
-from gateway.feeds import Ignored, Registry, load_feeds
-from gateway.feeds.generic import messenger_of
+from gateway.feeds import load_feeds
+from gateway.intake import EventBook
 from gateway.understand import Understood, understand
 
-DATA = Path(__file__).parents[1] / "data" / "notices"
-WXT = json.loads((DATA / "wxt.json").read_bytes())
-GW = json.loads((DATA / "gwalert.json").read_bytes())
 FEEDS = load_feeds()
 
 
-def read(raw: bytes, registry: Registry = FEEDS, **where: str) -> Understood:
-    return understand(registry, DEFAULT_CHAINS, raw, **where)
-
-
-def notice(table: dict[str, Any], registry: Registry = FEEDS, **where: str) -> Notice:
-    found = read(json.dumps(table).encode(), registry, **where)
-    assert found.notice is not None, found
-    return found.notice
+def read(raw: bytes) -> Understood:
+    return understand(FEEDS, DEFAULT_CHAINS, raw)
 
 
 def terms(*pairs: tuple[float, float]) -> tuple[SystematicTerm, ...]:
@@ -283,6 +266,40 @@ def test_retraction_names_the_records_before_it(shared_data: Path) -> None:
     assert "Swift-GUANO:694215995:4" not in found.retracts
 
 
+SERIES = {
+    "Swift-GUANO_694215995": (
+        "swift/bat/Guano.example", "swift/bat/guano.loc_arc_min.example",
+        "swift/bat/Guano.Retraction.example",
+    ),
+    "MAXI_9995289617": (
+        "maxi/gsc.unknown.noerror.example", "maxi/gsc.unknown.circle.example",
+        "maxi/gsc.unknown.retraction.example",
+    ),
+    "DSA-110_240918aaaa": (
+        "dsa110/frb.detection.example", "dsa110/frb.subsequent.example",
+        "dsa110/frb.update.example", "dsa110/frb.retraction.example",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("event", SERIES)
+def test_series_of_examples_ends_retracted_in_any_order(shared_data: Path, event: str) -> None:
+    folder = shared_data / "notices/gcn_schema/gcn/notices"
+    notices = [read((folder / f"{n}.json").read_bytes()).notice for n in SERIES[event]]
+    for order in permutations(notices):
+        book = EventBook()
+        for one in order:
+            assert one is not None
+            book.accept(one)
+        assert book.state(event).retracted
+    book = EventBook()
+    for one in notices[:-1]:
+        assert one is not None
+        book.accept(one)
+    assert book.state(event).current is not None
+
+
 # Real notices
 
 GW_FILES = {
@@ -336,486 +353,3 @@ def test_einstein_probe_and_other_real_json(shared_data: Path) -> None:
     assert fact(without_id).event == "EP_20240508T073801.151"
     alert = read((folder / "json_boom/alert.json").read_bytes())
     assert (alert.outcome, alert.reason) == ("ignored", "optical_alert")
-
-
-# External coincidences
-
-
-def skymap(ra_deg: float, dec_deg: float) -> tuple[bytes, MultiOrderMap]:
-    cell = 4 ** (29 - 6)
-    start = sky.ipix29(np.array([ra_deg]), np.array([dec_deg])) // cell * cell
-    one = MultiOrderMap(start, start + cell, np.array([1 / (cell * sky.PIXEL_SR)]))
-    return write_skymap(one, {"DISTMEAN": 40.0, "DISTSTD": 8.0}), one
-
-
-def coincident(**coincidence: Any) -> dict[str, Any]:
-    own, together = skymap(100.0, 10.0)[0], skymap(200.0, -20.0)[0]
-    event = {**GW["event"], "skymap": base64.b64encode(own).decode()}
-    combined = base64.b64encode(together).decode()
-    coinc = {"observatory": "Fermi", "combined_skymap": combined, **coincidence}
-    return {**GW, "event": event, "external_coinc": coinc}
-
-
-def holds(found: Notice, ra_deg: float, dec_deg: float) -> bool:
-    assert isinstance(found.localization, MultiOrderMap)
-    return bool(credible_level(found.localization, ra_deg, dec_deg)[0] <= 1) and bool(
-        found.localization.start[0]
-        <= sky.ipix29(np.array([ra_deg]), np.array([dec_deg]))[0]
-        < found.localization.end[0]
-    )
-
-
-def test_a_chance_coincidence_does_not_move_the_event() -> None:
-    found = notice(coincident())
-    assert holds(found, 100.0, 10.0)
-    assert found.details["external_combined_skymap"] == "embedded"
-    assert "skymap" not in found.details
-    assert (found.distance_mpc, found.distance_error_mpc) == (40.0, 8.0)
-
-
-def with_files(tmp_path: Path, **files: str) -> Registry:
-    for name, text in files.items():
-        (tmp_path / f"{name}.toml").write_text(text)
-    return load_feeds([tmp_path])
-
-
-def test_combined_map_by_choice(tmp_path: Path) -> None:
-    source = Path(__file__).parents[2] / "gateway/feeds/lvk.toml"
-    text = source.read_text("utf-8")
-    chosen = text.replace('combined_map = "false"', 'combined_map = "true"')
-    assert chosen != text
-    registry = with_files(tmp_path, lvk=chosen)
-    found = notice(coincident(), registry)
-    assert holds(found, 200.0, -20.0)
-    assert found.details["skymap"] == "combined"
-    alone = notice(coincident(combined_skymap=None), registry)
-    assert holds(alone, 100.0, 10.0)
-    assert "skymap" not in alone.details
-    broken = read(json.dumps(coincident(combined_skymap="?")).encode(), registry)
-    assert broken.reason == "bad_skymap"
-
-
-# A private dialect: everything by paths
-
-DIALECT = """
-name = "orbiter"
-title = "Bursts of our orbiter"
-mission = "Orbiter"
-instrument = "camera"
-messenger = "grb"
-format = "json"
-topics = ["orbiter.bursts"]
-prefix = "Orb"
-trigger = ["$.burst.run", "$.burst.no"]
-kind_field = "$.meta.level"
-error_unit = "arcmin"
-frame = "galactic"
-time_format = "unix_ms"
-far = "$.burst.rate"
-far_unit = "per_year"
-significant = "$.burst.good"
-classes = ["$.burst.p_grb"]
-properties = ["$.burst.p_short"]
-chain = "xray"
-window_days = [-1.0, 2.0]
-
-[fields]
-trigger_time = "$.burst.at[0]"
-alert_datetime = "$.meta.sent"
-record_number = "$.meta.n"
-ra = "$.place.l"
-dec = "$.place.b"
-ra_dec_error = "$.place.err"
-alert_type = ""
-instrument = "$.meta.eyes"
-cites = "$.meta.refers"
-retracts = "$.meta.takes_back"
-source_name = "$.burst.name"
-containment_probability = "$.place.prob"
-systematic_included = "$.place.all"
-healpix_url = "$.place.map"
-
-[class_names]
-"$.burst.p_grb" = "GRB"
-"$.burst.p_short" = "short"
-
-[details]
-colour = "$.burst['colour of it']"
-numbers = "$.burst.list"
-
-[retraction_when]
-"$.meta.state" = "withdrawn"
-
-[test_when]
-"$.meta.drill" = "*"
-
-[ignore_when]
-"$.meta.state" = "house*"
-
-[[kinds]]
-name = "weak"
-values = ["1", "weak*"]
-subthreshold = true
-
-[[kinds]]
-name = "old friend"
-values = ["2"]
-known_source = true
-
-[[kinds]]
-name = "burst"
-"""
-BURST: dict[str, Any] = {
-    "alert_type": "a word of their own",
-    "meta": {"level": 3, "n": 2, "sent": 1767323200000, "eyes": ["A", "B"], "refers": ["Orb:1"]},
-    "burst": {
-        "run": 7, "no": "0042", "at": [1767323045670, 5], "rate": 36.525, "good": 1, "name": "X",
-        "p_grb": 0.9, "p_short": 0.2, "colour of it": "blue", "list": [1, 2.5, {}],
-    },
-    "place": {"l": 123.0, "b": "-30.5", "err": [90, 60, 20], "prob": 0.5, "all": True,
-              "map": "https://example.org/maps/1.fits"},
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def dialect(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Understood]:
-    registry = with_files(tmp_path_factory.mktemp("feeds"), orbiter=DIALECT)
-
-    def read_changed(**changes: Any) -> Understood:
-        table = json.loads(json.dumps(BURST))
-        for path, value in changes.items():
-            group, _, name = path.partition("__")
-            table[group][name] = value
-        return read(json.dumps(table).encode(), registry, topic="orbiter.bursts")
-
-    return read_changed
-
-
-def test_private_dialect_says_everything(dialect: Callable[..., Understood]) -> None:
-    understood = dialect()
-    found, region = understood.notice, understood.region
-    assert found is not None
-    assert region is not None
-    assert (found.event_id, found.notice_id, found.kind) == ("Orb_7_42", "Orb:7_42:2", "burst")
-    assert (found.role, found.alert_type, found.instrument) == (OBSERVED, "update", "A,B")
-    assert found.trigger_time == datetime(2026, 1, 2, 3, 4, 5, 670000, UTC)
-    assert found.order == (1767323200.0, 0, 2)
-    assert found.far_hz == pytest.approx(36.525 / (365.25 * 86400))
-    assert found.classification == {"GRB": 0.9, "short": 0.2}
-    assert (found.event_class, found.significant, found.known_source) == ("GRB", True, False)
-    assert (found.cites, found.retracts) == (("Orb:1",), ())
-    assert found.skymap_url == "https://example.org/maps/1.fits"
-    assert found.details == {
-        "colour": "blue", "numbers": "1, 2.5", "source_name": "X", "systematic_included": "true",
-    }  # fmt: skip
-    assert (region.chain, region.window.start_days, region.window.end_days) == ("xray", -1.0, 2.0)
-
-
-def test_galactic_ellipse_is_turned_to_icrs(dialect: Callable[..., Understood]) -> None:
-    """Independent truth: astropy's frames; the angle from a point a little along the axis."""
-    from astropy import units as u
-    from astropy.coordinates import SkyCoord
-
-    found = dialect().notice
-    assert found is not None
-    place = found.localization
-    assert isinstance(place, Ellipse)
-    centre = SkyCoord(123.0 * u.deg, -30.5 * u.deg, frame="galactic")
-    tip = centre.directional_offset_by(20 * u.deg, 1 * u.arcmin)
-    assert (place.ra_deg, place.dec_deg) == pytest.approx(
-        (centre.icrs.ra.deg, centre.icrs.dec.deg), abs=2e-5
-    )
-    assert (place.semi_major_deg, place.semi_minor_deg, place.containment) == (1.5, 1.0, 0.5)
-    angle = centre.icrs.position_angle(tip.icrs).deg % 180
-    assert place.position_angle_deg == pytest.approx(angle, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"meta__state": "WITHDRAWN"}, ("retraction", "retraction")),
-        ({"meta__takes_back": ["7_41", "Orb:7_40:1"]}, ("retraction", "retraction")),
-        ({"meta__state": "housekeeping"}, ("ignored", "unwanted")),
-        ({"burst__run": None}, ("rejected", "no_trigger_id")),
-        ({"burst__no": "a/b"}, ("rejected", "bad_trigger_id")),
-        ({"burst__at": ["soon"]}, ("rejected", "bad_field")),
-        ({"burst__at": [1e300]}, ("rejected", "bad_time")),
-        ({"burst__at": [True]}, ("rejected", "bad_field")),
-        ({"burst__at": [0]}, ("rejected", "bad_time")),
-        ({"place__l": 361}, ("rejected", "bad_position")),
-        ({"place__l": "east"}, ("rejected", "bad_field")),
-        ({"place__b": 91}, ("rejected", "bad_position")),
-        ({"place__l": None}, ("region", "")),
-        ({"place__l": None, "place__map": "ftp://x/y"}, ("no_position", "no_position")),
-        ({"place__err": ["1", "x"]}, ("rejected", "bad_field")),
-        ({"place__err": 1e5}, ("no_position", "whole_sky")),
-        ({"place__err": [1, -1]}, ("rejected", "bad_position")),
-        ({"place__err": -999}, ("no_position", "no_error_radius")),
-        ({"place__l": -999, "place__b": -999, "place__err": -999}, ("no_position", "sentinel")),
-        ({"place__l": 0, "place__b": 0, "place__err": 0}, ("no_position", "null_position")),
-        ({"place__prob": 90}, ("rejected", "bad_position")),
-        ({"meta__n": 1.5}, ("rejected", "bad_field")),
-        ({"burst__p_grb": "high"}, ("rejected", "bad_field")),
-        ({"burst__rate": "often"}, ("rejected", "bad_field")),
-    ],
-)
-def test_private_dialect_is_checked(
-    dialect: Callable[..., Understood], changes: dict[str, Any], expected: tuple[str, str]
-) -> None:
-    if "place__map" not in changes and expected != ("region", ""):
-        changes = changes | {"place__map": None}
-    found = dialect(**changes)
-    if expected == ("region", ""):
-        # The map's address is all there is: no region before the map is there.
-        assert (found.outcome, found.reason) == ("no_position", "skymap_elsewhere")
-    else:
-        assert (found.outcome, found.reason) == expected
-
-
-def test_marks_of_a_private_dialect(dialect: Callable[..., Understood]) -> None:
-    def of(**changes: Any) -> Notice:
-        found = dialect(**changes).notice
-        assert found is not None
-        return found
-
-    assert of(meta__drill=False).role == OBSERVED
-    assert of(meta__drill="yes").role == "test"
-    assert (of(meta__level=1).kind, of(meta__level=1).significant) == ("weak", False)
-    assert of(meta__level="Weak one").kind == "weak"
-    assert of(meta__level=2).known_source
-    assert not of(burst__good=False).significant
-    back = of(meta__takes_back=["7_41", "Orb:7_40:1"])
-    assert back.retracts == ("Orb_7_42", "Orb_7_41", "Orb:7_40:1", "Orb:7_42:0", "Orb:7_42:1")
-    circle = of(place__err=30.0).localization
-    assert isinstance(circle, Circle)
-    assert circle.radius_deg == 0.5
-    assert of(place__l=-237.0 + 180.0).localization is not None, "longitudes from -180"
-
-
-def test_private_retraction_names_events_of_its_own_world(tmp_path: Path) -> None:
-    registry = with_files(tmp_path, orbiter=DIALECT.replace("[fields]", "private = true\n[fields]"))
-    meta = {**BURST["meta"], "takes_back": ["7_41", "ivo://a/b#c"]}
-    found = notice({**BURST, "meta": meta}, registry, topic="orbiter.bursts")
-    assert found.event_id == "orbiter:Orb_7_42"
-    assert found.retracts[:3] == ("orbiter:Orb_7_42", "orbiter:Orb_7_41", "ivo://a/b#c")
-
-
-def test_address_of_a_map_is_made_from_what_the_mission_gives(tmp_path: Path) -> None:
-    text = DIALECT.replace("[fields]", 'skymap_replace = [["/maps/", "/healpix/"]]\n[fields]')
-    registry = with_files(tmp_path, orbiter=text)
-    found = notice(BURST, registry, topic="orbiter.bursts")
-    assert found.skymap_url == "https://example.org/healpix/1.fits"
-    place = {**BURST["place"], "map": "https://example.org/plots/1.png"}
-    found = notice({**BURST, "place": place}, registry, topic="orbiter.bursts")
-    assert found.skymap_url is None
-
-
-@pytest.mark.parametrize(
-    ("time_format", "system", "value"),
-    [
-        ("iso", "UTC", "2026-01-02T03:04:05.670"),
-        ("iso", "TT", "2026-01-02T03:05:14.854"),
-        ("iso", "TT", "2026-01-02T03:04:05.670Z"),
-        ("unix", "UTC", 1767323045.67),
-        ("unix", "UTC", "1767323045.67"),
-        ("unix_ms", "UTC", 1767323045670),
-        ("mjd", "UTC", 61042.12784340278),
-        ("mjd", "TT", 61042.12864414352),
-        ("jd", "UTC", 2461042.6278434028),
-        ("gps", "UTC", 1451358263.67),
-    ],
-)
-def test_time_formats(tmp_path: Path, time_format: str, system: str, value: Any) -> None:
-    text = (
-        'name = "clock"\ntitle = "Clock"\nmission = "C"\ninstrument = ""\nmessenger = "frb"\n'
-        f'format = "json"\ntopics = ["clock"]\nprefix = "C"\ntime_format = "{time_format}"\n'
-        f'time_system = "{system}"\n[fields]\ntrigger_time = "t"\n'
-    )
-    table = {"t": value, "id": "1", "ra": 1.0, "dec": 2.0, "ra_dec_error": 0.1}
-    found = notice(table, with_files(tmp_path, clock=text), topic="clock")
-    assert found.feed == "clock"
-    assert found.trigger_time is not None
-    wanted = datetime(2026, 1, 2, 3, 4, 5, 670000, UTC)
-    assert abs((found.trigger_time - wanted).total_seconds()) < 1e-3
-
-
-def test_box_with_corners_row_by_row_is_the_same_box() -> None:
-    schema = "https://gcn.nasa.gov/schema/main/gcn/notices/maxi/gsc.unknown.schema.json"
-    box = {"$schema": schema, "id": "1", "trigger_time": "2026-01-02T03:04:05Z",
-           "ra": 0.0, "dec": 80.0}  # fmt: skip
-    around = [[359.0, 79.0], [1.0, 79.0], [1.0, 81.0], [359.0, 81.0]]
-    by_row = [around[0], around[1], around[3], around[2]]
-    areas = [
-        read(json.dumps({**box, "rectangular_error_corners": c}).encode()).region
-        for c in (around, by_row)
-    ]
-    assert areas[0] is not None
-    assert areas[1] is not None
-    assert areas[0].area90_deg2 == pytest.approx(areas[1].area90_deg2)
-    assert areas[0].localized_by == "polygon"
-    for corners in ([[1, 2]], [[1, 2, 3]] * 4, "box", [[1, 2], [1, 3], [2, 720]], [["a", 1]] * 3):
-        found = read(json.dumps({**box, "rectangular_error_corners": corners}).encode())
-        assert found.reason in ("bad_position", "bad_field")
-
-
-# Any mission that follows the core schema
-
-CORE: dict[str, Any] = {
-    "$schema": "https://gcn.nasa.gov/schema/main/gcn/notices/newcomer/eye/alert.schema.json",
-    "alert_datetime": "2026-01-02T03:10:00Z",
-    "trigger_time": "2026-01-02T03:04:05.670Z",
-    "id": ["N1"],
-    "ra": 10.0,
-    "dec": -5.0,
-    "ra_dec_error": 0.5,
-    "rate_energy_range": [50, 300],
-}
-
-
-def test_unseen_mission_is_understood() -> None:
-    found = notice(CORE)
-    assert (found.feed, found.mission, found.instrument) == ("generic_json", "newcomer", "eye")
-    assert (found.event_id, found.messenger) == ("newcomer_N1", "grb")
-    assert found.localization == Circle(10.0, -5.0, 0.5, 0.9)
-    said = notice({**CORE, "mission": "New Comer/1", "instrument": "Eye"})
-    assert (said.event_id, said.mission, said.instrument) == (
-        "New-Comer-1_N1", "New Comer/1", "Eye",
-    )  # fmt: skip
-    bare = {k: v for k, v in CORE.items() if k not in ("$schema", "rate_energy_range")}
-    found = notice(bare, topic="gcn.notices.other.scope.alert")
-    assert (found.mission, found.messenger) == ("unknown", "optical")
-    assert notice(bare, topic="gcn.notices.other.scope").event_id == "other_N1"
-
-
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        ({"messenger": "GW"}, "gw"),
-        ({"messenger": "Neutrino", "dm": 3}, "neutrino"),
-        ({"messenger": "EM"}, "other"),
-        ({"dm": 300.0}, "frb"),
-        ({"spectral_band": [400, 800], "spectral_band_units": "MHz"}, "frb"),
-        ({"spectral_band": [400, 800], "spectral_band_units": "nm"}, "optical"),
-        ({"spectral_band": [400, 800], "spectral_band_units": "furlong"}, "other"),
-        ({"image_energy_range": [0.5, 4]}, "xray"),
-        ({"rate_energy_range": [10, 100]}, "grb"),
-        ({"rate_energy_range": ["a"]}, "other"),
-    ],
-)
-def test_messenger_of_an_unseen_mission(record: dict[str, Any], expected: str) -> None:
-    assert messenger_of(record, "other") == expected
-
-
-def test_topic_of_a_feed_outranks_the_feed_for_what_is_left(tmp_path: Path) -> None:
-    """Else a private record that follows the core schema would become everybody's."""
-    text = (
-        'name = "ours"\ntitle = "Ours"\nmission = "Ours"\ninstrument = ""\nmessenger = "grb"\n'
-        'format = "json"\ntopics = ["ours.bursts"]\nprefix = "Ours"\nprivate = true\n'
-    )
-    registry = with_files(tmp_path, ours=text)
-    raw = json.dumps(CORE).encode()
-    assert read(raw, registry, topic="ours.bursts").streams == ("ours",)
-    assert read(raw, registry, topic="elsewhere").feed == "generic_json"
-
-
-def test_neither_notice_nor_fragment_has_no_feed() -> None:
-    for table in ({"a": 1}, {"ra": 1.0, "dec": 2.0}, {"trigger_time": "2026-01-02T03:04:05Z"}):
-        with pytest.raises(NoticeError) as caught:
-            FEEDS.parse(json.dumps(table).encode())
-        assert caught.value.reason == "no_feed"
-
-
-# BOOM and IceCube's searches: the two that need a function
-
-
-def boom(*targets: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "$schema": "https://gcn.nasa.gov/schema/main/gcn/notices/boom/alert.schema.json",
-        "alert_datetime": "2026-01-02T03:04:05Z",
-        "data": {"targets": list(targets)},
-    }
-
-
-def test_several_targets_are_one_map_that_holds_each() -> None:
-    targets = [
-        {"event_name": "ZTFb", "ra": 10.0, "dec": 20.0, "gcn_crossmatch": [{"ref_ID": "S1a"}]},
-        {"event_name": "ZTFa", "ra": 0.0001, "dec": -89.0, "gcn_crossmatch": [{"ref_ID": "S1a"}]},
-        {"event_name": "ZTFc", "ra": 359.9999, "dec": 0.0},
-    ]
-    understood = read(json.dumps(boom(*targets)).encode())
-    found, region = understood.notice, understood.region
-    assert found is not None
-    assert region is not None
-    assert found.event_id == "BOOM_ZTFa+ZTFb+ZTFc"
-    assert found.details["targets"] == "ZTFa, ZTFb, ZTFc"
-    assert found.details["counterpart_of"] == "S1a"
-    places = np.array([(t["ra"], t["dec"]) for t in targets], np.float64)
-    inside = credible_level(region.localization, places[:, 0], places[:, 1])
-    assert (inside < 0.1).all(), "the centre of each target is among the likeliest cells"
-    beside = credible_level(region.localization, places[:, 0], places[:, 1] + 0.01)
-    assert (beside == 1).all()
-    reverse = read(json.dumps(boom(*reversed(targets))).encode()).notice
-    assert reverse is not None
-    assert (reverse.event_id, reverse.skymap_sha256) == (found.event_id, found.skymap_sha256)
-    assert notice(boom(*({**targets[0], "event_name": f"Z{n}"} for n in range(6)))).event_id == (
-        "BOOM_Z0+5"
-    )
-
-
-@pytest.mark.parametrize(
-    ("targets", "expected"),
-    [
-        ([], "bad_field"),
-        (["x"], "bad_field"),
-        ([{"ra": 1.0, "dec": 1.0}], "no_trigger_id"),
-        ([{"event_name": "a b"}], "bad_trigger_id"),
-        ([{"event_name": "a", "gcn_crossmatch": 1}], "bad_field"),
-        ([{"event_name": "a"}, {"event_name": "b"}], "bad_position"),
-        ([{"event_name": "a", "ra": 1, "dec": 99}, {"event_name": "b"}], "bad_position"),
-    ],
-)
-def test_targets_are_checked(targets: list[Any], expected: str) -> None:
-    assert read(json.dumps(boom(*targets)).encode()).reason == expected
-
-
-def search(*events: Any, **changes: Any) -> dict[str, Any]:
-    return {
-        "$schema": "https://gcn.nasa.gov/schema/main/gcn/notices/icecube/lvk_nu_track_search.schema.json",
-        "ref_ID": "S260102a",
-        "alert_datetime": "2026-01-02T03:20:00Z",
-        "trigger_time": "2026-01-02T03:04:05Z",
-        "coincident_events": list(events),
-        **changes,
-    }
-
-
-def neutrino(ra_deg: float, p_value: float | None) -> dict[str, Any]:
-    place = {"ra": ra_deg, "dec": 5.0, "ra_dec_error": 0.7}
-    return {"localization": place, "event_pval_generic": p_value, "event_pval_bayesian": None}
-
-
-def test_neutrino_that_chance_explains_least_is_the_region() -> None:
-    found = notice(search(neutrino(1.0, None), neutrino(2.0, 0.5), neutrino(3.0, 0.001)))
-    assert found.localization == Circle(3.0, 5.0, 0.7, 0.9)
-    assert found.details["other_neutrinos"].startswith("2 5 0.5; 1 5")
-
-
-def test_searches_that_found_little_are_not_significant() -> None:
-    for p_value, expected in ((0.009, True), (0.02, False), (None, False)):
-        assert notice(search(neutrino(1.0, 0.1), pval_bayesian=p_value)).significant is expected
-    nothing = read(json.dumps(search(pval_generic=1.0)).encode())
-    assert (nothing.outcome, nothing.reason) == ("no_position", "no_coincidence")
-    assert notice(search(neutrino(1.0, 0.1), ref_ID="MS260102a")).role == "test"
-    assert read(json.dumps(search("x")).encode()).reason == "bad_field"
-
-
-def test_all_kinds_of_service_records_are_ignored() -> None:
-    for table, expected in (
-        ({"circularId": 1, "subject": "s", "body": "b"}, "circular"),
-        ({"$schema": "https://json-schema.org/draft/2020-12/schema"}, "json_schema"),
-        ({"objectId": "ZTF1", "candid": 1, "candidate": {"ra": 1}}, "optical_alert"),
-        ({"diaSourceId": 1, "diaSource": {"ra": 1}}, "optical_alert"),
-    ):
-        found = FEEDS.parse(json.dumps(table).encode())
-        assert isinstance(found, Ignored)
-        assert found.reason == expected
