@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from gateway.config import Alarms
 from gateway.feeds.spec import Feed
-from gateway.health import age, heard_until, utc, verdicts
 from gateway.healthrecord import DAY, Health
+from gateway.verdicts import age, heard_until, utc, verdicts
 
 AlarmKind = Literal[
     "feed_silent",

@@ -10,8 +10,8 @@ from typing import Any
 from gateway.alarmrules import Alarm, alarms_in_force
 from gateway.config import Alarms
 from gateway.feeds.store import Loaded
-from gateway.health import FeedVerdict, utc, verdicts
 from gateway.healthrecord import DAY, LATENCIES, FeedRecord, Health, percentile
+from gateway.verdicts import FeedVerdict, utc, verdicts
 
 
 @dataclass(frozen=True, slots=True)

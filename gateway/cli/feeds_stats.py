@@ -110,7 +110,7 @@ def _show(
 
 
 def _show_age(found: Stats, console: Console) -> None:
-    from gateway.health import age
+    from gateway.verdicts import age
 
     if found.age_seconds is None:
         console.print("Nothing is known yet: no listener has run with this state folder.")
@@ -144,7 +144,7 @@ def _show_feeds(found: Stats, console: Console) -> None:
 
 
 def _row(one: FeedStats, found: Stats) -> list[str]:
-    from gateway.health import age
+    from gateway.verdicts import age
 
     verdict, record = one.verdict, one.record
     colour = _COLOURS.get(verdict.state, "default")
@@ -175,7 +175,7 @@ def _latency(record: FeedRecord, name: str) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    from gateway.health import age
+    from gateway.verdicts import age
 
     return f"{seconds:.2g} s" if abs(seconds) < 10 else age(seconds)
 
@@ -209,7 +209,7 @@ def _show_one(one: FeedStats, found: Stats, console: Console) -> None:
 
 def _show_servers(found: Stats, console: Console) -> None:
     from gateway.feedstats import servers
-    from gateway.health import age
+    from gateway.verdicts import age
 
     at = found.now.timestamp()
     for name, server in servers(found.health):

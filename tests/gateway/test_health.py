@@ -9,20 +9,18 @@ import numpy as np
 import pytest
 
 from gateway.feeds.spec import Feed
-from gateway.health import (
-    FeedHealth,
-    FeedVerdict,
-    age,
-    heard_until,
-    read_health,
-    silent_after,
-    snapshot_path,
-    usual_per_day,
-    verdicts,
-)
+from gateway.health import FeedHealth, read_health, snapshot_path
 from gateway.healthrecord import FeedRecord, Health, health_from_json, percentile
 from gateway.maps import Waiting, Wanted
 from gateway.reports import NoticeReport
+from gateway.verdicts import (
+    FeedVerdict,
+    age,
+    heard_until,
+    silent_after,
+    usual_per_day,
+    verdicts,
+)
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = 86400.0
