@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.server
 import re
 import threading
 from datetime import UTC, datetime, timedelta
@@ -259,6 +260,41 @@ def test_failing_callback_is_told() -> None:
     fetcher.stop()
     assert [str(e) for e in told] == ["the disk is full"]
     assert [w.wanted for w in fetcher.waiting] == [wanted()]
+
+
+def test_real_server_that_has_the_map_at_the_third_try() -> None:
+    fits = b"SIMPLE  =" + b" " * 2871
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            there = len(asked) > 2
+            self.send_response(200 if there else 404)
+            self.end_headers()
+            self.wfile.write(fits if there else b"not yet")
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    bench = Bench(b"")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        bench.fetcher = MapFetcher(
+            settings(hosts=("127.0.0.1",)),
+            lambda w, found: bench.maps.append((w, found)),
+            lambda w, reason: bench.given_up.append((w, reason)),
+            now=bench.clock,
+        )
+        asks = wanted(url=f"http://127.0.0.1:{server.server_address[1]}/bayestar.fits,1")
+        bench.fetcher.want(asks)
+        bench.run(1)
+        server.shutdown()
+        thread.join()
+    assert asked == ["/bayestar.fits,1"] * 3
+    assert (bench.maps, bench.given_up) == ([(asks, fits)], [])
+    assert bench.clock.time == T0 + timedelta(minutes=1)
 
 
 @pytest.mark.realdata
