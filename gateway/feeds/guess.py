@@ -137,6 +137,7 @@ def _of_voevent(packets: Sequence[Packet], topic: str) -> Draft:
         test_when=_flags(first.params.items(), _TEST),
         retraction_when=_flags(first.params.items(), _RETRACTED),
         fields=_param_fields(first),
+        skymap_urls=tuple(name for name, value in first.params.items() if _is_map(value)),
         packet_types=tuple(types),
         guessed=frozenset({"messenger", "containment", "systematic_included", "trigger"}),
     )

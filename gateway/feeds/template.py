@@ -27,6 +27,7 @@ _MEANING = {
     "prefix": "Events are called <prefix>_<trigger>.",
     "trigger": "The Params that name the event; @ivoid: what follows the # of the IVOID.",
     "serial": "The Param that numbers the notices of one event.",
+    "skymap_urls": "The Params with the address of a sky map, the best one first.",
     "containment": "Probability inside the error radius, where a message does not say.",
     "systematic_included": "Whether the error radius includes the systematic error.",
     "error_unit": "Unit of the error radius: deg, arcmin or arcsec.",
@@ -54,7 +55,7 @@ _MEANING = {
 # Keys that are left out when they have this value; None: always written.
 _OPTIONAL: Mapping[str, Any] = {
     "topics": (), "ivoids": (), "schemas": (), "members": (), "prefix": "", "trigger": (),
-    "serial": "", "containment": None, "systematic_included": None,
+    "serial": "", "skymap_urls": (), "containment": None, "systematic_included": None,
     "error_unit": "deg", "time_format": "iso", "time_system": "UTC", "frame": "icrs",
 }  # fmt: skip
 
@@ -79,6 +80,7 @@ class Draft:
     prefix: str = ""
     trigger: tuple[str, ...] = ()
     serial: str = ""
+    skymap_urls: tuple[str, ...] = ()
     containment: float = 0.9
     systematic_included: bool = False
     error_unit: str = "deg"

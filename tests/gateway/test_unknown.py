@@ -329,6 +329,14 @@ def test_voevent_without_a_trigger_is_named_by_its_ivoid() -> None:
     assert notice.event_id.startswith("own_GBM_Fin_Pos")
 
 
+def test_address_of_a_map_is_kept() -> None:
+    url = b"https://example.org/maps/a.multiorder.fits"
+    raw = packet().replace(b"</What>", b'<Param name="area" value="%s"/></What>' % url)
+    draft, notice = understood(raw)
+    assert draft.skymap_urls[-1:] == ("area",)
+    assert notice.skymap_url is not None
+
+
 def test_nothing_can_be_guessed_from_other_bytes() -> None:
     with pytest.raises(NoticeError):
         draft_from([b"beep"])
