@@ -56,8 +56,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     skymap = combined or map_bytes(event.get("skymap"))
     skymap_url = (text_of(urls, "skymap") or None) if alert_type != "retraction" else None
     classification, event_class = _classification(event)
-    search = text_of(event, "search")
-    mock = re.match(feed.test_triggers or "[MT]", superevent) or search == "MDC"
+    mock = re.match(feed.test_triggers or "[MT]", superevent) or details.get("search") == "MDC"
     return Notice(
         feed=feed.name,
         mission=feed.mission,

@@ -41,6 +41,7 @@ _NUMBERS = (
 )  # fmt: skip
 # A retraction names the records before it, whatever the clocks said; this many at most.
 _MAX_RECORDS = 200
+_NOWHERE: dict[str, Any] = {"localization": None, "no_position_reason": "retraction"}
 
 
 def parse(message: Message, feed: Feed) -> Notice | Ignored:
@@ -73,17 +74,16 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     role = _role(message, record, feed, kind, trigger_id)
     if role == "utility":
         return Ignored("utility", feed.name, notice_id)
-    place, reason, skymap, url = None, "retraction", None, ""
-    if alert_type != "retraction":
-        place, reason = _place(message, record, feed, kind, issued)
-        skymap, url = map_bytes(record.get("healpix_file")), _map_url(message, record, feed)
-        if (place or skymap or url) and trigger_time is None:
-            raise NoticeError("bad_time", "a position without trigger_time")
-    rank = kind.rank if alert_type != "retraction" else max(k.rank for k in feed.kinds)
+    retraction = alert_type == "retraction"
+    place = _NOWHERE if retraction else _place(message, record, feed, kind, issued)
+    if trigger_time is None and not place["no_position_reason"]:
+        raise NoticeError("bad_time", "a position without trigger_time")
+    # A retraction follows whatever was sent in the same second.
+    rank = max(k.rank for k in feed.kinds) if retraction else kind.rank
     classification, event_class = _classes(message, record, feed)
     return Notice(
         feed=feed.name,
-        mission=text_of(record, "mission") if "mission" in feed.fields else feed.mission,
+        mission=(text_of(record, "mission") if "mission" in feed.fields else "") or feed.mission,
         instrument=kind.instrument or _instrument(message, record, feed),
         kind=kind.name,
         notice_id=notice_id,
@@ -95,10 +95,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         issued=issued,
         order=(issued.timestamp(), rank, serial),
         trigger_time=trigger_time,
-        localization=place,
         sha256=message.sha256,
-        skymap_fits=skymap,
-        skymap_url=url or None,
         significant=not kind.subthreshold and _significant(message, record, feed),
         far_hz=_far(message, record, feed),
         event_class=kind.event_class or event_class,
@@ -106,11 +103,11 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         distance_mpc=_positive(record, "luminosity_distance"),
         distance_error_mpc=_positive(record, "luminosity_distance_error"),
         cites=texts_of(record, "cites") if "cites" in feed.fields else (),
-        retracts=_retracts(record, feed, event_id, notice_id) if reason == "retraction" else (),
-        no_position_reason="" if place or skymap or url else reason,
+        retracts=_retracts(record, feed, event_id, notice_id) if retraction else (),
         details=_details(message, record, feed, kind),
         known_source=kind.known_source,
         chain=kind.chain,
+        **place,
     )
 
 
@@ -252,11 +249,21 @@ def _role(
 
 def _place(
     message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind, issued: datetime
-) -> tuple[Any, str]:
+) -> dict[str, Any]:
+    """What a notice says of the place: shape, map, address of a map, or why there is none."""
+    place, reason = None, ""
     for path in feed.unusable_params:
-        if _is_true(value_at(message, path)):
-            return None, re.sub(r"\W+", "_", path).strip("_").lower()
-    return localize(record, feed, kind, issued)
+        if not reason and _is_true(value_at(message, path)):
+            reason = re.sub(r"\W+", "_", path).strip("_").lower()
+    if not reason:
+        place, reason = localize(record, feed, kind, issued)
+    skymap, url = map_bytes(record.get("healpix_file")), _map_url(message, record, feed)
+    return {
+        "localization": place,
+        "skymap_fits": skymap,
+        "skymap_url": url or None,
+        "no_position_reason": "" if place or skymap or url else reason,
+    }
 
 
 def _map_url(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
