@@ -210,7 +210,11 @@ def _avro_type(kind: Any) -> str:
 _TOPICS = {
     topics.NOTICES: "every notice as it came, before anything else is done with it; where it came"
     " from is in the headers",
-    topics.REGIONS: "every version of every event as [a region](regions.md), and retractions",
+    topics.REGION_LOG: "every version of every event, public and private, as"
+    " [a region](regions.md), and retractions: what the matcher reads",
+    topics.REGIONS: "the public part of `mm.regionlog`",
+    topics.HELD: "messages of paused feeds, until the feed is enabled again",
+    topics.ALARMS: "silent feeds, lapsing credentials and the like, as JSON",
     topics.DEAD_LETTER: "what could not be used, with [reason](reasons.md) and raw bytes",
     topics.VOEVENTS: "each statement as a VOEvent 2.0; header `ivoid`, and `vtp` = `yes` if it"
     " goes out by VTP",
@@ -226,13 +230,18 @@ def topic_page() -> str:
     for spec in topic_specs():
         meaning = _TOPICS.get(spec.name) or _candidate_topic(spec.name)
         config = dict(spec.config)
-        rows.append([_code(spec.name), meaning, _kept(config), str(spec.partitions)])
+        readers = "operators" if spec.name in topics.OPERATOR_ONLY else "everybody"
+        rows.append([_code(spec.name), meaning, readers, _kept(config), str(spec.partitions)])
     return page(
         "Topics",
         "All are made when they are missing. Read them with `isolation.level=read_committed`: what"
         " others see may never be committed. Records are Avro object containers, one to a message,"
         " where nothing else is said.",
-        table(["topic", "holds", "kept", "partitions"], rows),
+        table(["topic", "holds", "for", "kept", "partitions"], rows),
+        "Each private stream has topics of its own, `mm.private.<stream>.*`, with what the public"
+        " ones of that name have: `notices`, `regions`, `deadletter`, `voevents`,"
+        " `candidates.<messenger>` and `candidates.<messenger>.test`. See"
+        " [How to subscribe](../howto/subscribe.md#private-streams).",
         "Alert topics on our own Kafka (`[match] alert_topics_ztf`, `alert_topics_lsst`) are made"
         " with 4 partitions and kept for 7 days. A topic that exists is left as it is.",
     )
