@@ -143,12 +143,15 @@ def _cells_by_order(ranges: IntArray) -> list[tuple[int, IntArray, IntArray]]:
         first = -(-rest[:, 0] >> shift)
         last = rest[:, 1] >> shift
         whole = first < last
-        if whole.any():
-            found.append((order, first[whole], last[whole]))
+        if not whole.any():
+            continue
+        found.append((order, first[whole], last[whole]))
         left = np.stack([rest[whole, 0], first[whole] << shift], axis=1)
         right = np.stack([last[whole] << shift, rest[whole, 1]], axis=1)
         rest = np.concatenate([rest[~whole], left, right])
         rest = rest[rest[:, 0] < rest[:, 1]]
+        if not len(rest):
+            break
         rest = rest[np.argsort(rest[:, 0])]
     return found
 
