@@ -407,7 +407,9 @@ def _read(raw: bytes, topic: str) -> Message:
         return Message(raw, topic, record=load_object(raw))
     if not raw.strip():
         raise NoticeError("empty", "no bytes")
-    raise NoticeError("unknown_format", f"starts with {raw[:12]!r}; expected XML or JSON")
+    hint = "; GCN's texts and 160-byte packets come as VOEvents on gcn.classic.voevent.* too"
+    classic = hint if raw.startswith(b"TITLE:") or len(raw) == 160 else ""
+    raise NoticeError("unknown_format", f"starts with {raw[:12]!r}; expected XML or JSON{classic}")
 
 
 def _is_heartbeat(message: Message) -> bool:

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -357,9 +357,14 @@ def _rule(table: Any, where: str) -> SystematicRule:
     )
 
 
+@cache
+def _types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def _checked(cls: type, table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Values of a table in the types of the dataclass's fields."""
-    kinds = typing.get_type_hints(cls)
+    kinds = _types(cls)
     unknown = sorted(set(table) - set(kinds))
     if unknown:
         raise ConfigError(f"{where}: {unknown[0]}: no such key; known: {', '.join(sorted(kinds))}")
