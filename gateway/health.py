@@ -200,7 +200,7 @@ class FeedHealth:
             self._health.written = at
             record = self._health.as_json()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, record)
+        write_json(self._path, record, indent=None)
         return True
 
     def _was_heard_before(self, record: FeedRecord, report: NoticeReport) -> bool:

@@ -171,7 +171,7 @@ class Health:
         return max(0.0, end - begin - deaf)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, independent of this record."""
+        """Values for JSON that do not change when this record does."""
         return _plain(self)  # type: ignore[no-any-return]
 
 
@@ -209,15 +209,15 @@ def _feed(record: Any) -> FeedRecord:
 
 
 def _plain(value: Any) -> Any:
+    """Independent plain values; numbers as keys stay, JSON makes texts of them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, deque):
-        return list(value)
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
+        # The counts by hour and day are long: those are copied as they are.
+        if isinstance(next(iter(value.values()), None), int | float):
+            return dict(value)
+        return {k: _plain(v) for k, v in value.items()}
+    return list(value) if isinstance(value, deque | list) else value
 
 
 def _count(counts: dict[int, int], key: int, kept: int) -> None:

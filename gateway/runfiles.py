@@ -38,13 +38,16 @@ def run_folder(state: Path) -> Path:
     return folder
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write ``record`` so that a reader sees the old file or the whole new one."""
+def write_json(path: Path, record: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    """Write ``record`` so that a reader sees the old file or the whole new one.
+
+    Without ``indent`` much faster: for files that are large and written often.
+    """
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(record, file, indent=1)
+                file.write(json.dumps(record, indent=indent))
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
