@@ -7,15 +7,18 @@ BIN := $(VENV)/bin
 SCALE ?=
 KEEP ?=
 ARGS ?=
+COUNT ?= 200000
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check install clean
+.PHONY: help run test check fuzz install clean
 
 help:
 	@echo 'make run      install, then replay the night of GW170817 through the whole gateway'
 	@echo '              KEEP=1 leaves the gateway up, SCALE=N sets the number of alerts, ARGS=... adds options'
 	@echo 'make test     install, then run all tests'
 	@echo 'make check    ruff, mypy and the direction of imports'
+	@echo 'make fuzz     read COUNT=200000 damaged notices of SEED=1; each must end with an outcome'
 	@echo 'make install  set up $(VENV) and fetch the jars of Kafka and Spark'
 	@echo 'make clean    remove $(VENV), caches in this folder and the data of the demo'
 	@echo
@@ -58,6 +61,9 @@ check: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+fuzz: install
+	@$(BIN)/python -m tests.fuzz.run --count $(COUNT) --seed $(SEED) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
