@@ -173,7 +173,8 @@ class Feed:
 
     Lists of parameters name Params of a VOEvent (``Group.name`` where needed) or
     members of a JSON object. ``trigger`` is joined with ``_``; ``@ivoid`` stands
-    for the IVOID's part after the ``#``, ``"a or b"`` for the first that is there.
+    for the IVOID's part after the ``#``, ``@cited`` for that of the first notice cited,
+    ``"a or b"`` for the first that is there.
     ``skymap_replace`` turns the address of ``skymap_urls`` into that of the map; an
     address without the first text to be replaced is none. ``fields`` and ``details``
     map our name to theirs: a Param or member, a JSONPath (``$.a.b[0]``) or an XPath

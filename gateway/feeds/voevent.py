@@ -282,12 +282,18 @@ def _part(message: Message, names: str) -> str:
     packet = _packet_of(message)
     for name in _either(names):
         if name == "@ivoid":
-            value = re.sub(r"[^A-Za-z0-9._:+-]", "_", packet.ivoid.rpartition("#")[2])
+            value = _local_part(packet.ivoid)
+        elif name == "@cited":
+            value = _local_part(packet.citations[0][1]) if packet.citations else ""
         else:
             value = _text(message, name).strip()
         if value:
             return plain_number(value)
     raise NoticeError("no_trigger_id", f"{names} is missing in {packet.ivoid[:120]}")
+
+
+def _local_part(ivoid: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._:+-]", "_", ivoid.rpartition("#")[2])
 
 
 def _either(names: str) -> list[str]:

@@ -291,3 +291,30 @@ def test_event_times_agree_with_the_packets(shared_data: Path) -> None:
             assert result.trigger_time is not None
             assert abs(result.issued - result.trigger_time) < timedelta(days=2)
             assert is_localised(result) or result.no_position_reason
+
+
+def test_arrival_in_any_order_ends_in_the_same_state(shared_data: Path) -> None:
+    """All real VOEvents, each twice, as they lie in the folder and backwards."""
+    found = []
+    for row in rows(shared_data):
+        if row["kind"] in VOEVENTS:
+            result = outcome((shared_data / row["file"]).read_bytes())
+            assert not isinstance(result, str)
+            found.append(result)
+    forward, backward = EventBook(), EventBook()
+    for result in (*found, *found):
+        forward.accept(result)
+    for result in (*reversed(found), *found):
+        backward.accept(result)
+    events = forward.events()
+    assert len(events) > 400
+    assert events == backward.events()
+    for name in events:
+        one, other = forward.state(name), backward.state(name)
+        assert one.current == other.current
+        assert (one.version, one.retracted) == (other.version, other.retracted)
+    # Flight positions were sent again after the ground position, and after the final one.
+    for trigger in ("551035331", "590610007", "611989445", "705503315"):
+        current = forward.state(f"Fermi_{trigger}").current
+        assert current is not None
+        assert current.kind in ("final", "offline")

@@ -17,6 +17,7 @@ from crossmatch.model import Circle, Ellipse, Notice
 from gateway.feeds import Ignored, Registry, load_feeds
 from gateway.feeds.dialect import FIELDS, VOEVENT_FIELDS
 from gateway.feeds.spec import Feed, Kind, Transport
+from gateway.intake import EventBook
 from gateway.understand import understand
 
 DATA = Path(__file__).parents[1] / "data" / "notices"
@@ -196,6 +197,25 @@ def test_alternatives_name_the_trigger(tmp_path: Path) -> None:
     feeds = registry(tmp_path, text)
     assert notice(feeds, EVENT).trigger_id == "17"
     assert notice(feeds, EVENT.replace('"number"', '"other"')).trigger_id == "N-17"
+
+
+def test_citations_may_name_the_event(tmp_path: Path) -> None:
+    text = DOME.replace('trigger = "number"\n', "")
+    text = text.replace('prefix = "Dome"', 'prefix = "Dome"\ntrigger = ["@cited or @ivoid"]')
+    feeds, book = registry(tmp_path, text), EventBook()
+
+    def later(number: int, cite: str) -> str:
+        raw = EVENT.replace("#N-17", f"#N-{number}").replace("03:10:00", f"03:{number}:00")
+        first = f'<EventIVORN cite="{cite}">ivo://org.example/dome#N-17</EventIVORN>'
+        return raw.replace("</What>", f"</What><Citations>{first}</Citations>")
+
+    for raw in (later(19, "supersedes"), EVENT, later(18, "supersedes")):
+        book.accept(notice(feeds, raw))
+    current = book.state("Dome_N-17").current
+    assert current is not None
+    assert current.notice_id == "ivo://org.example/dome#N-19"
+    book.accept(notice(feeds, later(20, "retraction")))
+    assert book.state("Dome_N-17").current is None
 
 
 @pytest.mark.parametrize(
