@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.errors import NoticeError
 from crossmatch.fits_table import write_table
 from crossmatch.model import Circle, MultiOrderMap
 from crossmatch.region import credible_level, density_per_sr
 from gateway.feeds.registry import load_feeds
 from gateway.understand import SkymapFile, Understood, understand
+from voevents.validate import check_submission
 
 DATA = Path(__file__).parents[1] / "data" / "notices"
 GBM = (DATA / "gbm_final.xml").read_bytes()
@@ -392,6 +394,23 @@ def test_positions(name: str) -> None:
     raw, *expected = POSITIONS[name]
 
     assert outcome(raw) == tuple(expected)
+
+
+# What the formats say is known at the door already; what the feeds say comes later.
+AT_THE_DOOR = {name: row for name, row in (XML | POSITIONS).items() if name not in (
+    "empty", "neither XML nor JSON", "HTML", "a long trigger", "a path as trigger")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AT_THE_DOOR)
+def test_an_author_by_vtp_is_told_the_same(name: str) -> None:
+    raw, outcome, reason = AT_THE_DOOR[name]
+
+    if outcome == "rejected":
+        with pytest.raises(NoticeError) as caught:
+            check_submission(raw)
+        assert caught.value.reason == reason
+    else:
+        check_submission(raw)
 
 
 def test_arcminutes_are_converted() -> None:
