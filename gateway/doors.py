@@ -16,7 +16,7 @@ from gateway.feeds.registry import HEARTBEAT, Registry
 from gateway.livefeeds import streams_of
 from gateway.logs import EventLog
 from gateway.sources import Arrival, Complaints, FolderSource, KafkaSource, Link
-from gateway.transports import MEMBER, Transports
+from gateway.transports import MEMBER, Transports, VtpSource
 from gateway.worker import Worker
 
 log = EventLog("listen")
@@ -59,6 +59,7 @@ class Doors:
         self._link = link
         self._stops: list[Callable[[], Any]] = []
         self._kafka: dict[str, KafkaSource] = {}
+        self._remotes: list[VtpSource] = []
         self._transports = Transports(
             worker.deliver,
             now,
@@ -103,6 +104,12 @@ class Doors:
             kafka_io.ensure_topics(self._bootstrap, config.kafka.properties, specs)
             self._hear("own", wanted)
         self._transports.open(registry)
+
+    def tell(self, link: Link) -> None:
+        """Tell ``link`` which VTP brokers are connected (from any thread)."""
+        for remote in self._remotes:
+            remote.tell(link, self._now())
+        self._transports.tell(link)
 
     def close(self) -> Any:
         """Close all; a Deferred. While the reactor still runs, so that VTP closes in order."""
@@ -170,8 +177,13 @@ class Doors:
             subscriber = Subscriber(
                 self._reactor, host, int(port), vtp.local_ivo, self._packet, **common
             )
-            subscriber.start()
-            self._stops.append(subscriber.stop)
+            self._hear_broker(remote, subscriber)
+
+    def _hear_broker(self, remote: str, subscriber: Any) -> None:
+        if self._link is not None:
+            self._link.opened(remote)
+        self._remotes.append(VtpSource(self._reactor, remote, lambda: subscriber))
+        self._stops.append(subscriber.stop)
 
     def _subscriber_of(self, host: str, port: int, feed: str) -> Any:
         """A subscription of one feed; its memory is its own, for it may be private."""

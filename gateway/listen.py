@@ -95,6 +95,7 @@ class Listener:
             megabytes=config.listen.notice_megabytes,
         )
         self._closers.append(sandbox.close)
+        sandbox.start()
         self.pipeline = self._pipeline_of(sandbox, self._sink.start())
         self._feeds = LiveFeeds(store, loaded, sandbox, self.pipeline, self._sink.held)
         self._catch_up()
@@ -133,6 +134,7 @@ class Listener:
         self._health.note_held(held)
         self._health.note_waiting(self._fetcher.waiting)
         self._health.note_broken(self._feeds.broken)
+        self._doors.tell(self._health)
 
     def _pipeline_of(self, sandbox: Sandbox, progress: Progress) -> NoticePipeline:
         return NoticePipeline(

@@ -123,10 +123,20 @@ class Persistent:
 
 
 class VtpSource:
-    """A subscription to one VTP broker; it connects again by itself."""
+    """A subscription to one VTP broker; it connects again by itself.
 
-    def __init__(self, reactor: Any, subscriber: Callable[[], Any]) -> None:
+    Parameters
+    ----------
+    reactor : twisted reactor
+    server : str
+        ``host:port``.
+    subscriber : callable
+        Makes a `voevents.vtp.Subscriber`, in the reactor's thread.
+    """
+
+    def __init__(self, reactor: Any, server: str, subscriber: Callable[[], Any]) -> None:
         self._reactor = reactor
+        self.server = server
         self._subscriber: Any = None
 
         def begin() -> None:
@@ -134,6 +144,13 @@ class VtpSource:
             self._subscriber.start()
 
         reactor.callFromThread(begin)
+
+    def tell(self, link: Link, now: datetime) -> None:
+        """Tell ``link`` whether the broker is connected."""
+        if self._subscriber is not None and self._subscriber.connected:
+            link.contact(self.server, now)
+        else:
+            link.lost(self.server, "there is no connection", now)
 
     def end(self) -> None:
         """Begin to end; does not wait."""
@@ -193,6 +210,13 @@ class Transports:
             if feed.name not in self._running:
                 self._running[feed.name] = (_facts(feed), list(self._begin(feed)))
 
+    def tell(self, link: Link) -> None:
+        """Tell ``link`` which VTP brokers are connected (from any thread)."""
+        for _, sources in list(self._running.values()):
+            for source in sources:
+                if isinstance(source, VtpSource):
+                    source.tell(link, self._now())
+
     def close(self) -> None:
         """End all."""
         self._end(list(self._running))
@@ -216,7 +240,13 @@ class Transports:
                 detail = f"{feed.source}: [transport] vtp: {transport.vtp!r} is not host:port"
                 log.error("transport_unusable", feed=feed.name, detail=detail)
             else:
-                yield VtpSource(self._reactor, lambda: self._subscriber(host, int(port), feed.name))
+                if self._link is not None:
+                    self._link.opened(transport.vtp)
+                yield VtpSource(
+                    self._reactor,
+                    transport.vtp,
+                    lambda: self._subscriber(host, int(port), feed.name),
+                )
         doors = [d for d in ("kafka", "vtp", "folder") if getattr(transport, d)]
         log.info("transport_opened", feed=feed.name, doors=",".join(doors))
 

@@ -42,6 +42,7 @@ class Subscription:
     port: int
     feed: str
     events: list[str] = field(default_factory=list)
+    connected: bool = False
 
     def start(self) -> None:
         self.events.append("start")
@@ -68,9 +69,9 @@ class Stage:
             done(["region"] * len(arrivals))
         self.came.set()
 
-    def transports(self, **environ: str) -> Transports:
+    def transports(self, **options: Any) -> Transports:
         return Transports(
-            self.deliver, lambda: NOW, 0.01, Reactor(), self.subscriber, environ=environ
+            self.deliver, lambda: NOW, 0.01, Reactor(), self.subscriber, environ={}, **options
         )
 
 
@@ -140,6 +141,22 @@ def test_vtp_subscription_follows_the_feed_file(stage: Stage) -> None:
     running.open(off)
     assert stage.made[-1].events == ["start", "stop"]
     assert len(stage.made) == 2
+
+
+def test_connection_is_told(stage: Stage) -> None:
+    said: list[tuple[str, str]] = []
+
+    class Links:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda server, *rest, **facts: said.append((name, server))
+
+    links: Any = Links()
+    running = stage.transports(link=links)
+    running.open(registry_with(Transport(vtp="127.0.0.1:8099")))
+    running.tell(links)
+    stage.made[0].connected = True
+    running.tell(links)
+    assert said == [(name, "127.0.0.1:8099") for name in ("opened", "lost", "contact")]
 
 
 def test_paused_feed_is_still_heard(stage: Stage) -> None:

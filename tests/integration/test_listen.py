@@ -9,9 +9,12 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ import pytest
 from broker import kafka_io, topics
 from broker.codec import decode
 from broker.ledger import notice_hole
-from gateway import runfiles
+from gateway import runfiles, supervisor
+from tests.gateway.memory import a_map, gbm
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +42,29 @@ broadcast_port = 0
 [listen]
 folder = "{folder}/inbox"
 poll_seconds = 0.1
+feeds_poll_seconds = 0.2
+[maps]
+hosts = ["127.0.0.1"]
+retry_minutes = [0, 0.02]
 """
+PRIVATE_FEED = """\
+name = "own"
+title = "A private feed by a Kafka, a VTP broker and maps of its own"
+mission = "Own"
+instrument = "Camera"
+messenger = "grb"
+format = "voevent"
+ivoids = ["ivo://org.example.own/camera#"]
+topics = ["own.notices"]
+prefix = "Own"
+trigger = ["TrigID"]
+skymap_urls = ["Map_URL"]
+streams = ["ourteam"]
+[transport]
+kafka = "{bootstrap}"
+vtp = "127.0.0.1:{vtp_port}"
+"""
+PRIVATE = "mm.private.ourteam."
 
 
 @dataclass(frozen=True)
@@ -82,6 +108,9 @@ class Gateway:
     def until_received(self, number: int) -> Counter[str]:
         assert runfiles.wait_until(lambda: self.ledger()["received"] >= number, 40, 0.2)
         return self.ledger()
+
+    def log(self) -> str:
+        return supervisor.log_path(self.state, "listen").read_text("utf-8")
 
     def drop(self, name: str, raw: bytes) -> None:
         (self.folder / "inbox" / name).write_bytes(raw)
@@ -180,3 +209,123 @@ def test_notice_that_was_stored_before_a_crash_is_worked_through_once(gateway: G
     assert gateway.ledger() - before == {"received": 1, "retraction": 1}
     last = gateway.records(topics.REGIONS)[-1]
     assert last["alert_type"] == "retraction"
+
+
+@dataclass
+class MapServer:
+    """Gives one sky map by HTTP, the first time it is not there yet."""
+
+    fits: bytes
+    asked: int = 0
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked += 1
+                body = b"" if server.asked == 1 else server.fits
+                self.send_response(404 if server.asked == 1 else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+            thread = threading.Thread(target=http.serve_forever)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{http.server_address[1]}/map.fits"
+            finally:
+                http.shutdown()
+                thread.join(10)
+
+
+@contextmanager
+def vtp_broker(raw: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """A broker that sends one event to its first subscriber; its port, and what is answered."""
+    answers: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(60)
+            connection.sendall(struct.pack(">I", len(raw)) + raw)
+            answers.append(connection.recv(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(60)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1], answers
+        finally:
+            thread.join(60)
+
+
+def own_notice(number: int, address: str = "") -> bytes:
+    """A notice of the private feed; each number another event."""
+    text = gbm(number, 10).replace(b'TrigID" value="', f'TrigID" value="{number}'.encode())
+    if address:
+        place = text.index(b"<Param")
+        param = f'<Param name="Map_URL" value="{address}"/>'.encode()
+        text = text[:place] + param + text[place:]
+    return text
+
+
+def test_private_feed_is_taken_up_paused_and_released_without_a_restart(gateway: Gateway) -> None:
+    from datetime import UTC, datetime
+
+    from gateway.feeds.store import FeedStore
+
+    process = (runfiles.endpoint(gateway.state, "listen") or {})["pid"]
+    kafka_io.ensure_topics(gateway.bootstrap, {}, [kafka_io.TopicSpec("own.notices")])
+    producer = kafka_io.producer(gateway.bootstrap, {})
+    before, public = gateway.ledger(), gateway.records(topics.REGIONS)
+    folder = gateway.state / "feeds"
+
+    def say(raw: bytes) -> None:
+        producer.produce("own.notices", raw)
+        assert producer.flush(20) == 0
+
+    def until(**counts: int) -> None:
+        def there() -> bool:
+            new = gateway.ledger() - before
+            return all(new[name] >= number for name, number in counts.items())
+
+        assert runfiles.wait_until(there, 60, 0.2), gateway.ledger() - before
+
+    with MapServer(a_map()).running() as address, vtp_broker(own_notice(1)) as (port, answers):
+        folder.mkdir(exist_ok=True)
+        text = PRIVATE_FEED.format(bootstrap=gateway.bootstrap, vtp_port=port)
+        (folder / "own.toml").write_text(text)
+        say(own_notice(2, address))
+        until(region=3)
+    assert b'role="ack"' in answers[0]
+    found = gateway.records(f"{PRIVATE}regions")
+    assert Counter(r["localized_by"] for r in found) == {"circle": 2, "map_fetched": 1}
+    assert {r["feed"] for r in found} == {"own"}
+
+    store = FeedStore([folder], gateway.state, lambda: datetime.now(UTC))
+    store.load()
+    store.switch("own", False)
+    assert runfiles.wait_until(lambda: "paused=own" in gateway.log(), 30, 0.2)
+    say(own_notice(3))
+    say(own_notice(4))
+    until(held=2)
+    assert (runfiles.endpoint(gateway.state, "listen") or {})["pid"] == process
+
+    os.kill(process, signal.SIGKILL)
+    store.switch("own", True)
+    until(released=2, region=5)
+    new = gateway.ledger() - before
+    assert notice_hole(new) == 0
+    assert (new["released"], new["region"], new["held"]) == (2, 5, 2)
+    raws = [m.value for m in kafka_io.read_all(gateway.bootstrap, {}, f"{PRIVATE}notices")]
+    assert len(raws) == len(set(raws)) == 4
+    assert gateway.records(topics.REGIONS) == public
+    log_of_regions = gateway.records(topics.REGION_LOG)
+    assert len([r for r in log_of_regions if r["streams"] == ["ourteam"]]) == 5
