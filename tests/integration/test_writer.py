@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from broker import kafka_io, topics
+from broker.codec import decode
 from broker.embedded.kafka import EmbeddedKafka
 from broker.engine import Outcome
 from broker.fold import Group, GroupKey
 from broker.writer import Marker, Writer
 from crossmatch.candidate import MatchedAlert
-from crossmatch.columns import ALERT_SCHEMA
+from crossmatch.columns import ALERT_SCHEMA, CANDIDATE_FIELDS
 from crossmatch.errors import ServiceError
 from crossmatch.lightcurve import Detection
 from gateway import services
@@ -23,17 +24,20 @@ from gateway import services
 KEY = GroupKey("Fermi_1", "ztf", "ZTF26aaaaaaa")
 
 
-@pytest.fixture
-def own_kafka(kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
-    """Our topics, made anew."""
-    from confluent_kafka.admin import AdminClient
+_numbers = itertools.count(1)
 
+
+@pytest.fixture
+def own_kafka(kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> EmbeddedKafka:
+    """Our topics, those that the writer reads again under names that no other test has.
+
+    To delete them and make them anew would take Kafka a moment that no answer tells.
+    """
+    number = next(_numbers)
+    for name in ("MARKER", "STATE", "LEDGER", "DEAD_LETTER"):
+        monkeypatch.setattr(topics, name, f"{getattr(topics, name)}.{number}")
     services.ensure_topics(kafka.bootstrap, {})
-    yield kafka
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    mine = [spec.name for spec in services.topic_specs()]
-    for done in admin.delete_topics(mine, operation_timeout=20).values():
-        done.result(30)
+    return kafka
 
 
 def outcome(batch_id: int, group: Group | None = None) -> Outcome:
@@ -110,6 +114,41 @@ def test_a_batch_with_a_value_that_json_does_not_know_says_nothing(own_kafka: Em
         writer.publish(outcome(0, group), marker(0))
 
     assert Writer(own_kafka.bootstrap, {}).start() is None
+
+
+def statement(streams: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "string": "text", "double": 0.5, "int": 1, "long": 1, "boolean": True, "strings": ["a"],
+    }  # fmt: skip
+    columns = {field.name: values[field.kind] for field in CANDIDATE_FIELDS}
+    known = {"messenger": "grb", "role": "observation", "streams": streams}
+    return columns | known | {"reason": "secret" if streams else "open"}
+
+
+def test_a_private_statement_is_told_to_each_of_its_streams_and_to_nobody_else(
+    own_kafka: EmbeddedKafka,
+):
+    made: list[str] = []
+
+    def make(stream: str) -> None:
+        services.ensure_topics(own_kafka.bootstrap, {}, streams=[stream])
+        made.append(stream)
+
+    writer = Writer(own_kafka.bootstrap, {}, make_topics=make)
+    writer.start()
+    for batch_id in (0, 1):
+        said = [statement(["a", "b"]), statement([])]
+        writer.publish(Outcome(batch_id, said, {}, {"received": 1}), marker(batch_id))
+
+    def reasons(topic: str) -> list[tuple[str, str]]:
+        found = kafka_io.read_all(own_kafka.bootstrap, {}, topic)
+        return [(s["reason"], s["stream"]) for s in (decode(m.value) for m in found)]
+
+    public = topics.candidates("grb")
+    assert reasons(public) == [("open", public)] * 2
+    for name in topics.seen_by(public, ["a", "b"]):
+        assert reasons(name) == [("secret", name)] * 2
+    assert made == ["a", "b"]
 
 
 def test_an_object_that_was_seen_very_often_can_still_be_published(own_kafka: EmbeddedKafka):
