@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Circle, Ellipse, Notice, Role
@@ -296,9 +297,10 @@ def _local_part(ivoid: str) -> str:
     return re.sub(r"[^A-Za-z0-9._:+-]", "_", ivoid.rpartition("#")[2])
 
 
-def _either(names: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def _either(names: str) -> tuple[str, ...]:
     """Paths of which the first that is there counts; an XPath may have an "or" of its own."""
-    return [names] if names.startswith("/") else alternatives(names)
+    return (names,) if names.startswith("/") else tuple(alternatives(names))
 
 
 def _text(message: Message, path: str) -> str:
