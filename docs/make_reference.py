@@ -328,6 +328,7 @@ def _option(name: str, default: Any, kind: Any, note: OptionInfo) -> list[str]:
 
 
 def _value_name(kind: Any) -> str:
+    kind = next((k for k in typing.get_args(kind) if k is not type(None)), kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "|".join(str(member.value) for member in kind)
     return {float: "NUMBER", int: "NUMBER"}.get(kind, "TEXT")
@@ -341,42 +342,59 @@ def _plain(text: str) -> str:
 # --- feeds -----------------------------------------------------------------------------------
 
 
+_FORMATS = {"json": "JSON", "voevent": "VOEvent", "igwn": "JSON of LIGO/Virgo/KAGRA"}
+
+
 def feeds() -> str:
     """The built-in feeds and their kinds of notice."""
+    every = sorted(load_feeds().feeds, key=lambda f: f.name)
+    overview = [
+        [f"[{f.name}](#{f.name})", f.title, f.messenger, _FORMATS.get(f.format, f.format)]
+        for f in every
+    ]
     parts = [
         "The built-in feeds. A feed of your own is one more file:"
-        " [How to add a feed](../howto/feeds.md). Error radii hold the stated probability;"
+        " [How to register a feed](../howto/feeds.md). Error radii hold the stated probability;"
         " systematic errors are 68 % radii with their weights, added in quadrature.",
+        table(["feed", "what", "messenger", "format"], overview),
     ]
-    for feed in load_feeds().feeds:
-        facts = [
-            ["messenger", feed.messenger],
-            [
-                "format",
-                {"json": "JSON (GCN unified)", "voevent": "VOEvent"}.get(feed.format, feed.format),
-            ],
-            [
-                "recognised by",
-                ", ".join(map(_code, feed.ivoids or feed.schemas)) or _otherwise(feed),
-            ],
-            ["topics", ", ".join(map(_code, feed.topics)) or "none"],
-            ["test events", f"ids that match `{feed.test_triggers}`" if feed.test_triggers else ""],
-        ]
-        parts += [f"## {feed.name}", f"{feed.title}.", table(["", ""], [f for f in facts if f[1]])]
+    for feed in every:
+        facts = [f for f in _feed_facts(feed) if f[1]]
+        parts += [f"## {feed.name}", f"{feed.title}.", table(["", ""], facts)]
         rows = [_kind(feed, k) for k in feed.kinds if feed.format in ("voevent", "json")]
         if rows:
             parts.append(table(["kind", "packet types or values", "what becomes of it"], rows))
     return page("Feeds", *parts)
 
 
-def _otherwise(feed: Feed) -> str:
+def _feed_facts(feed: Feed) -> list[list[str]]:
+    return [
+        ["messenger", feed.messenger],
+        ["format", _FORMATS.get(feed.format, feed.format)],
+        ["recognised by", _recognised(feed)],
+        ["topics", ", ".join(map(_code, feed.topics)) or "none"],
+        ["test events", f"ids that match `{feed.test_triggers}`" if feed.test_triggers else ""],
+        ["in use", "" if feed.enabled else f"after `mmgateway feeds enable {feed.name}`"],
+    ]
+
+
+def _recognised(feed: Feed) -> str:
+    if feed.format == "igwn":
+        return "its members"
+    signs = ", ".join(map(_code, (*feed.ivoids, *feed.schemas)))
+    if feed.members:
+        members = " and ".join(map(_code, feed.members))
+        signs = f"{signs} with {members}" if signs else f"members {members}"
     if feed.fallback:
-        return "any VOEvent that no other feed knows"
-    return "its members" if feed.format == "igwn" else "its topic"
+        rest = "what no other feed knows"
+        return f"{rest}, by {signs}" if signs else rest
+    return signs or "its topic"
 
 
 def _kind(feed: Feed, kind: Kind) -> list[str]:
-    types = ", ".join(map(str, kind.packet_types or kind.values)) or "all"
+    types = ", ".join(map(str, kind.packet_types or kind.values))
+    marks = " and ".join(_code(f"{path} = {value}") for path, value in kind.when.items())
+    types = ", ".join(filter(None, (types, marks))) or "all"
     if kind.ignore:
         return [kind.name, types, f"ignored: {_code(kind.ignore)}"]
     if kind.retraction:
@@ -391,8 +409,9 @@ def _kind(feed: Feed, kind: Kind) -> list[str]:
         when = [f"before {rule.before:%Y-%m-%d}"] if rule.before else []
         when += [f"{k} = {v}" for k, v in rule.when.items()]
         told.append(f"systematic {terms}" + (f" if {' and '.join(when)}" if when else ""))
-    if kind.test:
-        told.append("test")
+    marked = {"test": kind.test, "below threshold": kind.subthreshold}
+    marked |= {"known source": kind.known_source, f"chain {_code(kind.chain)}": bool(kind.chain)}
+    told += [word for word, holds in marked.items() if holds]
     return [kind.name, types, "; ".join(told)]
 
 
@@ -466,7 +485,7 @@ def reasons() -> str:
         "## Notices without a region",
         f"Kinds of the built-in feeds that carry no position:"
         f" {', '.join(map(_code, no_position))}. Others follow from the content of a notice: see"
-        " [How to add a feed](../howto/feeds.md#when-a-notice-gives-no-region).",
+        " [How to register a feed](../howto/feeds.md#when-a-notice-gives-no-region).",
     ]
     return page("Reason codes", *parts)
 

@@ -100,7 +100,7 @@ def new(
             metavar="NAME=PATH", help="Where a value stands, as ra=$.event.ra; may be repeated."
         ),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Events are called PREFIX_<id>.")] = "",
+    prefix: Annotated[str, typer.Option(help="Events are called PREFIX_ID.")] = "",
     containment: Annotated[
         float | None, typer.Option(metavar="P", help="Probability inside the error radius.")
     ] = None,

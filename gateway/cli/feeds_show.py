@@ -23,7 +23,7 @@ LIST_EPILOG = (
 )
 SHOW_EPILOG = (
     "Examples:\n\nmmgateway feeds show fermi_gbm\n\n"
-    "mmgateway feeds show fermi_gbm --toml > feeds/fermi_gbm.toml  (a copy of your own)\n\n"
+    "mmgateway feeds show fermi_gbm --toml | tee feeds/fermi_gbm.toml  (a copy of your own)\n\n"
     "mmgateway feeds show ourteam --json"
 )
 _COLOURS = {"on": "green", "paused": "yellow", "off": "bright_black", "broken": "red"}

@@ -17,7 +17,7 @@ import typer
 
 from catalogs.events import event_columns
 from crossmatch import chains, cuts, score
-from crossmatch.model import Circle, Notice, SystematicTerm
+from crossmatch.model import Notice
 from gateway import config
 from gateway.cli import app, main
 from gateway.feeds.registry import load_feeds
@@ -182,19 +182,6 @@ def test_toml_loads(toml: Block) -> None:
 
 def test_code_blocks_say_their_language() -> None:
     assert {b.language for b in BLOCKS} <= {"sh", "text", "toml", "python", "xml"}
-
-
-def test_feed_of_the_guide_reads_its_packet() -> None:
-    feeds = Path("feeds")
-    feeds.mkdir()
-    toml = block("howto/feeds.md", "toml", "observatory")
-    (feeds / "observatory.toml").write_text(toml, "utf-8")
-    notice = load_feeds([feeds]).parse(block("howto/feeds.md", "xml", "own#burst").encode())
-    assert isinstance(notice, Notice)
-    assert (notice.event_id, notice.kind, notice.messenger) == ("Own_42", "position", "grb")
-    assert notice.localization == Circle(
-        121.5, -12.25, 2.0, 0.9, (SystematicTerm(1.0, 0.9), SystematicTerm(5.0, 0.1))
-    )
 
 
 def test_notice_of_the_tutorial_is_a_swift_position() -> None:
