@@ -321,14 +321,16 @@ class _Child:
         try:
             what, *rest = self._bounded(seconds, talk)
         except _Late:
-            return _given_up("too_slow", f"took more than {seconds:g} s", feed)
-        except _Dead as error:
-            return _given_up("parser_died", f"the process that read it ended: {error}", feed)
+            error = NoticeError("too_slow", f"took more than {seconds:g} s")
+            return _Answer(rejected=error, feed=feed)
+        except _Dead as death:
+            error = NoticeError("parser_died", f"the process that read it ended: {death}")
+            return _Answer(rejected=error, feed=feed)
         if what == "done":
             return _Answer(understood=rest[0])
         if what == "memory":
             self.close()  # what is left of its memory is in pieces
-            return _given_up("too_much_memory", rest[0], feed)
+            return _Answer(rejected=NoticeError("too_much_memory", rest[0]), feed=feed)
         detail, fault = rest
         return _Answer(rejected=NoticeError("parser_failed", detail), feed=feed, fault=fault)
 
@@ -360,10 +362,6 @@ class _Child:
             timer.join()
             if late.is_set():
                 self._process.wait()
-
-
-def _given_up(reason: str, detail: str, feed: str) -> _Answer:
-    return _Answer(rejected=NoticeError(reason, detail), feed=feed)
 
 
 def _ending(status: int) -> str:
