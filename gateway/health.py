@@ -145,7 +145,7 @@ class FeedHealth:
             {
                 "event_id": w.wanted.event_id,
                 "feed": w.wanted.feed,
-                "url": w.address or w.wanted.url,
+                "url": w.wanted.url,
                 "since": w.wanted.since,
                 "tries": w.tries,
                 "next_try": w.next_try.isoformat(),

@@ -10,8 +10,7 @@ In the listener::
 
 ``on_map`` and ``on_give_up`` are called in the fetcher's threads, and may block; what they
 raise ends the thread and goes to ``failed``. Nothing is kept on disk: who wants a map asks
-again after a restart. An address is first put through
-:func:`gateway.mapaddress.fits_address`.
+again after a restart.
 
 The core is without threads: :meth:`MapFetcher.due` says what is to be tried,
 :meth:`MapFetcher.step` tries it.
@@ -29,9 +28,8 @@ from urllib.parse import urlsplit
 from gateway.config import Maps
 from gateway.fetch import FetchFailed, Limits, fetch
 from gateway.logs import EventLog
-from gateway.mapaddress import fits_address
 
-__all__ = ["MapFetcher", "Waiting", "Wanted", "fits_address", "next_try"]
+__all__ = ["MapFetcher", "Waiting", "Wanted", "next_try"]
 
 log = EventLog("listen")
 
@@ -65,8 +63,6 @@ class Waiting:
     Parameters
     ----------
     wanted : Wanted
-    address : str
-        What is asked for.
     tries : int
         So far.
     next_try : datetime
@@ -76,7 +72,6 @@ class Waiting:
     """
 
     wanted: Wanted
-    address: str
     tries: int
     next_try: datetime
     last_reason: str = ""
@@ -176,9 +171,7 @@ class MapFetcher:
         with self._changed:
             if key in self._waiting:
                 return
-            self._waiting[key] = Waiting(
-                wanted=wanted, address=fits_address(wanted.url), tries=0, next_try=first
-            )
+            self._waiting[key] = Waiting(wanted=wanted, tries=0, next_try=first)
             self._changed.notify()
 
     def start(self, failed: Callable[[Exception], None] | None = None) -> None:
@@ -246,7 +239,7 @@ class MapFetcher:
             keys = [
                 k
                 for k, w in self._waiting.items()
-                if w.address == entry.address and k not in self._underway
+                if w.wanted.url == entry.wanted.url and k not in self._underway
             ]
             self._underway.update(keys)
         try:
@@ -259,13 +252,11 @@ class MapFetcher:
 
     def _try(self, entry: Waiting, keys: list[tuple[str, str]], now: datetime) -> None:
         try:
-            if not entry.address:
-                raise FetchFailed("map_not_a_map", f"{entry.wanted.url} is no sky map", "never")
-            fits = self._fetch(entry.address, self._limits)
+            fits = self._fetch(entry.wanted.url, self._limits)
         except FetchFailed as error:
             self._failed(error, keys, max(now, self._now()))
             return
-        log.info("map_fetched", host=urlsplit(entry.address).hostname, bytes=len(fits))
+        log.info("map_fetched", host=urlsplit(entry.wanted.url).hostname, bytes=len(fits))
         for key in keys:
             self._on_map(self._waiting[key].wanted, fits)
             self._drop(key)
@@ -284,7 +275,7 @@ class MapFetcher:
                     "map_given_up",
                     event_id=entry.wanted.event_id,
                     feed=entry.wanted.feed,
-                    url=entry.address or entry.wanted.url,
+                    url=entry.wanted.url,
                     tries=entry.tries + 1,
                     reason=error.reason,
                     detail=error.detail,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,15 @@ def check_dialect(feed: Feed, source: str) -> None:
             if name not in names:
                 known_fields = ", ".join(sorted(names))
                 raise ConfigError(f"{source}: fields: {name}: no such field; known: {known_fields}")
+    for pattern, address in feed.skymap_rules:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ConfigError(f"{source}: skymap_rules: {pattern!r}: {error}") from error
+        if any(int(number) > groups for number in re.findall(r"\\(\d)", address)):
+            raise ConfigError(
+                f"{source}: skymap_rules: {address!r} has more groups than {pattern!r}"
+            )
     for key, path in _paths(feed):
         try:
             check_path(path)

@@ -175,8 +175,8 @@ class Feed:
     members of a JSON object. ``trigger`` is joined with ``_``; ``@ivoid`` stands
     for the IVOID's part after the ``#``, ``@cited`` for that of the first notice cited,
     ``"a or b"`` for the first that is there.
-    ``skymap_replace`` turns the address of ``skymap_urls`` into that of the map; an
-    address without the first text to be replaced is none. ``fields`` and ``details``
+    ``skymap_rules`` make the address of a map from what stands in ``skymap_urls``, see
+    :func:`gateway.feeds.mapaddress.map_address`. ``fields`` and ``details``
     map our name to theirs: a Param or member, a JSONPath (``$.a.b[0]``) or an XPath
     (``//...``), see :mod:`gateway.feeds.paths`. ``*_when`` map such a path to the value
     that marks a message (``*``: any). With ``streams``, or ``private``, only those private streams
@@ -211,7 +211,7 @@ class Feed:
     far: str = ""
     far_unit: str = "Hz"
     skymap_urls: tuple[str, ...] = ()
-    skymap_replace: tuple[tuple[str, str], ...] = ()
+    skymap_rules: tuple[tuple[str, str], ...] = ()
     classes: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     class_index: tuple[tuple[str, str], ...] = ()

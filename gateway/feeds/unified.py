@@ -7,11 +7,11 @@ import typing
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Messenger, Notice, Role
 from gateway.feeds.dialect import alternatives
+from gateway.feeds.mapaddress import map_address
 from gateway.feeds.members import finite, map_bytes, number_of, text_of, texts_of
 from gateway.feeds.paths import is_like, marked, value_at
 from gateway.feeds.place import localize, systematic_included
@@ -270,19 +270,7 @@ def _map_url(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
     """Address of a sky map; empty for what names no file (KM3NeT gives its home page)."""
     texts = [text_of(record, "healpix_url")]
     texts += [text_of({path: value_at(message, path)}, path) for path in feed.skymap_urls]
-    for text in texts:
-        try:
-            address = urlsplit(text.strip())
-        except ValueError:
-            continue
-        if not (address.scheme in ("http", "https") and address.netloc and address.path.strip("/")):
-            continue
-        if feed.skymap_replace and feed.skymap_replace[0][0] not in text:
-            continue
-        for old, new in feed.skymap_replace:
-            text = text.replace(old, new)
-        return text.strip()
-    return ""
+    return next(filter(None, (map_address(t, feed.skymap_rules) for t in texts)), "")
 
 
 def _messenger(record: Mapping[str, Any], feed: Feed, kind: Kind) -> Messenger:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Circle, Ellipse, Notice, Role
 from gateway.feeds.dialect import alternatives, angle_to_icrs
+from gateway.feeds.mapaddress import map_address
 from gateway.feeds.paths import marked, value_at
 from gateway.feeds.readings import ERROR_UNITS, angle_from, icrs_from, number_from, time_from
 from gateway.feeds.spec import Feed, Ignored, Kind, Message, checked_trigger
@@ -332,16 +333,11 @@ def _retracts(message: Message, feed: Feed, kind: Kind, event_id: str) -> tuple[
 
 
 def _skymap_url(message: Message, feed: Feed) -> str | None:
-    """Address of the sky map; one without the text that ``skymap_replace`` wants is no map's."""
+    """Address of the sky map, from the first Param that names one."""
     for name in (*filter(None, [feed.fields.get("healpix_url")]), *feed.skymap_urls):
-        url = _text(message, name).strip()
-        if not url.startswith(("http://", "https://")):
-            continue
-        if feed.skymap_replace and feed.skymap_replace[0][0] not in url:
-            continue
-        for old, new in feed.skymap_replace:
-            url = url.replace(old, new)
-        return url
+        address = map_address(_text(message, name), feed.skymap_rules)
+        if address:
+            return address
     return None
 
 

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import http.server
-import re
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.config import Maps
 from gateway.fetch import FetchFailed, Limits
-from gateway.maps import MapFetcher, Wanted, fits_address, next_try
+from gateway.maps import MapFetcher, Wanted, next_try
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://gracedb.ligo.org/api/superevents/S1a/files/bayestar.multiorder.fits,1"
@@ -108,7 +106,7 @@ def test_what_is_known_of_a_map_that_waits() -> None:
     bench.fetcher.want(wanted())
     bench.fetcher.step(T0)
     (waiting,) = bench.fetcher.waiting
-    assert (waiting.wanted, waiting.address) == (wanted(), URL)
+    assert waiting.wanted == wanted()
     assert (waiting.tries, waiting.last_reason) == (1, "map_not_there")
     assert waiting.next_try == T0 + timedelta(seconds=30)
     assert bench.fetcher.due(T0) == []
@@ -174,22 +172,6 @@ def test_fetching_is_off() -> None:
     bench = Bench(b"map", fetch=False)
     bench.fetcher.want(wanted())
     assert bench.fetcher.waiting == []
-
-
-def test_picture_is_never_asked_for() -> None:
-    bench = Bench(b"map")
-    picture = wanted(url="http://gcn.gsfc.nasa.gov/notices_f/gbm_gnd_loc_map_798737427.fits")
-    bench.fetcher.want(picture)
-    assert bench.fetcher.step(T0) == 1
-    assert (bench.asked, bench.given_up) == ([], [(picture, "map_not_a_map")])
-
-
-def test_address_of_the_map_beside_a_picture_is_asked_for() -> None:
-    bench = Bench(b"map")
-    folder = "heasarc.gsfc.nasa.gov/FTP/fermi/data/gbm/triggers/2026/bn260419326/quicklook/"
-    bench.fetcher.want(wanted(url=f"http://{folder}glg_locplot_all_bn260419326.png"))
-    bench.fetcher.step(T0)
-    assert bench.asked == [(0.0, f"https://{folder}glg_healpix_all_bn260419326.fit")]
 
 
 @pytest.mark.parametrize(
@@ -295,22 +277,3 @@ def test_real_server_that_has_the_map_at_the_third_try() -> None:
     assert asked == ["/bayestar.fits,1"] * 3
     assert (bench.maps, bench.given_up) == ([(asks, fits)], [])
     assert bench.clock.time == T0 + timedelta(minutes=1)
-
-
-@pytest.mark.realdata
-def test_addresses_of_real_notices(shared_data: Path) -> None:
-    """Each real address gives a map, or is known to be none."""
-    params = re.compile(
-        rb'name="(LocationMap_URL|HealPix_URL|Map_URL|skymap_fits|joint_skymap_fits)"\s+value="([^"]+)"'
-    )
-    found: dict[str, set[str]] = {}
-    for path in (shared_data / "notices").glob("voevent_*/**/*.xml"):
-        for name, url in params.findall(path.read_bytes()):
-            address = fits_address(url.decode())
-            assert address == "" or re.search(r"\.fits?(\.gz)?(,\d+)?$", address), url
-            assert address == "" or address.startswith("https://"), url
-            end = re.sub(r"[0-9]+", "0", address.rpartition("/")[2])
-            found.setdefault(name.decode(), set()).add(end)
-    assert found["LocationMap_URL"] == {"", "glg_healpix_all_bn0.fit"}
-    assert found["HealPix_URL"] == found["Map_URL"] == {"gbm_subthresh_0.0_healpix.fits"}
-    assert "bayestar.multiorder.fits,0" in found["skymap_fits"]
