@@ -9,13 +9,7 @@ import struct
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
 
-from broker import topics
-from broker.codec import encode_region, encode_retraction
-from crossmatch.chains import DEFAULT_CHAINS
-from crossmatch.model import Circle, Notice
-from crossmatch.region import make_region
 from voevents.vtp.messages import frame, transport_message
 
 from .conftest import Gateway, until
@@ -63,77 +57,6 @@ class Robot(threading.Thread):
         self._socket.close()
 
 
-class Teller(Protocol):
-    """How notices come to a gateway."""
-
-    services: tuple[str, ...]
-    settings: str
-
-    def prepare(self, state: Path, with_private: bool) -> None:
-        """Before the gateway starts with this state folder."""
-
-    def public(self, gateway: Gateway, serial: int, radius: float) -> None:
-        """A version of the public event."""
-
-    def private(self, gateway: Gateway, serial: int, radius: float | None) -> None:
-        """A version of the private event; without a radius its retraction."""
-
-    def garbage(self, gateway: Gateway) -> None:
-        """A message of the private feed that is rejected."""
-
-
-class Regions:
-    """The listener's part is played here: its output goes straight to the topics."""
-
-    services = ("match", "publish")
-    settings = ""
-
-    def prepare(self, state: Path, with_private: bool) -> None:
-        """Nothing."""
-
-    def public(self, gateway: Gateway, serial: int, radius: float) -> None:
-        self._send(gateway, _notice("Fermi_1", serial, Circle(RA, DEC, radius, 0.9)))
-
-    def private(self, gateway: Gateway, serial: int, radius: float | None) -> None:
-        place = None if radius is None else Circle(OUR_RA, OUR_DEC, radius, 0.9)
-        marks = {"streams": (STREAM,), "feed": SECRET, "event_class": SECRET, "kind": SECRET}
-        self._send(gateway, _notice(f"{STREAM}:{SECRET}_7", serial, place, **marks))
-
-    def garbage(self, gateway: Gateway) -> None:
-        gateway.send(topics.REGION_LOG, [f"no region of {SECRET} at {OUR_RA}".encode()])
-        assert until(lambda: len(gateway.messages(topics.DEAD_LETTER)) == 1)
-
-    def _send(self, gateway: Gateway, notice: Notice) -> None:
-        if notice.localization is None:
-            value = encode_retraction(notice)
-        else:
-            value = encode_region(make_region(notice, notice.order[2], DEFAULT_CHAINS))
-        for topic in (topics.REGION_LOG, *topics.seen_by(topics.REGIONS, notice.streams)):
-            gateway.send(topic, [value])
-
-
-def _notice(event: str, serial: int, place: Circle | None, **changed: Any) -> Notice:
-    issued = TRIGGER + timedelta(minutes=serial)
-    fields: dict[str, Any] = {
-        "feed": "test",
-        "mission": "Fermi",
-        "instrument": "GBM",
-        "kind": "GBM_Fin_Pos",
-        "notice_id": f"ivo://test/{event}#{serial}",
-        "event_id": event,
-        "trigger_id": event,
-        "messenger": "grb",
-        "role": "observation",
-        "alert_type": "retraction" if place is None else "initial" if serial == 1 else "update",
-        "issued": issued,
-        "order": (issued.timestamp(), 0, serial),
-        "trigger_time": TRIGGER,
-        "localization": place,
-        "sha256": f"{len(event):02}{serial}" * 16,
-    }
-    return Notice(**(fields | changed))
-
-
 FEED = """\
 name = "{name}"
 title = "{title}"
@@ -152,13 +75,11 @@ name = "position of {title}"
 PUBLIC_TOPIC, PRIVATE_TOPIC = "observatory.events", "ourteam.events"
 
 
-class Listener:
-    """Notices come by two feeds of the operator's, one of which is private."""
-
-    services = ()
-    settings = ""
+class Teller:
+    """Sends notices by two feeds of the operator's, one of which is private."""
 
     def prepare(self, state: Path, with_private: bool) -> None:
+        """Before the gateway starts with this state folder: the files of the feeds."""
         folder = state / "feeds"
         folder.mkdir(parents=True)
         public = {"name": "observatory", "title": "Own", "topic": PUBLIC_TOPIC, "mark": ""}
@@ -172,12 +93,15 @@ class Listener:
             (folder / f"{fields['name']}.toml").write_text(FEED.format(**fields), "utf-8")
 
     def public(self, gateway: Gateway, serial: int, radius: float) -> None:
+        """A version of the public event."""
         self._send(gateway, PUBLIC_TOPIC, _record("1", serial, RA, DEC, radius))
 
     def private(self, gateway: Gateway, serial: int, radius: float | None) -> None:
+        """A version of the private event; without a radius its retraction."""
         self._send(gateway, PRIVATE_TOPIC, _record("7", serial, OUR_RA, OUR_DEC, radius))
 
     def garbage(self, gateway: Gateway) -> None:
+        """Messages of the private feed that are rejected: one is no JSON, one has no place."""
         self._send(gateway, PRIVATE_TOPIC, f'{{"id": "{SECRET}", "ra": {OUR_RA}'.encode())
         self._send(gateway, PRIVATE_TOPIC, _record("8", 1, OUR_RA, 1000 * OUR_DEC, 1.0))
 
