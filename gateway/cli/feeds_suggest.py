@@ -97,7 +97,8 @@ def _show(one: Suggestion, path: str, console: Any, *, whole: bool) -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
     types = f", packet types {', '.join(map(str, one.packet_types))}" if one.packet_types else ""
-    say(f"{one.count:,} messages: {one.form} {one.sign}{types}", "bold")
+    messages = "1 message" if one.count == 1 else f"{one.count:,} messages"
+    say(f"{messages}: {one.form} {one.sign}{types}", "bold")
     topics = f", topics {', '.join(one.topics)}" if one.topics else ""
     say(f"  by {', '.join(one.sources)}{topics}; first {one.first}, last {one.last}")
     if one.tried is not None:

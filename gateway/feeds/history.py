@@ -204,7 +204,7 @@ class History:
     def _append(self, changes: Sequence[Change]) -> None:
         if not changes:
             return
-        with self._log.open("ab+") as file:
+        with open(self._log, "ab+", opener=_private) as file:
             if file.seek(0, os.SEEK_END) > 0:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -219,6 +219,10 @@ class History:
         with (self._folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class FeedStore:
         self._history = History(self._own, now)
         self._stamp: _Stamp | None = None
         self._switches: dict[str, str] | None = None
+        self._built_in: tuple[tuple[str, str], ...] | None = None
         self._good: dict[str, tuple[Feed, Parser, str]] = {}
 
     @property
@@ -285,7 +286,10 @@ class FeedStore:
                 continue
             for path in paths:
                 self._read_file(look, path, known)
-        for source, text in built_in_files():
+        if self._built_in is None:
+            # Once: a package that is replaced while we run speaks a newer language than we do.
+            self._built_in = tuple(built_in_files())
+        for source, text in self._built_in:
             try:
                 feed = _parsed(text, source)
                 if feed.name not in look.feeds:

@@ -117,7 +117,7 @@ def _suggestion(
         draft = draft_from(samples, topic=topics[0] if topics else "")
         name = free_name(draft.name, taken)
         draft = draft_from(samples, topic=topics[0] if topics else "", name=name)
-        about = f"Proposed from {len(samples)} of {sum(s.count for s in strangers)} messages."
+        about = f"Proposed from {len(samples)} of {sum(s.count for s in strangers)} heard."
         toml = feed_toml(draft, about)
         tried = trial(toml, samples[0], chains, topics[0] if topics else "")
     except ConfigError as error:

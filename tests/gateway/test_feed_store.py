@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossmatch.errors import ConfigError
-from gateway.feeds.registry import load_feeds
+from gateway.feeds.registry import built_in_files, load_feeds
 from gateway.feeds.store import FeedStore, Loaded
 
 OWN = """
@@ -225,6 +225,26 @@ def test_folder_of_feeds_may_be_the_one_that_remembers(tmp_path: Path) -> None:
     assert actions(store) == ["added", "paused", "changed"]
 
 
+def test_built_in_file_that_cannot_be_used_costs_only_itself(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {source: text for source, text in built_in_files() if "svom.toml" not in source}
+    files["gateway/feeds/svom.toml"] = 'name = "svom"\nno_such_key = 1\n'
+    monkeypatch.setattr("gateway.feeds.store.built_in_files", files.items)
+    loaded = FeedStore([folder], tmp_path / "state", Clock()).load()
+    assert "no_such_key" in loaded.problems[0].sentence
+    assert {"svom", "lvk"} & names(loaded) == {"lvk"}
+
+
+def test_built_in_feeds_are_those_of_the_start(
+    store: FeedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that is replaced under a running listener is used from the next start."""
+    before = names(store.load())
+    monkeypatch.setattr("gateway.feeds.store.built_in_files", dict[str, str]().items)
+    assert names(store.load()) == before
+
+
 # --- switches --------------------------------------------------------------------------------
 
 
@@ -317,6 +337,7 @@ def test_log_is_lines_of_json_and_versions_are_kept(
     assert (kept / "own" / f"{own}.toml").read_text() == OWN
     assert len(list(kept.glob("fermi_gbm/*.toml"))) == 1
     assert kept.stat().st_mode & 0o077 == 0
+    assert (kept.parent / "changes.jsonl").stat().st_mode & 0o077 == 0
 
 
 def test_nothing_new_adds_no_line(store: FeedStore, folder: Path, tmp_path: Path) -> None:

@@ -350,7 +350,7 @@ def test_suggest_proposes_a_file(run: Run) -> None:
     assert one["tried"]["outcome"] == "region"
     assert feed_from_toml(one["toml"], "x").topics == ("own.events",)
     out = run("suggest").out
-    assert "1 messages: json event, observatory, where" in out
+    assert "1 message: json event, observatory, where" in out
     assert "[fields]" in out
 
 

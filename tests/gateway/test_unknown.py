@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import NoticeError
@@ -365,6 +367,27 @@ def test_hostile_texts_stay_texts() -> None:
     assert feed.topics == (evil,)
     assert not feed.private
     assert feed.transport.kafka == ""
+
+
+_TEXT = st.text(st.characters(min_codepoint=32, exclude_categories=["Cc", "Cs", "Cn"]), max_size=10)
+_NAMES = st.sampled_from(["ra", "dec", "t0", "id", "err_90", "is_test", "mode", "url", "$schema"])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**6), 10**13) | _TEXT
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["2026-03-01T04:05:06Z", "https://example.org/a.fits", "12:30:00"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(_NAMES | _TEXT, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(record=st.dictionaries(_NAMES | _TEXT, _VALUES, max_size=6))
+def test_any_record_gives_a_file_that_loads(record: dict[str, Any]) -> None:
+    raw = json.dumps(record).encode()
+    draft = draft_from([raw], topic="own.topic")
+    assert feed_from_toml(feed_toml(draft), "draft").name == draft.name
+    assert alone(draft, raw, topic="own.topic").outcome != "held"
 
 
 def test_every_line_of_a_file_is_explained() -> None:
