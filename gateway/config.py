@@ -75,6 +75,7 @@ class Vtp:
     author_allow: tuple[str, ...]
     subscriber_allow: tuple[str, ...]
     remotes: tuple[str, ...]
+    strict: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +170,11 @@ class Config:
     def feed_folders(self) -> tuple[Path, ...]:
         """Folders with the operator's feed files; the first is where new ones are written."""
         return self.paths.feeds or (self.paths.state / "feeds",)
+
+    @property
+    def feed_folders_there(self) -> tuple[Path, ...]:
+        """As :attr:`feed_folders`, without the default folder where it is not there yet."""
+        return tuple(f for f in self.feed_folders if f in self.paths.feeds or f.is_dir())
 
 
 def default_toml() -> str:

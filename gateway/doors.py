@@ -18,6 +18,7 @@ from gateway.logs import EventLog
 from gateway.sources import Arrival, Complaints, FolderSource, KafkaSource, Link
 from gateway.transports import MEMBER, Transports, VtpSource
 from gateway.worker import Worker
+from voevents.validate import check_submission, validate_submission
 
 log = EventLog("listen")
 
@@ -168,6 +169,7 @@ class Doors:
             vtp.local_ivo,
             self._packet,
             vtp.author_allow,
+            check=validate_submission if vtp.strict else check_submission,
             **common,
         )
         self.receiver_port = receiver.listen()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from catalogs.events import is_event_table, read_events
 from crossmatch.errors import ConfigError, Rejected
-from crossmatch.model import MultiOrderMap, Notice, Role
+from crossmatch.model import MultiOrderMap, Notice
 from gateway import replay
 from gateway.intake import EventBook
 from gateway.understand import SkymapFile, Understood, placed, without_place
@@ -117,38 +117,23 @@ def numbered(notices: Iterable[FiledNotice]) -> list[NumberedNotice]:
     """
     book = EventBook()
     files: dict[str, str] = {}
-    retractions: dict[str, list[Notice]] = defaultdict(list)
     for filed in notices:
-        notice = filed.notice
-        known = files.setdefault(notice.sha256, filed.file)
-        files[notice.sha256] = min(known, filed.file)
-        book.accept(notice)
-        if notice.alert_type == "retraction":
-            for name in {notice.event_id, *notice.retracts}:
-                retractions[name].append(notice)
-    roles: tuple[Role, ...] = ("observation", "test")
-    states = [book.state(event, role) for role in roles for event in book.events(role)]
+        known = files.setdefault(filed.notice.sha256, filed.file)
+        files[filed.notice.sha256] = min(known, filed.file)
+        book.accept(filed.notice)
     return [
         NumberedNotice(
             file=files[notice.sha256],
             notice=notice,
             version=version,
-            retracted=_is_retracted(
-                notice, retractions[notice.event_id] + retractions[notice.notice_id]
-            ),
-            in_force=state.current is not None and version == state.version,
+            retracted=withdrawn,
+            in_force=version == state.version,
         )
-        for state in sorted(states, key=lambda s: s.event_id)
-        for version, notice in enumerate(state.versions, start=1)
+        for state in sorted(book.states(), key=lambda s: s.event_id)
+        for version, (notice, withdrawn) in enumerate(
+            zip(state.versions, state.withdrawn, strict=True), start=1
+        )
     ]
-
-
-def _is_retracted(notice: Notice, retractions: Iterable[Notice]) -> bool:
-    """Whether this version alone would stand retracted: the book tells only of the newest."""
-    book = EventBook()
-    for known in (*retractions, notice):
-        book.accept(known)
-    return book.state(notice.event_id, notice.role).current is None
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -58,7 +58,7 @@ def _check_files(config: Config) -> None:
     for folder in config.paths.feeds:
         if not folder.is_dir():
             raise ConfigError(f"{config.source}: [paths] feeds: {folder} is not a folder")
-    load_feeds(config.paths.feeds)
+    load_feeds(config.feed_folders_there)
     try:
         local_lookup(config.match.catalogs)
     except ConfigError as error:

@@ -137,7 +137,12 @@ def crossmatch(
     schemas = {} if folder is None else read_lsst_schemas(folder)
     with _progress() as progress:
         result = batch.crossmatch(
-            given, load_feeds(config.paths.feeds), config.chains, config.cuts, schemas, progress
+            given,
+            load_feeds(config.feed_folders_there),
+            config.chains,
+            config.cuts,
+            schemas,
+            progress,
         )
     if out is not None:
         batch.write_pairs(result.pairs, out)

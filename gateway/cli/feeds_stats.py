@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples:\n\nmmgateway feeds stats\n\nmmgateway feeds stats fermi_gbm\n\n"
     "mmgateway feeds stats --json | jq '.feeds[] | select(.state == \"silent\")'\n\n"
-    "mmgateway feeds stats --alarms || mail -s 'mmgateway' operator@example.org  (from cron)\n\n"
+    "mmgateway feeds stats --alarms  (for cron: exit status 1 while an alarm is in force)\n\n"
     "Exit status: 0 done; with --alarms 1 when an alarm is in force; 2 bad usage."
 )
 _COLOURS = {"ok": "green", "quiet": "yellow", "silent": "red", "paused": "cyan"}

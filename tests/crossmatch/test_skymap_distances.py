@@ -52,7 +52,9 @@ def test_a_cell_without_an_estimate_gives_none(mu: float, sigma: float, norm: fl
     assert (skymap.distmu[0], skymap.distsigma[0]) == (np.inf, 1.0)
 
 
-@pytest.mark.parametrize(("mu", "sigma"), [(-3000.0, 900.0), (1e6, 1e-3), (-1e6, 1e-3), (1e-3, 1e6)])
+@pytest.mark.parametrize(
+    ("mu", "sigma"), [(-3000.0, 900.0), (1e6, 1e-3), (-1e6, 1e-3), (1e-3, 1e6)]
+)
 def test_what_is_an_estimate_gives_finite_numbers(mu: float, sigma: float) -> None:
     mean, deviation = at_first_and_second(read_with(mu, sigma, 1e-4))
 

@@ -238,7 +238,8 @@ def test_private_retraction_names_events_of_its_own_world(tmp_path: Path) -> Non
 
 
 def test_address_of_a_map_is_made_from_what_the_mission_gives(tmp_path: Path) -> None:
-    text = DIALECT.replace("[fields]", 'skymap_rules = [["/maps/", "/healpix/"], ["plots", ""]]\n[fields]')
+    rules = 'skymap_rules = [["/maps/", "/healpix/"], ["plots", ""]]'
+    text = DIALECT.replace("[fields]", f"{rules}\n[fields]")
     registry = with_files(tmp_path, orbiter=text)
     found = notice(BURST, registry, topic="orbiter.bursts")
     assert found.skymap_url == "https://example.org/healpix/1.fits"

@@ -126,6 +126,12 @@ def test_a_duplicate_is_acknowledged_and_acted_on_once(door: Door, repeat: bytes
     assert door.refused == []
 
 
+def test_a_packet_without_a_role_is_an_observation_as_the_schema_says(door: Door) -> None:
+    event = EVENT.replace(b' role="test"', b"")
+    assert only(door.send(event)).get("role") == "ack"
+    assert door.taken == [event]
+
+
 def test_the_same_ivoid_with_other_content_is_another_packet(door: Door) -> None:
     door.send(EVENT)
     other = EVENT.replace(b"12:41:06", b"12:41:07")
@@ -139,7 +145,6 @@ def test_the_same_ivoid_with_other_content_is_another_packet(door: Door) -> None
         (EVENT[:-10], "xml_broken"),
         (b"", "xml_broken"),
         (b"\x00\xff" * 100, "xml_encoding"),
-        (EVENT.replace(b' role="test"', b""), "missing_role"),
         (EVENT.replace(b'role="test"', b'role="rumour"'), "bad_role"),
         (EVENT.replace(b"ivo://org.example/stream#1", b"stream-1"), "bad_ivoid"),
         (EVENT.replace(b"stream#1", b"stream#1&#10;event=forged"), "bad_ivoid"),

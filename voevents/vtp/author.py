@@ -109,9 +109,8 @@ class AuthorConnection(VOEventReceiver):  # type: ignore[misc]  # Comet has no t
     def _check(self, packet: Packet) -> None:
         if packet.kind != "voevent":
             raise NoticeError("unexpected_message", f"authors send VOEvents, not {packet.role!r}")
-        if not packet.role:
-            raise NoticeError("missing_role", "the VOEvent has no role")
-        if packet.role not in ROLES:
+        # The schema has a default: without a role it is an observation.
+        if packet.role and packet.role not in ROLES:
             raise NoticeError("bad_role", f"{packet.role!r} is none of {', '.join(ROLES)}")
         if not packet.ivoid.startswith("ivo://") or "#" not in packet.ivoid:
             raise NoticeError("bad_ivoid", f"{packet.ivoid[:200]!r} is not ivo://author/stream#id")
