@@ -217,7 +217,7 @@ def test_waiting_maps_are_listed(place: Path) -> None:
         since=at.isoformat(),
     )
     waiting = Waiting(
-        wanted=wanted, address=wanted.url, tries=2, next_try=at, last_reason="map_not_there"
+        wanted=wanted, tries=2, next_try=at, last_reason="map_not_there"
     )
     health.note_waiting([waiting])
     health.save()

@@ -309,11 +309,11 @@ def test_gbm_map_lies_beside_its_picture() -> None:
         param = f'<Param name="LocationMap_URL" value="{url}"/><Param name="TrigID"'
         return notice(FEEDS, FINAL.replace('<Param name="TrigID"', param))
 
-    found = with_url("http://h.org/bn1/quicklook/glg_locplot_all_bn1.png")
-    assert found.skymap_url == "http://h.org/bn1/quicklook/glg_healpix_all_bn1_v00.fit"
+    found = with_url("http://h.org/bn1/quicklook/glg_locplot_all_bn260102003.png")
+    assert found.skymap_url == "http://h.org/bn1/quicklook/glg_healpix_all_bn260102003.fit"
     assert isinstance(found.localization, Circle)
     assert with_url("http://h.org/gbm_gnd_loc_map_1.fits").skymap_url is None
-    assert with_url("file:///quicklook/glg_locplot_all_bn1.png").skymap_url is None
+    assert with_url("file:///quicklook/glg_locplot_all_bn260102003.png").skymap_url is None
 
 
 CHIME = """<v:VOEvent xmlns:v="http://www.ivoa.net/xml/VOEvent/v2.0" version="2.0"

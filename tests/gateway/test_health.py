@@ -241,9 +241,9 @@ def test_heartbeats_are_no_messages_of_a_feed(tmp_path: Path) -> None:
 
 def test_maps_that_wait(tmp_path: Path) -> None:
     health = FeedHealth(path_in(tmp_path), Clock())
-    health.note_waiting([Waiting(wanted=wanted(), address="https://y", tries=2, next_try=T0)])
+    health.note_waiting([Waiting(wanted=wanted(), tries=2, next_try=T0)])
     (row,) = health.snapshot().waiting
-    assert (row["event_id"], row["url"], row["tries"]) == ("S1a", "https://y", 2)
+    assert (row["event_id"], row["url"], row["tries"]) == ("S1a", "https://x.example/a.fits", 2)
 
 
 def test_regular_feed_that_stops_is_silent(tmp_path: Path) -> None:
