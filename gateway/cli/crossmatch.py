@@ -18,7 +18,7 @@ from gateway.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gateway.batch import BatchResult, Progress
+    from gateway.offline.batch import BatchResult, Progress
 
 EPILOG = (
     "Examples:\n\nmmgateway crossmatch --notices notices/ --alerts alerts/ --out pairs.csv\n\n"
@@ -117,8 +117,8 @@ def crossmatch(
     version of an event is matched; retracted ones and tests are left out.
     """
     from broker.packets import read_lsst_schemas
-    from gateway import batch
     from gateway.feeds.registry import load_feeds
+    from gateway.offline import batch
 
     config = options(context).load()
     if out is not None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from broker.archive import AlertArchive
-    from gateway.check import Account
     from gateway.config import Config
     from gateway.feeds.registry import Registry
+    from gateway.offline.check import Account
     from gateway.understand import Understood
 
 TRY_EPILOG = (
@@ -75,7 +75,7 @@ def check(
     Every file that is not hidden is read, whatever its name ends with.
     """
     from crossmatch.errors import ConfigError
-    from gateway import check as core
+    from gateway.offline import check as core
 
     config = options(context).load()
     if out is not None:
@@ -128,7 +128,7 @@ def try_files(
     ] = False,
 ) -> None:
     """Show what is understood of a message, or why nothing is; nothing is sent or kept."""
-    from gateway import archived, trial
+    from gateway.offline import archived, trial
 
     config = options(context).load()
     _check_try(files, plot, skymap)
@@ -278,7 +278,7 @@ def _draw(found: Understood, path: Path) -> str:
     """The picture's path, empty when there is nothing to draw."""
     if found.region is None:
         return ""
-    from gateway.feedplot import region_plot
+    from gateway.offline.plot import region_plot
 
     path.write_bytes(region_plot(found.region))
     return str(path)
@@ -287,7 +287,7 @@ def _draw(found: Understood, path: Path) -> str:
 def _searched(
     archive: AlertArchive | None, found: Understood, config: Config, since: datetime
 ) -> dict[str, Any]:
-    from gateway.archived import archived_matches
+    from gateway.offline.archived import archived_matches
 
     if archive is None:
         where = config.paths.state / "alerts"

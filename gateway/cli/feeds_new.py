@@ -17,8 +17,8 @@ from gateway.cli.feeds_manage import JsonOption, feed_store
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.feeds.drafts.template import Draft
     from gateway.feeds.store import FeedStore
-    from gateway.feeds.template import Draft
     from gateway.understand import Understood
 
 EPILOG = (
@@ -193,7 +193,7 @@ def _bytes_of(path: Path) -> bytes:
 def _drafted(sample: _Sample | None, said: Mapping[str, Any]) -> Draft:
     """Draft from the sample, with what options say in place of what was guessed."""
     from crossmatch.errors import ConfigError, NoticeError
-    from gateway.feeds.guess import draft_from, feed_name
+    from gateway.feeds.drafts.guess import draft_from, feed_name
 
     topic = next(iter(said.get("topics", ())), "")
     if sample is None:
@@ -211,7 +211,7 @@ def _drafted(sample: _Sample | None, said: Mapping[str, Any]) -> Draft:
 
 
 def _blank(name: str, said: Mapping[str, Any]) -> Draft:
-    from gateway.feeds.template import Draft
+    from gateway.feeds.drafts.template import Draft
 
     form = said.get("format", "voevent" if said.keys() & {"ivoids", "vtp", "trigger"} else "json")
     return Draft(
@@ -230,10 +230,10 @@ def _finish(
     as_json: bool,
 ) -> None:
     """Check the draft, write it, and say what to do next."""
+    from gateway.feeds.drafts.suggest import trial
+    from gateway.feeds.drafts.template import feed_toml
     from gateway.feeds.registry import parser_of
     from gateway.feeds.spec import feed_from_toml
-    from gateway.feeds.suggest import trial
-    from gateway.feeds.template import feed_toml
 
     about = "" if sample is None else f"Drafted from {sample.path.name}."
     text = feed_toml(draft, about)
@@ -292,7 +292,7 @@ def as_row(found: Understood) -> dict[str, Any]:
     """What was understood of a sample, as plain values."""
     from dataclasses import asdict
 
-    from gateway.trial import row_of
+    from gateway.offline.trial import row_of
 
     row = asdict(row_of("", found))
     detail = "" if found.rejected is None else found.rejected.detail

@@ -11,9 +11,9 @@ import typer
 
 from crossmatch.errors import ConfigError
 from crossmatch.model import Messenger
-from gateway.feeds.readings import ERROR_UNITS
+from gateway.feeds.drafts.template import Draft
+from gateway.feeds.parsers.readings import ERROR_UNITS
 from gateway.feeds.spec import STREAM_NAME
-from gateway.feeds.template import Draft
 
 _ALL = ("voevent", "json", "igwn")
 

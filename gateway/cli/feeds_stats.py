@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gateway.config import Config
-    from gateway.feedstats import FeedStats, Stats
-    from gateway.healthrecord import FeedRecord
+    from gateway.watch.records import FeedRecord
+    from gateway.watch.stats import FeedStats, Stats
 
 EPILOG = (
     "Examples:\n\nmmgateway feeds stats\n\nmmgateway feeds stats fermi_gbm\n\n"
@@ -65,9 +65,9 @@ def stats(
 def _read(config: Config) -> Stats:
     from gateway import services as control
     from gateway.feeds.store import FeedStore
-    from gateway.feedstats import feed_stats
-    from gateway.health import read_health, snapshot_path
-    from gateway.healthrecord import Health
+    from gateway.watch.health import read_health, snapshot_path
+    from gateway.watch.records import Health
+    from gateway.watch.stats import feed_stats
 
     state = config.paths.state
     now = datetime.now(UTC)
@@ -110,7 +110,7 @@ def _show(
 
 
 def _show_age(found: Stats, console: Console) -> None:
-    from gateway.verdicts import age
+    from gateway.watch.verdicts import age
 
     if found.age_seconds is None:
         console.print("Nothing is known yet: no listener has run with this state folder.")
@@ -144,7 +144,7 @@ def _show_feeds(found: Stats, console: Console) -> None:
 
 
 def _row(one: FeedStats, found: Stats) -> list[str]:
-    from gateway.verdicts import age
+    from gateway.watch.verdicts import age
 
     verdict, record = one.verdict, one.record
     colour = _COLOURS.get(verdict.state, "default")
@@ -166,7 +166,7 @@ def _row(one: FeedStats, found: Stats) -> list[str]:
 
 
 def _latency(record: FeedRecord, name: str) -> str:
-    from gateway.feedstats import quantiles
+    from gateway.watch.stats import quantiles
 
     found = quantiles(record, name)
     if found["p50"] is None or found["p99"] is None:
@@ -175,13 +175,13 @@ def _latency(record: FeedRecord, name: str) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    from gateway.verdicts import age
+    from gateway.watch.verdicts import age
 
     return f"{seconds:.2g} s" if abs(seconds) < 10 else age(seconds)
 
 
 def _show_one(one: FeedStats, found: Stats, console: Console) -> None:
-    from gateway.feedstats import iso
+    from gateway.watch.stats import iso
 
     record, verdict = one.record, one.verdict
     console.print(f"{verdict.feed}: {verdict.state}: {verdict.sentence}", markup=False)
@@ -208,8 +208,8 @@ def _show_one(one: FeedStats, found: Stats, console: Console) -> None:
 
 
 def _show_servers(found: Stats, console: Console) -> None:
-    from gateway.feedstats import servers
-    from gateway.verdicts import age
+    from gateway.watch.stats import servers
+    from gateway.watch.verdicts import age
 
     at = found.now.timestamp()
     for name, server in servers(found.health):

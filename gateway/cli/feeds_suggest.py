@@ -12,7 +12,7 @@ from gateway.cli import options
 from gateway.cli.feeds_manage import JsonOption, feed_store, wide_console
 
 if TYPE_CHECKING:
-    from gateway.feeds.suggest import Suggestion
+    from gateway.feeds.drafts.suggest import Suggestion
 
 EPILOG = (
     "Examples:\n\nmmgateway feeds suggest\n\nmmgateway feeds suggest --write drafts\n\n"
@@ -33,7 +33,7 @@ def suggest(
     The listener counts them and keeps up to three samples of each kind; each proposal is
     tried on them. Look at what it guessed before you use it.
     """
-    from gateway.feeds.suggest import suggestions
+    from gateway.feeds.drafts.suggest import suggestions
 
     config = options(context).load()
     registry = feed_store(context).load(record=False).registry

@@ -61,8 +61,8 @@ def replay(
     """
     from broker import kafka_io
     from crossmatch.errors import ConfigError
-    from gateway import replay as core
     from gateway import services
+    from gateway.offline import replay as core
 
     if times is Times.keep and rate is not None:
         raise ConfigError("--rate goes with --times shift; with --times keep give --speed")

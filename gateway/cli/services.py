@@ -128,7 +128,7 @@ def status(
 
 def listen(context: typer.Context) -> None:
     """Run the listener: notices in, regions out."""
-    from gateway import listen as service
+    from gateway.listener import service
 
     service.run(_foreground(context, keeps=True))
 
@@ -142,7 +142,7 @@ def match(context: typer.Context) -> None:
 
 def publish(context: typer.Context) -> None:
     """Run the publisher: candidates out as VOEvents, over VTP and Kafka."""
-    from gateway import publish as service
+    from gateway.publisher import service
 
     service.run(_foreground(context), lambda: datetime.now(UTC))
 
@@ -174,8 +174,8 @@ def _foreground(context: typer.Context, *, keeps: bool = False) -> Config:
 
 
 def _hint_at_alarms(config: Config) -> None:
-    from gateway.alarms import alarms_path
     from gateway.runfiles import read_json
+    from gateway.watch.alarms import alarms_path
 
     told = (read_json(alarms_path(config.paths.state)) or {}).get("in_force")
     if told:

@@ -13,7 +13,7 @@ _COLOURS = {"region": "green", "rejected": "red"}
 
 
 def show_trial(console: Console, about: Mapping[str, Any]) -> None:
-    """Print the values of :func:`gateway.trial.details`."""
+    """Print the values of :func:`gateway.offline.trial.details`."""
     from rich.table import Table
     from rich.text import Text
 

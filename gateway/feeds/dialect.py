@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import erfa
 
 from crossmatch.errors import ConfigError
+from gateway.feeds.parsers.readings import ERROR_UNITS, FRAMES, TIME_FORMATS
 from gateway.feeds.paths import check_path
-from gateway.feeds.readings import ERROR_UNITS, FRAMES, TIME_FORMATS
 from voevents.times import TIME_SYSTEMS
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from typing import Any, TypeAlias
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice, Window
 from gateway.feeds.dialect import alternatives
+from gateway.feeds.parsers.strictjson import load_object
 from gateway.feeds.spec import Feed, Ignored, Message, feed_from_toml
-from gateway.feeds.strictjson import load_object
 from voevents.parse import parse_voevent
 
 GROUP = "mmgateway.feeds"
-BUILT_IN = "gateway/feeds/"
+BUILT_IN = "gateway/feeds/missions/"
 HEARTBEAT = "gcn.heartbeat"
 _MAX_REMEMBERED = 1000
 _TOP = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_]*)")
@@ -35,9 +35,9 @@ Parser = Callable[[Message, Feed], Notice | Ignored]
 
 # Resolved without entry points, so that a checkout works before it is installed.
 _BUILT_IN = {
-    "voevent": "gateway.feeds.voevent:parse",
-    "json": "gateway.feeds.unified:parse",
-    "igwn": "gateway.feeds.igwn:parse",
+    "voevent": "gateway.feeds.parsers.voevent:parse",
+    "json": "gateway.feeds.parsers.unified:parse",
+    "igwn": "gateway.feeds.parsers.igwn:parse",
 }
 
 
@@ -331,8 +331,10 @@ def registry_of(
 
 
 def built_in_files() -> Iterator[tuple[str, str]]:
-    """Source (``gateway/feeds/<name>.toml``) and text of the built-in feeds, by name."""
-    for resource in sorted(resources.files("gateway.feeds").iterdir(), key=lambda r: r.name):
+    """Source (``gateway/feeds/missions/<name>.toml``) and text of the built-in feeds, by name."""
+    for resource in sorted(
+        (resources.files("gateway.feeds") / "missions").iterdir(), key=lambda r: r.name
+    ):
         if resource.name.endswith(".toml"):
             yield f"{BUILT_IN}{resource.name}", resource.read_text("utf-8")
 

@@ -26,7 +26,7 @@ from broker.kafka_io import Record
 from broker.ledger import alert_hole
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from gateway import services
-from gateway.positions import LOOK_SECONDS, PUBLISH_KEY, VTP_KEY, decode_position
+from gateway.publisher.positions import LOOK_SECONDS, PUBLISH_KEY, VTP_KEY, decode_position
 
 from . import packets
 from .conftest import Gateway, running, until

@@ -19,9 +19,9 @@ from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.region import make_region
 from gateway.feeds.registry import Registry, load_feeds
-from gateway.maps import Wanted
-from gateway.outbox import NOTICE_OFFSET, Batch, Held, HeldPlace, Progress, arrival_of
-from gateway.sources import Arrival
+from gateway.listener.maps import Wanted
+from gateway.listener.outbox import NOTICE_OFFSET, Batch, Held, HeldPlace, Progress, arrival_of
+from gateway.listener.sources import Arrival
 from gateway.understand import SkymapFile, Understood, placed, understand
 
 NOW = datetime(2026, 1, 2, 4, tzinfo=UTC)
@@ -30,7 +30,7 @@ REGISTRY = load_feeds()
 
 
 class Direct:
-    """Reads messages in this process, as :class:`gateway.sandbox.Sandbox` does in another."""
+    """Reads messages in this process; :class:`gateway.listener.sandbox.Sandbox` in another."""
 
     def __init__(self, registry: Registry = REGISTRY) -> None:
         self.registry = registry

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from crossmatch.errors import ConfigError
-from gateway.alarms import (
+from gateway.config import Alarms
+from gateway.feeds.registry import Registry
+from gateway.feeds.spec import Feed, Transport
+from gateway.listener.maps import Wanted
+from gateway.listener.reports import NoticeReport
+from gateway.watch.alarms import (
     Alarm,
     Announcer,
     Watch,
@@ -21,13 +26,8 @@ from gateway.alarms import (
     post_json,
     run_command,
 )
-from gateway.config import Alarms
-from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Feed, Transport
-from gateway.health import FeedHealth, snapshot_path
-from gateway.healthrecord import Health
-from gateway.maps import Wanted
-from gateway.reports import NoticeReport
+from gateway.watch.health import FeedHealth, snapshot_path
+from gateway.watch.records import Health
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 GCN = "kafka.gcn.nasa.gov"

@@ -17,7 +17,7 @@ from crossmatch.model import Circle, Notice, Region
 from crossmatch.region import make_region
 from crossmatch.times import jd_from_datetime
 from gateway import config
-from gateway.archived import archive_of, archived_matches, parse_since
+from gateway.offline.archived import archive_of, archived_matches, parse_since
 
 TRIGGER = datetime(2024, 1, 12, 3, tzinfo=UTC)
 CUTS = config.load(environ={}).cuts

@@ -21,7 +21,9 @@ from crossmatch.errors import ConfigError, ServiceError
 from crossmatch.model import MultiOrderMap, Window
 from crossmatch.skymap import write_skymap
 from gateway import cli, config
-from gateway.batch import (
+from gateway.cli.crossmatch import repeated
+from gateway.feeds.registry import load_feeds
+from gateway.offline.batch import (
     PAIR_SCHEMA,
     BatchInput,
     BatchResult,
@@ -30,8 +32,6 @@ from gateway.batch import (
     parse_window,
     write_pairs,
 )
-from gateway.cli.crossmatch import repeated
-from gateway.feeds.registry import load_feeds
 
 WEEK = Window(0.0, 7.0)
 TRIGGER = "2024-01-12T01:05:42.398Z"

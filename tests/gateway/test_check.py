@@ -18,10 +18,10 @@ import pytest
 
 from crossmatch.chains import chains_with
 from crossmatch.errors import ConfigError
-from gateway import check as core
-from gateway.check import ROW_SCHEMA, Account, Reader, RowFile, check, files_in, messages
 from gateway.feeds.registry import load_feeds
-from gateway.trial import COLUMNS, Row
+from gateway.offline import check as core
+from gateway.offline.check import ROW_SCHEMA, Account, Reader, RowFile, check, files_in, messages
+from gateway.offline.trial import COLUMNS, Row
 
 NOTICES = Path(__file__).parents[1] / "data" / "notices"
 

@@ -25,10 +25,11 @@ import yaml
 
 from broker import topics
 from broker.writer import Writer
-from gateway import publish, runfiles, services, topicspecs
+from gateway import runfiles, services, topicspecs
 from gateway.cli import app, main
 from gateway.config import as_dict, load
-from gateway.sink import KafkaSink
+from gateway.listener.sink import KafkaSink
+from gateway.publisher import service as publish
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -229,7 +229,7 @@ def test_built_in_file_that_cannot_be_used_costs_only_itself(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {source: text for source, text in built_in_files() if "svom.toml" not in source}
-    files["gateway/feeds/svom.toml"] = 'name = "svom"\nno_such_key = 1\n'
+    files["gateway/feeds/missions/svom.toml"] = 'name = "svom"\nno_such_key = 1\n'
     monkeypatch.setattr("gateway.feeds.store.built_in_files", files.items)
     loaded = FeedStore([folder], tmp_path / "state", Clock()).load()
     assert "no_such_key" in loaded.problems[0].sentence

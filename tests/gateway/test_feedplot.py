@@ -26,7 +26,7 @@ from crossmatch.model import (
     SystematicTerm,
 )
 from crossmatch.region import make_region
-from gateway.feedplot import Field, field_of, from_plane, region_plot, to_plane
+from gateway.offline.plot import Field, field_of, from_plane, region_plot, to_plane
 
 INNER, OUTER = (0x5B, 0x9B, 0xD8), (0xBC, 0xD7, 0xF2)
 

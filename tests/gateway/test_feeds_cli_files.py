@@ -18,7 +18,7 @@ from astropy.table import Table
 from broker.archive import AlertArchive
 from crossmatch.columns import ALERT_SCHEMA
 from gateway import cli
-from gateway.trial import COLUMNS
+from gateway.offline.trial import COLUMNS
 
 NOTICES = Path(__file__).parents[1] / "data" / "notices"
 GBM, WXT = NOTICES / "gbm_final.xml", NOTICES / "wxt.json"

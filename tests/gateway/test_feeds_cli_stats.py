@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.alarms import alarms_path
 from gateway.cli import app, main
 from gateway.config import Alarms
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Feed
 from gateway.feeds.store import Loaded, Problem
-from gateway.feedstats import feed_stats
-from gateway.health import FeedHealth, snapshot_path
-from gateway.healthrecord import Health
-from gateway.maps import Waiting, Wanted
-from gateway.reports import NoticeReport
+from gateway.listener.maps import Waiting, Wanted
+from gateway.listener.reports import NoticeReport
+from gateway.watch.alarms import alarms_path
+from gateway.watch.health import FeedHealth, snapshot_path
+from gateway.watch.records import Health
+from gateway.watch.stats import feed_stats
 
 GCN = "kafka.gcn.nasa.gov"
 FEED = """
@@ -216,9 +216,7 @@ def test_waiting_maps_are_listed(place: Path) -> None:
         feed="lvk",
         since=at.isoformat(),
     )
-    waiting = Waiting(
-        wanted=wanted, tries=2, next_try=at, last_reason="map_not_there"
-    )
+    waiting = Waiting(wanted=wanted, tries=2, next_try=at, last_reason="map_not_there")
     health.note_waiting([waiting])
     health.save()
     assert "map of S1a: 2 tries (map_not_there)" in stats().output

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.fetch import FetchFailed, Limits, allowed, fetch, is_public, retry_after
+from gateway.listener.fetch import FetchFailed, Limits, allowed, fetch, is_public, retry_after
 
 FITS = b"SIMPLE  =                    T" + b" " * 2850
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -363,7 +363,7 @@ def test_name_that_is_not_known_is_tried_again() -> None:
 
 
 def test_no_way_from_https_to_http(server: Server) -> None:
-    from gateway.fetch import _redirected
+    from gateway.listener.fetch import _redirected
 
     with pytest.raises(FetchFailed) as caught:
         _redirected("https://a.example/x", "http://a.example/y")

@@ -14,7 +14,7 @@ from crossmatch.errors import NoticeError
 from crossmatch.model import Circle, Notice
 from crossmatch.region import credible_level
 from gateway.feeds import Ignored, Registry, load_feeds
-from gateway.feeds.generic import messenger_of
+from gateway.feeds.parsers.generic import messenger_of
 from gateway.understand import Understood, understand
 
 FEEDS = load_feeds()

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from gateway.feeds.spec import Feed
-from gateway.health import FeedHealth, read_health, snapshot_path
-from gateway.healthrecord import FeedRecord, Health, health_from_json, percentile
-from gateway.maps import Waiting, Wanted
-from gateway.reports import NoticeReport
-from gateway.verdicts import (
+from gateway.listener.maps import Waiting, Wanted
+from gateway.listener.reports import NoticeReport
+from gateway.watch.health import FeedHealth, read_health, snapshot_path
+from gateway.watch.records import FeedRecord, Health, health_from_json, percentile
+from gateway.watch.verdicts import (
     FeedVerdict,
     age,
     heard_until,

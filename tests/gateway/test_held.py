@@ -10,7 +10,7 @@ import pytest
 from broker import topics
 from broker.ledger import notice_hole
 from crossmatch.errors import ServiceError
-from gateway.pipeline import NoticePipeline
+from gateway.listener.pipeline import NoticePipeline
 from tests.gateway.memory import (
     REGISTRY,
     Direct,

@@ -70,7 +70,7 @@ def with_files(tmp_path: Path, **files: str) -> Registry:
 
 
 def test_combined_map_by_choice(tmp_path: Path) -> None:
-    source = Path(__file__).parents[2] / "gateway/feeds/lvk.toml"
+    source = Path(__file__).parents[2] / "gateway/feeds/missions/lvk.toml"
     text = source.read_text("utf-8")
     chosen = text.replace('combined_map = "false"', 'combined_map = "true"')
     assert chosen != text

@@ -11,10 +11,10 @@ import pytest
 
 from crossmatch.errors import ServiceError
 from gateway.config import load
-from gateway.listen import Listener
-from gateway.maps import Wanted
-from gateway.outbox import wanted_key
-from gateway.sources import Arrival
+from gateway.listener.maps import Wanted
+from gateway.listener.outbox import wanted_key
+from gateway.listener.service import Listener
+from gateway.listener.sources import Arrival
 from tests.gateway.memory import NOW, arrival, gbm
 
 LATER = datetime(2026, 1, 2, 5, tzinfo=UTC)

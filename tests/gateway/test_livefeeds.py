@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from crossmatch.errors import ConfigError
-from gateway import livefeeds
 from gateway.feeds.registry import Registry
 from gateway.feeds.store import Loaded, Problem
-from gateway.livefeeds import LiveFeeds, streams_of
-from gateway.pipeline import NoticePipeline
-from gateway.worker import Worker
+from gateway.listener import livefeeds
+from gateway.listener.livefeeds import LiveFeeds, streams_of
+from gateway.listener.pipeline import NoticePipeline
+from gateway.listener.worker import Worker
 from tests.gateway.memory import REGISTRY, Direct, MemorySink, arrival, gbm, private_registry
 from tests.gateway.test_pipeline import pipeline_of
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.config import Maps
-from gateway.fetch import FetchFailed, Limits
-from gateway.maps import MapFetcher, Wanted, next_try
+from gateway.listener.fetch import FetchFailed, Limits
+from gateway.listener.maps import MapFetcher, Wanted, next_try
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://gracedb.ligo.org/api/superevents/S1a/files/bayestar.multiorder.fits,1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crossmatch.errors import NoticeError
-from gateway.outbox import arrival_of, headers_of
+from gateway.listener.outbox import arrival_of, headers_of
 from tests.gateway.memory import NOW, arrival
 
 

@@ -15,9 +15,9 @@ from broker.ledger import notice_hole
 from crossmatch.errors import NoticeError, ServiceError
 from crossmatch.model import Notice
 from gateway.intake import EventBook
-from gateway.pipeline import NoticePipeline
-from gateway.reports import NoticeReport
-from gateway.skymaps import SkymapStore
+from gateway.listener.pipeline import NoticePipeline
+from gateway.listener.reports import NoticeReport
+from gateway.listener.skymaps import SkymapStore
 from tests.gateway.memory import REGISTRY, Direct, MemorySink, arrival, gbm, sample
 
 
@@ -241,7 +241,7 @@ def test_fault_while_a_region_is_written_costs_one_notice(
     def encode(*arguments: object, **options: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gateway.regionlog.encode_region", encode)
+    monkeypatch.setattr("gateway.listener.regionlog.encode_region", encode)
     outcomes = pipeline_of(sink, tmp_path).take([arrival(sample("wxt.json")), arrival(b"{")])
     assert outcomes == ["rejected", "rejected"]
     assert [r["reason"] for r in sink.letters()] == ["parser_failed", "json_broken"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from broker.ledger import notice_hole
-from gateway.maps import Wanted
-from gateway.pipeline import NoticePipeline
-from gateway.skymaps import SkymapStore
-from gateway.sources import Arrival
+from gateway.listener.maps import Wanted
+from gateway.listener.pipeline import NoticePipeline
+from gateway.listener.skymaps import SkymapStore
+from gateway.listener.sources import Arrival
 from gateway.understand import SkymapFile
 from tests.gateway.memory import MAP_URL, Mapped, MemorySink, a_map, arrival, gbm
 from tests.gateway.test_pipeline import digest_of, pipeline_of

@@ -8,8 +8,8 @@ import pytest
 
 from broker import topics
 from crossmatch.errors import NoticeError
-from gateway.maps import Wanted
-from gateway.pipeline import NoticePipeline
+from gateway.listener.maps import Wanted
+from gateway.listener.pipeline import NoticePipeline
 from tests.gateway.memory import Direct, Mapped, MemorySink, arrival, gbm, private_registry, sample
 from tests.gateway.test_pipeline import pipeline_of
 

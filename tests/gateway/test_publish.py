@@ -14,7 +14,7 @@ from broker.codec import decode, encode_candidate
 from crossmatch.columns import CANDIDATE_FIELDS
 from crossmatch.errors import NoticeError, ServiceError
 from gateway.config import Publish, load
-from gateway.positions import (
+from gateway.publisher.positions import (
     LOOK_SECONDS,
     PUBLISH_KEY,
     Marks,
@@ -23,7 +23,7 @@ from gateway.positions import (
     encode_position,
     marks_of,
 )
-from gateway.publish import Broadcasting, Packets, VOEventWriter
+from gateway.publisher.service import Broadcasting, Packets, VOEventWriter
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 GW = topics.candidates("gw")

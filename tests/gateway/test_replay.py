@@ -8,7 +8,7 @@ import fastavro
 import pytest
 
 from crossmatch.errors import ConfigError
-from gateway.replay import Packet, Summary, packet_time, packets, parse_rate, replay
+from gateway.offline.replay import Packet, Summary, packet_time, packets, parse_rate, replay
 
 
 class Clock:

@@ -22,7 +22,7 @@ from crossmatch.errors import ConfigError, ServiceError
 from crossmatch.model import MultiOrderMap
 from crossmatch.skymap import write_skymap
 from gateway.feeds.registry import Registry, load_feeds
-from gateway.sandbox import Sandbox
+from gateway.listener.sandbox import Sandbox
 from gateway.understand import SkymapFile, Understood, understand
 
 ROOT = Path(__file__).parents[2]
@@ -261,7 +261,7 @@ def test_a_fault_of_ours_is_a_rejection(monkeypatch: pytest.MonkeyPatch) -> None
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("gateway.sandbox.understand", broken)
+    monkeypatch.setattr("gateway.listener.sandbox.understand", broken)
     with Sandbox(load_feeds(), DEFAULT_CHAINS, seconds=1, megabytes=100) as sandbox:
         found = sandbox.understand(GBM)
 
@@ -302,7 +302,7 @@ def test_the_child_ends_with_its_parent_and_its_words_stay_out_of_the_output(fol
         from pathlib import Path
         from crossmatch.chains import DEFAULT_CHAINS
         from gateway.feeds.registry import load_feeds
-        from gateway.sandbox import Sandbox
+        from gateway.listener.sandbox import Sandbox
 
         feeds = load_feeds([Path({str(folder)!r})])
         sandbox = Sandbox(feeds, DEFAULT_CHAINS, seconds=9, megabytes=99)

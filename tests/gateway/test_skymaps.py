@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossmatch.errors import RegionError, ServiceError
-from gateway.skymaps import SkymapStore
+from gateway.listener.skymaps import SkymapStore
 
 
 def test_sky_map_is_kept_once_under_its_hash(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from crossmatch.errors import ServiceError
 from gateway.feeds.registry import HEARTBEAT
-from gateway.sources import PROBE_SECONDS, Arrival, FolderSource, KafkaSource, bounded
+from gateway.listener.sources import PROBE_SECONDS, Arrival, FolderSource, KafkaSource, bounded
 from tests.gateway.memory import NOW, arrival
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from crossmatch.errors import ConfigError, ServiceError
-from gateway import transports
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Feed, Transport
-from gateway.sources import Arrival
-from gateway.transports import Persistent, Transports, with_environment
+from gateway.listener import transports
+from gateway.listener.sources import Arrival
+from gateway.listener.transports import Persistent, Transports, with_environment
 from tests.gateway.memory import NOW, private_registry
 
 

@@ -14,7 +14,7 @@ from crossmatch.chains import chains_with
 from crossmatch.model import Circle, Ellipse, Localization, Notice, Polygon, SystematicTerm
 from crossmatch.region import area_deg2, credible_level, make_region
 from gateway.feeds.registry import load_feeds
-from gateway.trial import COLUMNS, details, explanation, identity, iso, radius90_deg, row_of
+from gateway.offline.trial import COLUMNS, details, explanation, identity, iso, radius90_deg, row_of
 from gateway.understand import Understood, understand
 
 NOTICES = Path(__file__).parents[1] / "data" / "notices"

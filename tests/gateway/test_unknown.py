@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import NoticeError
 from crossmatch.model import Circle, Notice
-from gateway.feeds import unknown
-from gateway.feeds.guess import draft_from, feed_name
+from gateway.feeds.drafts import unknown
+from gateway.feeds.drafts.guess import draft_from, feed_name
+from gateway.feeds.drafts.suggest import suggestions, trial
+from gateway.feeds.drafts.template import Draft, feed_toml
+from gateway.feeds.drafts.unknown import Sign, Unknown, read_unknown, samples_of, sign_of
 from gateway.feeds.registry import load_feeds, parser_of, registry_of
 from gateway.feeds.spec import Feed, feed_from_toml
-from gateway.feeds.suggest import suggestions, trial
-from gateway.feeds.template import Draft, feed_toml
-from gateway.feeds.unknown import Sign, Unknown, read_unknown, samples_of, sign_of
-from gateway.reports import NoticeReport
+from gateway.listener.reports import NoticeReport
 from gateway.understand import Understood
 
 FINAL = (Path(__file__).parents[1] / "data" / "notices" / "gbm_final.xml").read_bytes()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.intake import EventBook
-from gateway.pipeline import NoticePipeline
-from gateway.skymaps import SkymapStore
-from gateway.worker import Worker
+from gateway.listener.pipeline import NoticePipeline
+from gateway.listener.skymaps import SkymapStore
+from gateway.listener.worker import Worker
 from tests.gateway.memory import Direct, MemorySink, arrival, sample
 
 

@@ -193,8 +193,8 @@ def test_notice_that_was_stored_before_a_crash_is_worked_through_once(gateway: G
     """The listener died between storing the bytes and saying what they became."""
     from datetime import UTC, datetime
 
-    from gateway.sink import headers_of
-    from gateway.sources import Arrival
+    from gateway.listener.sink import headers_of
+    from gateway.listener.sources import Arrival
 
     before = gateway.ledger()
     gateway.command("down", "listen")

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("broker", "catalogs", "crossmatch", "gateway", "voevents")
-DOCUMENTS = {"gateway/feeds/README.md"}
+DOCUMENTS = {"gateway/feeds/missions/README.md"}
 # Reads something from each file that is no module, where an installed gateway reads it.
 LOOK = """\
 import gateway

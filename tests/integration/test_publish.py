@@ -22,9 +22,10 @@ from broker.embedded.java import Java
 from broker.embedded.kafka import EmbeddedKafka
 from crossmatch.columns import CANDIDATE_FIELDS
 from crossmatch.errors import ServiceError
-from gateway import publish, services
+from gateway import services
 from gateway.config import load
-from gateway.positions import HEARD_PREFIX, PUBLISH_KEY, VTP_KEY, decode_position
+from gateway.publisher import service as publish
+from gateway.publisher.positions import HEARD_PREFIX, PUBLISH_KEY, VTP_KEY, decode_position
 
 GW = topics.candidates("gw")
 COUNT = 40
@@ -34,7 +35,7 @@ VICTIM = """\
 import os, signal, sys, threading
 from datetime import UTC, datetime
 from broker import kafka_io, topics
-from gateway import publish
+from gateway.publisher import service as publish
 from gateway.config import load
 
 bootstrap, fatal = sys.argv[1], int(sys.argv[2])

@@ -1,0 +1,1 @@
+"""From messages to notices: one module for each format, and for what data cannot say."""

@@ -1,0 +1,154 @@
+"""Feeds that change while we run: looked for, and taken up between two notices."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Protocol
+
+from crossmatch.errors import ConfigError
+from gateway.feeds.registry import Registry
+from gateway.feeds.store import FeedStore, Loaded, Problem
+from gateway.listener.outbox import Held
+from gateway.listener.pipeline import NoticePipeline
+from gateway.listener.worker import Worker
+from gateway.logs import EventLog
+
+log = EventLog("listen")
+
+
+class Reader(Protocol):
+    """What reads messages (:class:`gateway.listener.sandbox.Sandbox`)."""
+
+    def replace(self, registry: Registry) -> None:
+        """Use other feeds from the next message on."""
+
+
+class Sources(Protocol):
+    """Where messages come from (:class:`gateway.listener.doors.Doors`)."""
+
+    def prepare(self, registry: Registry) -> None:
+        """Make what must exist before the feeds are used, and close what they no longer have."""
+
+    def follow(self, registry: Registry) -> None:
+        """Hear what the feeds hear."""
+
+
+def streams_of(registry: Registry) -> tuple[str, ...]:
+    """Private streams of all feeds, sorted."""
+    return tuple(sorted({s for feed in registry.feeds for s in feed.audience}))
+
+
+class LiveFeeds:
+    """Keeps the feeds in force as the files have them.
+
+    Parameters
+    ----------
+    store : FeedStore
+    loaded : Loaded
+        What ``store`` gave at the start.
+    reader : Reader
+    pipeline : NoticePipeline
+    held : callable
+        Messages that wait on the held topic, from (feed, offset).
+    """
+
+    def __init__(
+        self,
+        store: FeedStore,
+        loaded: Loaded,
+        reader: Reader,
+        pipeline: NoticePipeline,
+        held: Callable[[str, int], Iterator[Held]],
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._pipeline = pipeline
+        self._held = held
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._told: set[Problem] = set()
+        self.registry = loaded.registry
+        self.broken: dict[str, str] = {}
+        self._tell(loaded.problems)
+
+    def audience(self, feed: str) -> tuple[str, ...]:
+        """Private streams that see what ``feed`` brings."""
+        return self.registry.feed(feed).audience
+
+    def release(self) -> int:
+        """Work through what waited for feeds that are on now; how many messages."""
+        count = 0
+        on = {f.name for f in self.registry.feeds if f.enabled} - self.registry.paused
+        for feed, place in list(self._pipeline.held.items()):
+            if place.waiting and feed in on:
+                released = self._pipeline.release(feed, self._held(feed, place.next))
+                log.info("notices_released", feed=feed, notices=released)
+                count += released
+        return count
+
+    def start(
+        self,
+        worker: Worker,
+        sources: Sources,
+        seconds: float,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Look for changes every ``seconds``; ``failed`` is told what ended that."""
+
+        def watch() -> None:
+            try:
+                while not self._over.wait(seconds):
+                    self.look(worker, sources)
+            except Exception as error:
+                failed(error)
+
+        self._thread = threading.Thread(target=watch, name="feeds", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more; the sources may then be closed."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(30.0)
+
+    def look(self, worker: Worker, sources: Sources) -> bool:
+        """Take up what changed, without losing a message; whether anything did."""
+        if not self._store.changed():
+            return False
+        loaded = self._store.load()
+        self._tell(loaded.problems)
+        registry = loaded.registry
+        sources.prepare(registry)
+        try:
+            # In the worker's thread, so that each message is read with the old feeds or the new.
+            taken: bool = worker.call(lambda: self._swap(registry)).result()
+        except CancelledError:
+            return False
+        if taken:
+            sources.follow(registry)
+        return taken
+
+    def _swap(self, registry: Registry) -> bool:
+        try:
+            self._reader.replace(registry)
+        except ConfigError as error:
+            log.error("feed_broken", detail=str(error))
+            return False
+        before = {f.name: f.version for f in self.registry.feeds}
+        after = {f.name: f.version for f in registry.feeds}
+        changed = sorted({n for n, _ in before.items() ^ after.items()})
+        self.registry = registry
+        self._pipeline.forget_repeats()
+        log.info("feeds_changed", feeds=",".join(changed), paused=",".join(sorted(registry.paused)))
+        self.release()
+        return True
+
+    def _tell(self, problems: Sequence[Problem]) -> None:
+        """Problems that were not there at the last look."""
+        found = set(problems)
+        for problem in sorted(found - self._told, key=lambda p: (str(p.path), p.sentence)):
+            log.error("feed_broken", file=problem.path, feed=problem.feed, detail=problem.sentence)
+        self._told = found
+        self.broken = {p.feed or str(p.path): p.sentence for p in problems}

@@ -1,0 +1,144 @@
+"""The log of regions: what is written of each version, and what is known again from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from broker import topics
+from broker.codec import (
+    RegionRecord,
+    decode,
+    decode_region,
+    encode,
+    encode_region,
+    encode_retraction,
+    from_iso,
+    iso,
+    region_key,
+)
+from crossmatch.errors import RegionError, Rejected
+from crossmatch.model import MultiOrderMap, Notice, Region
+from gateway.intake import Decision, EventBook, Identity, identity
+from gateway.listener.outbox import Batch
+from gateway.listener.skymaps import SkymapStore
+from gateway.listener.sources import Arrival
+from gateway.logs import EventLog
+
+log = EventLog("listen")
+
+
+class RegionLog:
+    """Writes regions and retractions to the log and to the topics of those who may see them.
+
+    Parameters
+    ----------
+    store : SkymapStore
+        Where the sky maps go.
+    """
+
+    def __init__(self, store: SkymapStore) -> None:
+        self._store = store
+        # Region messages by what they came of, to send one again under another number.
+        self._records: dict[Identity, bytes] = {}
+
+    def region(self, notice: Notice, region: Region, arrival: Arrival, batch: Batch) -> None:
+        """One version of an event."""
+        path = ""
+        if isinstance(region.localization, MultiOrderMap):
+            if notice.skymap_fits is None:
+                raise RegionError("map_not_kept", "the notice has a map but not its file")
+            path = self._store.put(notice.skymap_fits)
+        value = encode_region(
+            region,
+            trigger_id=notice.trigger_id,
+            retracts=notice.retracts,
+            skymap_path=path,
+            received=iso(arrival.received),
+        )
+        _add(notice, value, batch)
+        self._records[identity(notice)] = value
+
+    def retraction(self, notice: Notice, arrival: Arrival, batch: Batch) -> None:
+        """The retraction of an event."""
+        _add(notice, encode_retraction(notice, received=iso(arrival.received)), batch)
+
+    def renumber(self, decision: Decision, batch: Batch) -> None:
+        """Send the region in force again when an older notice came late and shifted its number."""
+        current = decision.current
+        if current is None or decision.notice is None:
+            return
+        if identity(current) == identity(decision.notice):
+            return
+        value = self._records.get(identity(current))
+        if value is None:
+            return
+        fields = decode(value)
+        if fields["version"] != decision.current_version:
+            value = encode("region", fields | {"version": decision.current_version})
+            _add(current, value, batch)
+            self._records[identity(current)] = value
+
+    def restore(self, values: Iterable[bytes], book: EventBook) -> int:
+        """Tell ``book`` what earlier runs wrote to the log; the number of records.
+
+        What is damaged there is logged and left out: it cannot be in force anywhere.
+        """
+        count = 0
+        for value in values:
+            try:
+                record = decode_region(value)
+                notice = _notice_of(record)
+            except (Rejected, KeyError, ValueError) as error:
+                log.error("region_not_restored", detail=str(error))
+                continue
+            book.accept(notice)
+            if record.alert_type != "retraction":
+                self._records[identity(notice)] = value
+            count += 1
+        return count
+
+
+def slim(notice: Notice) -> Notice:
+    """The notice without its map's bytes and cells, of which the book only needs the existence.
+
+    A map that is elsewhere does not count: no region came of it.
+    """
+    if notice.localization is None:
+        return replace(notice, skymap_fits=None, skymap_url=None)
+    if isinstance(notice.localization, MultiOrderMap):
+        return replace(notice, localization=None, skymap_fits=b"")
+    return replace(notice, skymap_fits=None)
+
+
+def _add(notice: Notice, value: bytes, batch: Batch) -> None:
+    key = region_key(notice.event_id, notice.order)
+    batch.add((topics.REGION_LOG, *topics.seen_by(topics.REGIONS, notice.streams)), key, value)
+
+
+def _notice_of(record: RegionRecord) -> Notice:
+    """As much of the notice behind a region message as the book needs."""
+    fields = record.fields
+    trigger_time = fields["trigger_time"]
+    return Notice(
+        feed=fields["feed"],
+        mission=fields["mission"],
+        instrument=fields["instrument"],
+        kind=fields["kind"],
+        notice_id=record.notice_id,
+        event_id=record.event_id,
+        trigger_id=fields["trigger_id"],
+        messenger=fields["messenger"],
+        role=fields["role"],
+        alert_type=fields["alert_type"],
+        issued=from_iso(fields["issued"]),
+        order=record.order,
+        trigger_time=None if trigger_time is None else from_iso(trigger_time),
+        localization=None,
+        sha256=record.notice_sha256,
+        # Only tells the book that there was a place.
+        skymap_fits=None if record.alert_type == "retraction" else b"",
+        skymap_sha256=record.skymap_sha256,
+        retracts=record.retracts,
+        streams=record.streams,
+    )

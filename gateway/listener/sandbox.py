@@ -1,0 +1,373 @@
+"""Reading notices within bounds: what could take long or much is read in a process of its own.
+
+Small notices of built-in formats are read here: their size bounds the work. Large ones,
+those with a sky map and those that a parser of the operator's reads go to one long-lived
+child, which may be killed without harm: when the time is over, when memory is short, or
+when a C library takes it down. Both sides run our own code under the same user, so what
+passes between them is pickled; nothing from outside is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Pipe
+from typing import Any
+
+from crossmatch.chains import Chain
+from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
+from crossmatch.model import Notice
+from gateway.feeds.registry import Registry
+from gateway.feeds.spec import Feed, Ignored, Message
+from gateway.listener.sandbox_child import Task, packed, receive, send
+from gateway.logs import EventLog
+from gateway.understand import SkymapFile, Understood, understand
+
+log = EventLog("sandbox")
+
+# A VOEvent has 3 to 10 kB, a JSON notice without a map rarely more than 2.
+SMALL_BYTES = 64 * 1024
+# The child imports NumPy, healpy and lxml before it can start; discs may be slow.
+_START_SECONDS = 120.0
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    " from gateway.listener.sandbox_child import serve; serve(int(sys.argv[2]))"
+)
+
+
+class Sandbox:
+    """:func:`gateway.understand.understand`, bounded in time and memory.
+
+    The child is started when it is first needed, or by :meth:`start`. Safe to call from
+    several threads; one notice is read at a time.
+
+    Parameters
+    ----------
+    registry : Registry
+    chains : mapping
+        Selection chains by name.
+    seconds : float
+        Wall-clock time that a notice may take in the child.
+    megabytes : int
+        Memory (address space) that it may take beyond what the idle child has.
+    small_bytes : int
+        Notices above this go to the child.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        chains: Mapping[str, Chain],
+        *,
+        seconds: float,
+        megabytes: int,
+        small_bytes: int = SMALL_BYTES,
+    ) -> None:
+        self._chains = dict(chains)
+        self._seconds = seconds
+        self._megabytes = megabytes
+        self._small_bytes = small_bytes
+        self._lock = threading.RLock()
+        self._child: _Child | None = None
+        self._adopt(registry)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the child, without waiting for it, so that the first map need not wait."""
+        with self._lock:
+            if self._child is None or not self._child.alive():
+                self._end()
+                self._child = _Child(self._registry, self._chains, self._megabytes)
+
+    def understand(
+        self,
+        raw: bytes,
+        *,
+        topic: str = "",
+        feed: str = "",
+        skymap: SkymapFile | None = None,
+        heed_pause: bool = True,
+    ) -> Understood:
+        """What a message is; see :func:`gateway.understand.understand`.
+
+        ``skymap`` is the map that the notice names by its address, if it was fetched.
+        Rejected besides: ``too_slow``, ``too_much_memory``, ``parser_died``, and
+        ``parser_failed`` for a fault of ours, which is logged with its traceback.
+
+        Raises
+        ------
+        ServiceError
+            If no child can be started.
+        """
+        with self._lock:
+            if skymap is None and len(raw) <= self._small_bytes:
+                try:
+                    return self._here(raw, topic, feed, heed_pause)
+                except _Elsewhere:
+                    pass
+            return self._in_child(Task(raw, topic, feed, skymap, heed_pause))
+
+    def replace(self, registry: Registry) -> None:
+        """Use other feeds from the next message on.
+
+        Raises
+        ------
+        ConfigError
+            If a parser of a feed is not a function of a module.
+        """
+        with self._lock:
+            self._adopt(registry)
+            if self._child is not None:
+                # A new one also reads the code of the parsers again.
+                self._end()
+                self.start()
+
+    def close(self) -> None:
+        """End the child. The sandbox may be used again: another one is started."""
+        with self._lock:
+            self._end()
+
+    def _adopt(self, registry: Registry) -> None:
+        _check_parsers(registry)
+        self._registry = registry
+        own = {f.name: _elsewhere for f in registry.feeds if f.parser}
+        self._quick = replace(registry, parsers={**registry.parsers, **own})
+
+    def _here(self, raw: bytes, topic: str, feed: str, heed_pause: bool) -> Understood:
+        try:
+            return understand(
+                self._quick, self._chains, raw, topic=topic, feed=feed, heed_pause=heed_pause
+            )
+        except Exception as error:
+            # A fault of ours must cost one notice, not the stream, and be seen.
+            log.error("parser_failed", exc_info=True, feed=feed, topic=topic, bytes=len(raw))
+            detail = f"{type(error).__name__}: {error}"
+            feed = feed or _named(self._quick, raw, topic)
+            return self._refused(NoticeError("parser_failed", detail), feed, topic)
+
+    def _in_child(self, task: Task) -> Understood:
+        child = self._ready_child()
+        answer = child.ask(task, self._seconds)
+        if not child.alive():
+            self.start()
+        if answer.understood is not None:
+            return answer.understood
+        assert answer.rejected is not None
+        if answer.fault:
+            log.error("parser_failed", feed=answer.feed, bytes=len(task.raw), detail=answer.fault)
+        else:
+            log.warning("notice_given_up", feed=answer.feed, reason=answer.rejected.reason)
+        return self._refused(answer.rejected, answer.feed or task.feed, task.topic)
+
+    def _ready_child(self) -> _Child:
+        self.start()
+        assert self._child is not None
+        try:
+            self._child.wait_until_ready()
+        except ServiceError:
+            self._end()
+            raise
+        return self._child
+
+    def _refused(self, error: Rejected, feed: str, topic: str) -> Understood:
+        """A rejection with what is known of the feed: by its name, else by the topic."""
+        known = [f for f in self._registry.feeds if f.name == feed] or [
+            f for f in self._registry.feeds if f.enabled and topic and topic in f.topics
+        ]
+        if len(known) != 1:
+            return Understood("rejected", rejected=error)
+        found = known[0]
+        return Understood("rejected", found.name, found.version, found.audience, rejected=error)
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the child said, or why it said nothing.
+
+    ``feed`` is the one that the message belongs to, as soon as that is known, and ``fault``
+    the traceback of a fault of ours.
+    """
+
+    understood: Understood | None = None
+    rejected: Rejected | None = None
+    feed: str = ""
+    fault: str = ""
+
+
+class _Elsewhere(BaseException):
+    """Raised in place of a parser of the operator's: not in this process.
+
+    No ``Exception``, so that it is not taken for a failure of the parser.
+    """
+
+
+def _elsewhere(message: Message, feed: Feed) -> Notice | Ignored:
+    raise _Elsewhere
+
+
+def _named(registry: Registry, raw: bytes, topic: str) -> str:
+    """Feed of a message that could not be understood, as far as it can be told."""
+    try:
+        routed = registry.route(raw, topic=topic)
+    except Exception:
+        return ""
+    return "" if routed.feed is None else routed.feed.name
+
+
+def _check_parsers(registry: Registry) -> None:
+    try:
+        pickle.dumps(registry.parsers, 5)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"the parser of a feed must be a function of a module that can be imported: {error}"
+        ) from error
+
+
+class _Late(Exception):
+    """The time is over."""
+
+
+class _Dead(Exception):
+    """The child ended by itself."""
+
+
+class _Child:
+    """The parent's side of one child process."""
+
+    def __init__(self, registry: Registry, chains: Mapping[str, Chain], megabytes: int) -> None:
+        self._pipe, theirs = Pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what a parser prints must not get into our output
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                # Out of the terminal's reach: the parent decides when it ends.
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._pipe.close()
+            raise ServiceError(f"no process can be started to read notices: {error}") from error
+        finally:
+            theirs.close()
+        self._ready = False
+        with contextlib.suppress(OSError):  # a child that is dead by now shows when it is asked
+            send(self._pipe, packed(megabytes, dict(chains)))
+            send(self._pipe, packed(registry))
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+
+    def wait_until_ready(self) -> None:
+        """Return once it can be asked.
+
+        Raises
+        ------
+        ServiceError
+            If it cannot start.
+        """
+        if self._ready:
+            return
+        try:
+            said = self._bounded(_START_SECONDS, self._hear)
+        except (_Late, _Dead) as error:
+            raise ServiceError(
+                "the process that reads large notices did not start;"
+                " what it said stands on standard error"
+            ) from error
+        if said[0] != "ready":
+            raise ServiceError(f"the process that reads large notices cannot start: {said[1]}")
+        self._ready = True
+
+    def ask(self, task: Task, seconds: float) -> _Answer:
+        """Answer to one task; afterwards the child may be dead."""
+        feed = ""
+
+        def talk() -> tuple[Any, ...]:
+            nonlocal feed
+            send(self._pipe, packed(seconds, task))
+            said = self._hear()
+            while said[0] == "feed":
+                feed = said[1]
+                said = self._hear()
+            return said
+
+        try:
+            what, *rest = self._bounded(seconds, talk)
+        except _Late:
+            error = NoticeError("too_slow", f"took more than {seconds:g} s")
+            return _Answer(rejected=error, feed=feed)
+        except _Dead as death:
+            error = NoticeError("parser_died", f"the process that read it ended: {death}")
+            return _Answer(rejected=error, feed=feed)
+        if what == "done":
+            return _Answer(understood=rest[0])
+        if what == "memory":
+            self.close()  # what is left of its memory is in pieces
+            return _Answer(rejected=NoticeError("too_much_memory", rest[0]), feed=feed)
+        detail, fault = rest
+        return _Answer(rejected=NoticeError("parser_failed", detail), feed=feed, fault=fault)
+
+    def _hear(self) -> tuple[Any, ...]:
+        try:
+            return receive(self._pipe)
+        except (AttributeError, ImportError, TypeError) as error:
+            return "failed", f"what the parser returned cannot be handed over: {error}", ""
+
+    def _bounded(self, seconds: float, talk: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What ``talk`` returns; the child is killed when the time is over."""
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            return talk()
+        except (EOFError, OSError) as error:
+            self._process.kill()
+            status = self._process.wait()
+            raise _Late if late.is_set() else _Dead(_ending(status)) from error
+        finally:
+            timer.cancel()
+            timer.join()
+            if late.is_set():
+                self._process.wait()
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

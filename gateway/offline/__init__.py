@@ -1,0 +1,1 @@
+"""Notices and alerts in files: checked, tried, matched and sent once more, without Kafka."""

@@ -1,0 +1,1 @@
+"""The publisher: statements about candidates become VOEvents, on Kafka and by VTP."""
