@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "gateway/feeds/missions/README.md")),
+        *(ROOT / n for n in ("README.md", "CHANGELOG.md", "gateway/feeds/missions/README.md")),
         *DOCS.rglob("*.md"),
     ]
 )
