@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias
 from crossmatch.model import Notice, Role
 from crossmatch.versions import Precedence, Rank, World, precedence, reach, world_of
 from crossmatch.versions import withdrawn as withdrawn_of
-from gateway.feeds.spec import Ignored
+from gateway.feeds.message import Ignored
 
 # An event's id, or a notice's, and the world it belongs to.
 _Key: TypeAlias = tuple[str, World]

@@ -12,8 +12,8 @@ from crossmatch.errors import NoticeError, Rejected
 from crossmatch.model import MapOrigin, Notice, Region
 from crossmatch.region import make_region
 from crossmatch.skymap import read_skymap, skymap_header
+from gateway.feeds.message import Ignored
 from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Ignored
 
 _LONGEST_WARNING = timedelta(days=1)
 

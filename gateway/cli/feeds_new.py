@@ -232,8 +232,8 @@ def _finish(
     """Check the draft, write it, and say what to do next."""
     from gateway.feeds.drafts.suggest import trial
     from gateway.feeds.drafts.template import feed_toml
+    from gateway.feeds.files import feed_from_toml
     from gateway.feeds.registry import parser_of
-    from gateway.feeds.spec import feed_from_toml
 
     about = "" if sample is None else f"Drafted from {sample.path.name}."
     text = feed_toml(draft, about)

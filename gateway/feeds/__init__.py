@@ -4,7 +4,8 @@
 ``Notice``, or ``Ignored`` for what is no notice of an event, or raises ``NoticeError``.
 """
 
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.registry import Registry, load_feeds
-from gateway.feeds.spec import Feed, Ignored, Message
+from gateway.feeds.spec import Feed
 
 __all__ = ["Feed", "Ignored", "Message", "Registry", "load_feeds"]

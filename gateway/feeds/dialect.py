@@ -11,7 +11,7 @@ import erfa
 
 from crossmatch.errors import ConfigError
 from gateway.feeds.parsers.readings import ERROR_UNITS, FRAMES, TIME_FORMATS
-from gateway.feeds.paths import check_path
+from gateway.feeds.paths import alternatives, check_path
 from voevents.times import TIME_SYSTEMS
 
 if TYPE_CHECKING:
@@ -96,11 +96,6 @@ def _paths(feed: Feed) -> Iterator[tuple[str, str]]:
         yield from ((f"kinds {kind.name}: when", path) for path in kind.when)
     for path in feed.members:
         yield from (("members", p) for p in alternatives(path))
-
-
-def alternatives(path: str) -> list[str]:
-    """Paths of ``"a or b"``."""
-    return [part.strip() for part in path.split(" or ")]
 
 
 def angle_to_icrs(lon_deg: float, lat_deg: float, angle_deg: float, frame: str) -> float:

@@ -11,10 +11,9 @@ from jsonpath import JSONPathEnvironment, JSONPathError
 from lxml import etree
 
 from crossmatch.errors import ConfigError, NoticeError
-from voevents.parse import safe_root
 
 if TYPE_CHECKING:
-    from gateway.feeds.spec import Message
+    from gateway.feeds.message import Message
 
 TOPIC = "@topic"
 
@@ -73,18 +72,6 @@ def check_path(path: str) -> None:
         _xml(path)
     elif not path.strip() or (path.startswith("$") and not re.fullmatch(r"\$\w+", path)):
         raise ConfigError(f"path {path!r}: write a name, a JSONPath ($.a) or an XPath (//a)")
-
-
-def local_tree(data: bytes) -> etree._Element:
-    """Tree of a VOEvent, read as safely as everywhere, with local names only.
-
-    Packets occur with the ``voe:`` prefix, with a default namespace and with none; a path
-    fits all of them.
-    """
-    root = safe_root(data)
-    for element in root.iter():
-        element.tag = str(element.tag).rpartition("}")[2]
-    return root
 
 
 def marked(message: Message, marks: Mapping[str, str]) -> bool:
@@ -202,3 +189,8 @@ def _first(query: etree.XPath, message: Message) -> Any:
     if isinstance(found, etree._Element):
         return (found.text or "").strip()
     return str(found) if isinstance(found, str) else found
+
+
+def alternatives(path: str) -> list[str]:
+    """Paths of ``"a or b"``."""
+    return [part.strip() for part in path.split(" or ")]

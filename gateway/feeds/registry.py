@@ -19,9 +19,11 @@ from typing import Any, TypeAlias
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice, Window
-from gateway.feeds.dialect import alternatives
+from gateway.feeds.files import feed_from_toml
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.strictjson import load_object
-from gateway.feeds.spec import Feed, Ignored, Message, feed_from_toml
+from gateway.feeds.paths import alternatives
+from gateway.feeds.spec import Feed
 from voevents.parse import parse_voevent
 
 GROUP = "mmgateway.feeds"

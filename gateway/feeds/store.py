@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from crossmatch.errors import ConfigError, ServiceError
+from gateway.feeds.files import feed_from_toml
 from gateway.feeds.history import Change, History, LastLook, Seen
 from gateway.feeds.registry import (
     BUILT_IN,
@@ -27,7 +28,7 @@ from gateway.feeds.registry import (
     parser_of,
     registry_of,
 )
-from gateway.feeds.spec import Feed, feed_from_toml
+from gateway.feeds.spec import Feed
 
 State = Literal["on", "paused", "off", "broken"]
 _Stamp = tuple[tuple[str, int, int, int], ...]

@@ -25,8 +25,9 @@ from typing import Any
 from crossmatch.chains import Chain
 from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
 from crossmatch.model import Notice
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Feed, Ignored, Message
+from gateway.feeds.spec import Feed
 from gateway.listener.sandbox_child import Task, packed, receive, send
 from gateway.logs import EventLog
 from gateway.understand import SkymapFile, Understood, understand

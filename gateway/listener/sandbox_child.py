@@ -14,8 +14,9 @@ from typing import Any
 
 from crossmatch.chains import Chain
 from crossmatch.model import Notice
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.registry import Parser, Registry
-from gateway.feeds.spec import Feed, Ignored, Message
+from gateway.feeds.spec import Feed
 from gateway.understand import SkymapFile, understand
 
 # So long after its time is over the kernel ends a child whose parent is gone.

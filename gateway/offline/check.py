@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from crossmatch.chains import Chain
 from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
+from gateway.feeds.message import Ignored
 from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Ignored
 from gateway.offline.mapfolder import find_map
 from gateway.offline.trial import COLUMNS, Row, identity, row_of
 from gateway.understand import Understood, understand

@@ -14,9 +14,10 @@ from crossmatch import sky
 from crossmatch.errors import Rejected
 from crossmatch.model import Circle, Ellipse, Localization, Notice, Polygon, Region
 from crossmatch.region import area_deg2, best_position
+from gateway.feeds.message import Message
 from gateway.feeds.paths import value_at
 from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Feed, Message
+from gateway.feeds.spec import Feed
 from gateway.understand import Understood
 from voevents.digest import event_digest
 

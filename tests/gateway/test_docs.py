@@ -20,8 +20,8 @@ from crossmatch import chains, cuts, score
 from crossmatch.model import Notice
 from gateway import config
 from gateway.cli import app, main
+from gateway.feeds.files import feed_from_toml
 from gateway.feeds.registry import load_feeds
-from gateway.feeds.spec import feed_from_toml
 from gateway.night.alerts import alerts
 from voevents.build import build_voevent
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from crossmatch.model import Messenger
 from gateway.cli import app, feeds_new, main
 from gateway.feeds.drafts.unknown import Unknown
+from gateway.feeds.files import FORMATS, feed_from_toml
 from gateway.feeds.parsers.readings import ERROR_UNITS
-from gateway.feeds.spec import FORMATS, feed_from_toml
 from gateway.listener.reports import NoticeReport
 
 FINAL = (Path(__file__).parents[1] / "data" / "notices" / "gbm_final.xml").read_bytes()

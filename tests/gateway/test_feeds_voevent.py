@@ -373,7 +373,7 @@ def test_no_builtin_feed_has_kinds_that_hide_each_other() -> None:
 
 
 def test_every_key_of_a_feed_file_is_explained() -> None:
-    text = (Path(gateway.feeds.__file__).parent / "README.md").read_text()
+    text = (Path(gateway.feeds.__file__).parent / "missions/README.md").read_text()
     made = {"version", "source", "kinds", "transport"}
     for record in (Feed, Kind, Transport):
         for key in {f.name for f in fields(record)} - made:

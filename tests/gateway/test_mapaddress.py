@@ -9,9 +9,9 @@ import pytest
 
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError
+from gateway.feeds.files import feed_from_toml
 from gateway.feeds.mapaddress import map_address
 from gateway.feeds.registry import load_feeds
-from gateway.feeds.spec import feed_from_toml
 from gateway.understand import understand
 
 GBM = load_feeds().feed("fermi_gbm").skymap_rules

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossmatch.errors import ConfigError
+from gateway.feeds.files import feed_from_toml
+from gateway.feeds.message import Message
 from gateway.feeds.paths import check_path, is_like, marked, value_at
-from gateway.feeds.spec import Message, feed_from_toml
 from voevents.parse import parse_voevent
 
 GBM = (Path(__file__).parents[1] / "data/notices/gbm_final.xml").read_bytes()

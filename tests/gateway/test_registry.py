@@ -10,6 +10,8 @@ import pytest
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice
+from gateway.feeds.files import feed_from_toml
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.registry import (
     GROUP,
     Registry,
@@ -19,7 +21,7 @@ from gateway.feeds.registry import (
     parser_of,
     registry_of,
 )
-from gateway.feeds.spec import Feed, Ignored, Message, feed_from_toml
+from gateway.feeds.spec import Feed
 
 DATA = Path(__file__).parents[1] / "data" / "notices"
 FINAL = (DATA / "gbm_final.xml").read_bytes()

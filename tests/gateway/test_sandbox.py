@@ -33,7 +33,7 @@ GW = json.loads((DATA / "gwalert.json").read_bytes())
 PARSERS = """
 import os, signal, sys
 from crossmatch.errors import NoticeError
-from gateway.feeds.spec import Ignored
+from gateway.feeds.message import Ignored
 
 kept = []
 

@@ -19,8 +19,9 @@ from gateway.feeds.drafts.guess import draft_from, feed_name
 from gateway.feeds.drafts.suggest import suggestions, trial
 from gateway.feeds.drafts.template import Draft, feed_toml
 from gateway.feeds.drafts.unknown import Sign, Unknown, read_unknown, samples_of, sign_of
+from gateway.feeds.files import feed_from_toml
 from gateway.feeds.registry import load_feeds, parser_of, registry_of
-from gateway.feeds.spec import Feed, feed_from_toml
+from gateway.feeds.spec import Feed
 from gateway.listener.reports import NoticeReport
 from gateway.understand import Understood
 

@@ -13,9 +13,14 @@ from typing import Any
 from crossmatch.errors import NoticeError
 from gateway.feeds.dialect import FIELDS
 from gateway.feeds.drafts.template import Draft
-from gateway.feeds.parsers.readings import ERROR_UNITS, angle_from, number_from, time_from
+from gateway.feeds.parsers.readings import (
+    ERROR_UNITS,
+    angle_from,
+    checked_trigger,
+    number_from,
+    time_from,
+)
 from gateway.feeds.parsers.strictjson import load_object
-from gateway.feeds.spec import checked_trigger
 from voevents.parse import Packet, parse_voevent
 
 _MAX_LEAVES = 2000

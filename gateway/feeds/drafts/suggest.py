@@ -12,8 +12,8 @@ from crossmatch.errors import ConfigError, GatewayError, NoticeError
 from gateway.feeds.drafts.guess import draft_from
 from gateway.feeds.drafts.template import feed_toml
 from gateway.feeds.drafts.unknown import Stranger, read_unknown, samples_of
+from gateway.feeds.files import feed_from_toml
 from gateway.feeds.registry import Registry, parser_of, registry_of
-from gateway.feeds.spec import feed_from_toml
 from gateway.understand import Understood, understand
 
 

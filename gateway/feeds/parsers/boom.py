@@ -13,10 +13,11 @@ from crossmatch.errors import NoticeError
 from crossmatch.model import Circle, MultiOrderMap, Notice
 from crossmatch.region import cover_ranges, density_per_sr
 from crossmatch.skymap import checked_map, write_skymap
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers import unified
 from gateway.feeds.parsers.members import number_of, text_of, texts_of
-from gateway.feeds.parsers.readings import number_from
-from gateway.feeds.spec import Feed, Ignored, Message, checked_trigger
+from gateway.feeds.parsers.readings import checked_trigger, number_from
+from gateway.feeds.spec import Feed
 from voevents.parse import check_position
 
 # Cells of 0.2 arcsec: some hundred for each target, so that leaving one out costs little.

@@ -9,9 +9,10 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import Notice
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers import unified
 from gateway.feeds.parsers.members import texts_of
-from gateway.feeds.spec import Feed, Ignored, Message
+from gateway.feeds.spec import Feed
 
 _SCHEMA = re.compile(r"/notices/([A-Za-z0-9_-]{1,40})/(?:([A-Za-z0-9_-]{1,40})/)?")
 _TOPIC = re.compile(r"gcn\.notices\.([A-Za-z0-9_-]{1,40})(?:\.([A-Za-z0-9_-]{1,40}))?")

@@ -9,10 +9,11 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import Notice
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers import unified
 from gateway.feeds.parsers.members import number_of
 from gateway.feeds.parsers.readings import number_from
-from gateway.feeds.spec import Feed, Ignored, Message
+from gateway.feeds.spec import Feed
 
 _P_VALUES = ("event_pval_generic", "event_pval_bayesian")
 

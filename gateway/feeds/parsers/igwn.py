@@ -8,8 +8,10 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Notice
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.members import map_bytes, number_of, text_of
-from gateway.feeds.spec import Feed, Ignored, Message, checked_trigger
+from gateway.feeds.parsers.readings import checked_trigger
+from gateway.feeds.spec import Feed
 from voevents.times import parse_time
 
 # Rank among alerts created in the same second, and what they are to us.

@@ -12,6 +12,7 @@ import erfa
 from crossmatch.errors import NoticeError
 from voevents.times import FIRST_YEAR, LAST_YEAR, parse_time
 
+_TRIGGER = re.compile(r"[A-Za-z0-9+-][A-Za-z0-9._:+-]{0,119}")
 ERROR_UNITS = {
     "deg": 1.0,
     "arcmin": 1 / 60,
@@ -135,3 +136,18 @@ def icrs_from(lon_deg: float, lat_deg: float, frame: str) -> tuple[float, float]
         return lon_deg, lat_deg
     ra, dec = erfa.g2icrs(math.radians(lon_deg), math.radians(lat_deg))
     return math.degrees(ra) % 360.0, math.degrees(dec)
+
+
+def checked_trigger(text: str) -> str:
+    """``text`` if it can name an event on topics, in files and in IVOIDs.
+
+    Raises
+    ------
+    NoticeError
+        ``bad_trigger_id``: other than 1 to 120 letters, digits and ``._:+-``.
+    """
+    if not _TRIGGER.fullmatch(text):
+        raise NoticeError(
+            "bad_trigger_id", f"{text[:60]!r}; expected 1 to 120 letters, digits and ._:+-"
+        )
+    return text

@@ -10,14 +10,14 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Messenger, Notice, Role
-from gateway.feeds.dialect import alternatives
 from gateway.feeds.mapaddress import map_address
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.members import finite, map_bytes, number_of, text_of, texts_of
 from gateway.feeds.parsers.place import localize, systematic_included
-from gateway.feeds.parsers.readings import angle_from, number_from, time_from
+from gateway.feeds.parsers.readings import angle_from, checked_trigger, number_from, time_from
 from gateway.feeds.parsers.voevent import YEAR_SECONDS, plain_number
-from gateway.feeds.paths import is_like, marked, value_at
-from gateway.feeds.spec import Feed, Ignored, Kind, Message, checked_trigger
+from gateway.feeds.paths import alternatives, is_like, marked, value_at
+from gateway.feeds.spec import Feed, Kind
 
 # What each alert type is to us, and its place among notices of one moment.
 _TYPES: dict[str, tuple[AlertType, int]] = {

@@ -10,17 +10,19 @@ from functools import lru_cache
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Circle, Ellipse, Notice, Role
-from gateway.feeds.dialect import alternatives, angle_to_icrs
+from gateway.feeds.dialect import angle_to_icrs
 from gateway.feeds.mapaddress import map_address
+from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.readings import (
     ERROR_UNITS,
     angle_from,
+    checked_trigger,
     icrs_from,
     number_from,
     time_from,
 )
-from gateway.feeds.paths import marked, value_at
-from gateway.feeds.spec import Feed, Ignored, Kind, Message, checked_trigger
+from gateway.feeds.paths import alternatives, marked, value_at
+from gateway.feeds.spec import Feed, Kind
 from voevents.parse import Packet, check_position
 
 YEAR_SECONDS = 365.25 * 86400
