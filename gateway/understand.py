@@ -13,6 +13,7 @@ from crossmatch.model import MapOrigin, Notice, Region
 from crossmatch.region import make_region
 from crossmatch.skymap import read_skymap, skymap_header
 from gateway.feeds.message import Ignored
+from gateway.feeds.parsers.members import MAP_FAULT
 from gateway.feeds.registry import Registry
 
 _LONGEST_WARNING = timedelta(days=1)
@@ -110,7 +111,8 @@ def understand(
 def placed(notice: Notice, find_map: Callable[[Notice], SkymapFile | None]) -> Notice:
     """``notice`` with its map, its own or the one that ``find_map`` gives, as localisation.
 
-    As it came when there is none, and retractions always.
+    As it came when there is none, and retractions always; with a word on it when the
+    embedded map is none, but a circle or an address is there as well.
 
     Raises
     ------
@@ -124,14 +126,21 @@ def placed(notice: Notice, find_map: Callable[[Notice], SkymapFile | None]) -> N
         file = find_map(notice)
     if file is None:
         return notice
-    skymap = read_skymap(file.fits)
-    distance, error = notice.distance_mpc, notice.distance_error_mpc
+    try:
+        skymap = read_skymap(file.fits)
+    except Rejected as error:
+        if file.origin != "embedded" or not (notice.localization or notice.skymap_url):
+            raise
+        # The circle is still good, and the map may be better where its address is.
+        details = {**notice.details, MAP_FAULT: error.reason}
+        return replace(notice, skymap_fits=None, details=details)
+    distance, spread = notice.distance_mpc, notice.distance_error_mpc
     if distance is None and notice.messenger == "gw":
-        distance, error = _distance(file.fits)
+        distance, spread = _distance(file.fits)
     return replace(
         notice,
         distance_mpc=distance,
-        distance_error_mpc=error,
+        distance_error_mpc=spread,
         skymap_fits=file.fits,
         localization=skymap,
         skymap_sha256=skymap.sha256,

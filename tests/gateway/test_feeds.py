@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Circle, Ellipse, Notice, SystematicTerm
 from gateway.feeds import Ignored, Registry, load_feeds
+from gateway.understand import understand
 
 DATA = Path(__file__).parents[1] / "data" / "notices"
 FINAL = (DATA / "gbm_final.xml").read_bytes()
@@ -268,7 +270,7 @@ def test_wxt_without_id_is_named_by_its_time() -> None:
         ({"record_number": -1}, "bad_field"),
         ({"alert_type": "rumour"}, "bad_field"),
         ({"alert_tense": "future"}, "bad_field"),
-        ({"healpix_file": "***"}, "bad_skymap"),
+        ({"healpix_file": "***", "ra": None}, "bad_skymap"),
     ],
 )
 def test_json_ranges_are_ours_to_check(changes: dict[str, Any], expected: str) -> None:
@@ -288,6 +290,19 @@ def test_json_ranges_are_ours_to_check(changes: dict[str, Any], expected: str) -
 def test_json_without_position(changes: dict[str, Any], expected: str) -> None:
     found = notice(record(WXT, **changes))
     assert (found.localization, found.no_position_reason) == (None, expected)
+
+
+@pytest.mark.parametrize(
+    ("embedded", "fault"), [("***", "bad_skymap"), ("bm8gRklUUw==", "not_fits")]
+)
+def test_a_circle_stands_in_for_a_broken_map_inside_and_says_so(embedded: str, fault: str) -> None:
+    raw = record(WXT, healpix_file=embedded)
+    found = understand(FEEDS, DEFAULT_CHAINS, raw)
+    assert (found.outcome, found.region.localized_by) == ("region", "circle")
+    assert found.notice.details["map_fault"] == fault
+    assert found.notice.skymap_fits is None
+    raw = record(WXT, healpix_file=embedded, ra=None)
+    assert understand(FEEDS, DEFAULT_CHAINS, raw).reason == fault
 
 
 def test_json_ellipse_and_its_angle() -> None:

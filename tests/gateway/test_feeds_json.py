@@ -70,8 +70,13 @@ EXAMPLES: dict[str, Fact] = {
     "notices/boom/alert.example.json": Fact(
         "region", "boom", "BOOM_ZTF25acffkdr", "counterpart", OBSERVED, "initial",
         "2025-11-30T10:28:57.000", Circle(150.175649, 15.2832185, 0.000278, 0.9)),
-    "notices/burstcube/alert.example.json": Fact("rejected", "burstcube", reason="bad_skymap"),
-    "notices/burstcube/test.example.json": Fact("rejected", "burstcube", reason="bad_skymap"),
+    # The embedded map is a placeholder: the circle stands.
+    "notices/burstcube/alert.example.json": Fact(
+        "region", "burstcube", "BurstCube_240601000", "alert", OBSERVED, "initial",
+        "2024-06-01T00:00:00.000", Circle(232.0, -53.1, 10.0, 0.9)),
+    "notices/burstcube/test.example.json": Fact(
+        "region", "burstcube", "BurstCube_240601000", "test", "test", "initial",
+        "2024-06-01T00:00:00.000", Circle(232.0, -53.1, 10.0, 0.9)),
     "notices/chime/frb.detection.example.json": Fact(
         "region", "chime_frb_json", "CHIME_427325191", "burst", OBSERVED, "initial", FRB_TIME,
         CHIME_PLACE),

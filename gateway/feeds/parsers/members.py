@@ -51,6 +51,10 @@ def texts_of(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(text for text in (str(v).strip() for v in items) if text)
 
 
+MAP_FAULT = "map_fault"
+"""Among the details of a notice: why its embedded map was not used, but its circle was."""
+
+
 def map_bytes(value: Any) -> bytes | None:
     """Bytes of an embedded base64 sky map; ``bad_skymap`` when it is not base64."""
     if value is None or value == "":

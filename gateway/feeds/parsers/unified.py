@@ -12,7 +12,7 @@ from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Messenger, Notice, Role
 from gateway.feeds.mapaddress import map_address
 from gateway.feeds.message import Ignored, Message
-from gateway.feeds.parsers.members import finite, map_bytes, number_of, text_of, texts_of
+from gateway.feeds.parsers.members import MAP_FAULT, finite, map_bytes, number_of, text_of, texts_of
 from gateway.feeds.parsers.place import localize, systematic_included
 from gateway.feeds.parsers.readings import angle_from, checked_trigger, number_from, time_from
 from gateway.feeds.parsers.voevent import YEAR_SECONDS, plain_number
@@ -75,7 +75,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     if role == "utility":
         return Ignored("utility", feed.name, notice_id)
     retraction = alert_type == "retraction"
-    place = _NOWHERE if retraction else _place(message, record, feed, kind, issued)
+    place, fault = (_NOWHERE, {}) if retraction else _place(message, record, feed, kind, issued)
     if trigger_time is None and not place["no_position_reason"]:
         raise NoticeError("bad_time", "a position without trigger_time")
     # A retraction follows whatever was sent in the same second.
@@ -104,7 +104,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         distance_error_mpc=_positive(record, "luminosity_distance_error"),
         cites=texts_of(record, "cites") if "cites" in feed.fields else (),
         retracts=_retracts(record, feed, event_id, notice_id) if retraction else (),
-        details=_details(message, record, feed, kind),
+        details=_details(message, record, feed, kind) | fault,
         known_source=kind.known_source,
         chain=kind.chain,
         **place,
@@ -249,21 +249,30 @@ def _role(
 
 def _place(
     message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind, issued: datetime
-) -> dict[str, Any]:
-    """What a notice says of the place: shape, map, address of a map, or why there is none."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a notice says of the place: shape, map, address of a map, or why there is none.
+
+    Besides, what is wrong with an embedded map in whose place something else can stand.
+    """
     place, reason = None, ""
     for path in feed.unusable_params:
         if not reason and _is_true(value_at(message, path)):
             reason = re.sub(r"\W+", "_", path).strip("_").lower()
     if not reason:
         place, reason = localize(record, feed, kind, issued)
-    skymap, url = map_bytes(record.get("healpix_file")), _map_url(message, record, feed)
+    skymap, url, fault = None, _map_url(message, record, feed), {}
+    try:
+        skymap = map_bytes(record.get("healpix_file"))
+    except NoticeError as error:
+        if not (place or url):
+            raise
+        fault = {MAP_FAULT: error.reason}
     return {
         "localization": place,
         "skymap_fits": skymap,
         "skymap_url": url or None,
         "no_position_reason": "" if place or skymap or url else reason,
-    }
+    }, fault
 
 
 def _map_url(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
