@@ -91,6 +91,8 @@ class Kind:
         Selection chain in place of the one the messenger gives.
     subthreshold : bool
         Below the mission's own threshold: not significant.
+    skymap : bool
+        False when an address of a map that it names is not waited for.
     known_source : bool
         A source that was known before, not a new transient.
     """
@@ -115,6 +117,7 @@ class Kind:
     test: bool = False
     chain: str = ""
     subthreshold: bool = False
+    skymap: bool = True
     known_source: bool = False
 
 

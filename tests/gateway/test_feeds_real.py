@@ -318,3 +318,26 @@ def test_arrival_in_any_order_ends_in_the_same_state(shared_data: Path) -> None:
         current = forward.state(f"Fermi_{trigger}").current
         assert current is not None
         assert current.kind in ("final", "offline")
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("folder", "event_id", "kind", "radius_deg"),
+    [
+        # Flight positions were sent again 16 hours after the final position.
+        ("2020-05", "Fermi_611989445", "final", 1.08),
+        # XRT sent once more, 12 minutes after UVOT's better position.
+        ("2018-06", "Swift_843211", "position", 0.0002),
+    ],
+)
+def test_a_late_issue_of_a_coarser_kind_does_not_replace_the_finer(
+    shared_data: Path, folder: str, event_id: str, kind: str, radius_deg: float
+) -> None:
+    book = EventBook()
+    for path in sorted((shared_data / "notices/voevent_4pisky" / folder).glob("**/*.xml")):
+        if event_id.partition("_")[2] in path.name and "LAT" not in path.name:
+            book.accept(FEEDS.parse(path.read_bytes()))
+    current = book.state(event_id).current
+    assert current is not None
+    assert (current.kind, current.localization.radius_deg) == (kind, radius_deg)
+    assert max(n.issued for n in book.state(event_id).versions) > current.issued

@@ -260,7 +260,8 @@ def _place(
             reason = re.sub(r"\W+", "_", path).strip("_").lower()
     if not reason:
         place, reason = localize(record, feed, kind, issued)
-    skymap, url, fault = None, _map_url(message, record, feed), {}
+    url = _map_url(message, record, feed) if kind.skymap else ""
+    skymap, fault = None, {}
     try:
         skymap = map_bytes(record.get("healpix_file"))
     except NoticeError as error:

@@ -84,7 +84,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     trigger_id = _trigger_id(message, feed)
     event_id = f"{feed.prefix}_{trigger_id}" if feed.prefix else trigger_id
     retracts = _retracts(message, feed, kind, event_id)
-    skymap_url = _skymap_url(message, feed)
+    skymap_url = _skymap_url(message, feed) if kind.skymap else None
     place, reason = _localize(message, reading, feed, kind, issued)
     if retracts:
         place, skymap_url, reason = None, None, "retraction"
