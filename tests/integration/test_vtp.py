@@ -228,10 +228,10 @@ def test_comet_sendvo_submits_and_is_acknowledged(start_node: Callable[..., Node
 
 def test_comet_sendvo_is_told_why_an_event_is_refused(start_node: Callable[..., Node]) -> None:
     node = start_node()
-    bad = sendvo(node.receiver, EVENT.replace(b"Date>", b"Day>"))
+    bad = sendvo(node.receiver, EVENT.replace(b"ivo://", b"http://"))
     assert bad.returncode == 1
-    assert b"schema_invalid" in bad.stdout
-    assert node.wait("refused")["refused"] == "schema_invalid"
+    assert b"bad_ivoid" in bad.stdout
+    assert node.wait("refused")["refused"] == "bad_ivoid"
     assert sendvo(node.receiver, EVENT).returncode == 0
 
 
