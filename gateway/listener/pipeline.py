@@ -31,10 +31,10 @@ from gateway.listener.outbox import (
     wanted_key,
 )
 from gateway.listener.regionlog import RegionLog, slim
-from gateway.listener.reports import NoticeReport, Observer
 from gateway.listener.skymaps import SkymapStore
 from gateway.listener.sources import Arrival
 from gateway.logs import EventLog
+from gateway.reports import NoticeReport, Observer
 from gateway.understand import SkymapFile, Understood
 
 log = EventLog("listen")

@@ -34,7 +34,7 @@ from gateway.listener.sink import KafkaSink
 from gateway.listener.skymaps import SkymapStore
 from gateway.listener.worker import Worker
 from gateway.logs import EventLog
-from gateway.offline.mapfolder import find_map
+from gateway.mapfolder import find_map
 from gateway.understand import SkymapFile
 from gateway.watch.alarms import Announcer, Watch, alarms_path
 from gateway.watch.health import FeedHealth, snapshot_path

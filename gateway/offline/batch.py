@@ -32,7 +32,7 @@ from crossmatch.model import Region, Window
 from crossmatch.region import make_region
 from gateway.feeds.registry import Registry
 from gateway.intake import is_localised
-from gateway.offline.mapfolder import find_map
+from gateway.mapfolder import find_map
 from gateway.offline.noticefiles import (
     BadNotice,
     NoticeFiles,

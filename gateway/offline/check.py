@@ -25,7 +25,7 @@ from crossmatch.chains import Chain
 from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
 from gateway.feeds.message import Ignored
 from gateway.feeds.registry import Registry
-from gateway.offline.mapfolder import find_map
+from gateway.mapfolder import find_map
 from gateway.offline.trial import COLUMNS, Row, identity, row_of
 from gateway.understand import Understood, understand
 

@@ -1,6 +1,6 @@
 """Health of the feeds: what was heard, when, how fast, from which servers.
 
-:class:`FeedHealth` is the :class:`gateway.listener.reports.Observer` of the pipeline. In the
+:class:`FeedHealth` is the :class:`gateway.reports.Observer` of the pipeline. In the
 listener::
 
     health = FeedHealth(snapshot_path(state), now)      # reads the last snapshot back
@@ -28,8 +28,8 @@ from datetime import datetime
 from pathlib import Path
 
 from gateway.listener.maps import Waiting, Wanted
-from gateway.listener.reports import NoticeReport
 from gateway.logs import EventLog
+from gateway.reports import NoticeReport
 from gateway.runfiles import read_json, write_json
 from gateway.watch.records import (
     DAY,

@@ -16,7 +16,7 @@ from gateway.config import Alarms
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Feed, Transport
 from gateway.listener.maps import Wanted
-from gateway.listener.reports import NoticeReport
+from gateway.reports import NoticeReport
 from gateway.watch.alarms import (
     Alarm,
     Announcer,

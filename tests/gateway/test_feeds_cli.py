@@ -18,7 +18,7 @@ from gateway.cli import app, feeds_new, main
 from gateway.feeds.drafts.unknown import Unknown
 from gateway.feeds.files import FORMATS, feed_from_toml
 from gateway.feeds.parsers.readings import ERROR_UNITS
-from gateway.listener.reports import NoticeReport
+from gateway.reports import NoticeReport
 
 FINAL = (Path(__file__).parents[1] / "data" / "notices" / "gbm_final.xml").read_bytes()
 FEEDS = Path("mmgateway-data/feeds")

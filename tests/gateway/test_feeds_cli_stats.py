@@ -15,7 +15,7 @@ from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Feed
 from gateway.feeds.store import Loaded, Problem
 from gateway.listener.maps import Waiting, Wanted
-from gateway.listener.reports import NoticeReport
+from gateway.reports import NoticeReport
 from gateway.watch.alarms import alarms_path
 from gateway.watch.health import FeedHealth, snapshot_path
 from gateway.watch.records import Health

@@ -19,7 +19,7 @@ from crossmatch.model import Circle, Notice, SystematicTerm
 from gateway.cli import main
 from gateway.feeds.drafts.unknown import Unknown
 from gateway.feeds.registry import load_feeds
-from gateway.listener.reports import NoticeReport
+from gateway.reports import NoticeReport
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs/howto/feeds.md").read_text("utf-8")
 FEEDS = Path("mmgateway-data/feeds")

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.feeds.spec import Feed
 from gateway.listener.maps import Waiting, Wanted
-from gateway.listener.reports import NoticeReport
+from gateway.reports import NoticeReport
 from gateway.watch.health import FeedHealth, read_health, snapshot_path
 from gateway.watch.records import FeedRecord, Health, health_from_json, percentile
 from gateway.watch.verdicts import (

@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from crossmatch.errors import NoticeError, RegionError
 from crossmatch.model import Circle, MultiOrderMap, Notice
-from gateway.offline.mapfolder import find_map
+from gateway.mapfolder import find_map
 from gateway.understand import SkymapFile, placed
 
 URL = "https://gracedb.example/api/S1a/files/bayestar.multiorder.fits,1"

@@ -16,8 +16,8 @@ from crossmatch.errors import NoticeError, ServiceError
 from crossmatch.model import Notice
 from gateway.intake import EventBook
 from gateway.listener.pipeline import NoticePipeline
-from gateway.listener.reports import NoticeReport
 from gateway.listener.skymaps import SkymapStore
+from gateway.reports import NoticeReport
 from tests.gateway.memory import REGISTRY, Direct, MemorySink, arrival, gbm, sample
 
 

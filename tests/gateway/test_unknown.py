@@ -22,7 +22,7 @@ from gateway.feeds.drafts.unknown import Sign, Unknown, read_unknown, samples_of
 from gateway.feeds.files import feed_from_toml
 from gateway.feeds.registry import load_feeds, parser_of, registry_of
 from gateway.feeds.spec import Feed
-from gateway.listener.reports import NoticeReport
+from gateway.reports import NoticeReport
 from gateway.understand import Understood
 
 FINAL = (Path(__file__).parents[1] / "data" / "notices" / "gbm_final.xml").read_bytes()

@@ -19,8 +19,8 @@ from typing import Literal
 
 from crossmatch.errors import NoticeError, ServiceError
 from gateway.feeds.parsers.strictjson import load_object
-from gateway.listener.reports import NoticeReport
 from gateway.logs import EventLog
+from gateway.reports import NoticeReport
 from voevents.parse import parse_voevent
 
 log = EventLog("listen")
