@@ -32,6 +32,7 @@ VERSIONS = ("1.0", "1.1", "2.0", "2.1")
 ROLES = ("observation", "prediction", "utility", "test")
 CITES = ("followup", "supersedes", "retraction")
 FRAMES = ("ICRS", "FK5")
+_NOWHERE = (-1.0, -999.0)
 
 _KNOWN_NAMESPACES = re.compile(r"http://www\.ivoa\.net/xml/VOEvent/v(1\.1|2\.0|2\.1)$")
 # Encodings in which the bytes "<!DOCTYPE" mean just that; VTP asks for ASCII or UTF-8 (section 2).
@@ -52,7 +53,7 @@ class Packet:
     Param is there as ``Group.name`` too, and yields the plain name to an
     ungrouped one. ``isotime`` and ``date`` are UTC, whatever ``time_system`` says.
     The position is in degrees, ICRS or FK5 (they agree within 0.03 arcsec); it
-    is ``None`` when absent or the (-1, -1) sentinel. ``error_deg`` may be 0 or
+    is ``None`` when absent or a sentinel. ``error_deg`` may be 0 or
     negative: what that means is the mission's affair. ``citations`` holds
     (cite, IVOID). ``notes`` tells departures from the schema that do no harm.
     ``time_fault`` says what is wrong with an ISOTime that cannot be read; ``isotime``
@@ -126,7 +127,7 @@ def parse_voevent(data: bytes) -> Packet:
         dec_deg=dec,
         error_deg=error,
         position_note=position_note or _text(_child(where_when, "Description")),
-        citations=_citations(_child(root, "Citations")),
+        citations=_citations(root),
         references=tuple(r.get("uri", "") for r in _all(root, "Reference") if r.get("uri")),
         concepts=tuple(filter(None, (_text(c) for c in _all(why, "Concept")))),
         importance=_number(why.get("importance")) if why is not None else None,
@@ -414,7 +415,7 @@ def _position(
     ra, dec = _finite(first, "C1"), _finite(second, "C2")
     error_text = _text(_child(element, "Error2Radius"))
     error = _finite(error_text, "Error2Radius") if error_text else None
-    if (ra, dec) == (-1.0, -1.0) and (error is None or error <= 0):
+    if is_sentinel(ra, dec, error):
         return None, None, None, "sentinel"
     ra, dec = ra * scale, dec * scale
     check_position(ra, dec)
@@ -435,6 +436,11 @@ def _finite(text: str, name: str) -> float:
     return value
 
 
+def is_sentinel(lon: float, lat: float, error: float | None) -> bool:
+    """Whether a position says that there is none: (-1, -1) or (-999, -999), without an error."""
+    return lon == lat and lon in _NOWHERE and (error is None or error <= 0)
+
+
 def check_position(ra_deg: float, dec_deg: float) -> None:
     """Refuse a position off the sphere: right ascension in [0, 360], declination in [-90, 90].
 
@@ -449,9 +455,10 @@ def check_position(ra_deg: float, dec_deg: float) -> None:
         )
 
 
-def _citations(element: Element | None) -> tuple[tuple[str, str], ...]:
+def _citations(root: Element) -> tuple[tuple[str, str], ...]:
+    """(cite, IVOID) of all ``Citations``: the schema has one, but a second may retract."""
     found: list[tuple[str, str]] = []
-    for child in () if element is None else element:
+    for child in (c for element in root if _local(element) == "Citations" for c in element):
         if _local(child) not in ("EventIVORN", "EventIVOID"):
             continue
         cite, ivoid = child.get("cite") or "followup", _text(child)

@@ -355,3 +355,11 @@ def test_real_packets_agree_with_the_manifest(shared_data: Path) -> None:
         role = re.search(r"role (\w+);", facts)
         assert role is None or role[1] == packet.role
     assert compared > 1000
+
+
+def test_all_citations_are_read() -> None:
+    """The schema has one list; what a second one retracts is retracted all the same."""
+    second = b'<Citations><EventIVORN cite="retraction">ivo://a/b#2</EventIVORN></Citations>'
+    packet = parse_voevent(FINAL.replace(b"</Citations>", b"</Citations>" + second))
+    assert [cite for cite, _ in packet.citations] == ["followup", "retraction"]
+    assert packet.citations[1][1] == "ivo://a/b#2"
