@@ -13,6 +13,10 @@ _FOR_PEOPLE = re.compile(r"(?i)\.(?:png|gif|jpe?g|pdf|svg|html?|txt)$")
 _SECURE = re.compile(r"^http://(?=(?:[\w-]+\.)*(?:nasa\.gov|ligo\.org|icecube\.wisc\.edu)/)")
 
 
+# No address of a map is longer (HTTP servers take some 8,000), and rules of feeds may backtrack.
+LONGEST_ADDRESS = 2048
+
+
 def map_address(url: str, rules: Sequence[tuple[str, str]] = ()) -> str:
     """Address of the sky map that belongs to an address in a notice.
 
@@ -28,7 +32,7 @@ def map_address(url: str, rules: Sequence[tuple[str, str]] = ()) -> str:
     Returns
     -------
     str
-        Empty when there is no map.
+        Empty when there is no map, or what names it is longer than ``LONGEST_ADDRESS``.
 
     Examples
     --------
@@ -40,6 +44,8 @@ def map_address(url: str, rules: Sequence[tuple[str, str]] = ()) -> str:
     >>> map_address("http://gracedb.ligo.org/api/superevents/S1a/files/bayestar.fits.gz,1")
     'https://gracedb.ligo.org/api/superevents/S1a/files/bayestar.fits.gz,1'
     """
+    if len(url) > LONGEST_ADDRESS:
+        return ""
     url = url.strip()
     for pattern, address in rules:
         found = _compiled(pattern).search(url)
@@ -55,7 +61,8 @@ def map_address(url: str, rules: Sequence[tuple[str, str]] = ()) -> str:
     is_file = parts.scheme in ("http", "https") and parts.netloc and parts.path.strip("/")
     if not is_file or _FOR_PEOPLE.search(parts.path):
         return ""
-    return _SECURE.sub("https://", url)
+    # A rule may make it longer than it was.
+    return _SECURE.sub("https://", url) if len(url) < LONGEST_ADDRESS else ""
 
 
 @lru_cache(maxsize=256)

@@ -53,6 +53,35 @@ def test_what_no_mission_means_as_a_map_is_none(url: str, address: str):
     assert map_address(url) == address
 
 
+@pytest.mark.parametrize("rules", [GBM, ((r"(?:a+)+$", ""),)])
+@pytest.mark.parametrize("text", ["glg_lc_", "/glg_lc_", "/glg_locplot_all_bn260419326.", "a", "."])
+def test_no_rule_sees_what_is_too_long_to_be_an_address(monkeypatch, rules, text: str):
+    """Patterns may take time that grows with the square of the text, or worse."""
+    seen: list[int] = []
+
+    class Counted:
+        def search(self, url: str) -> None:
+            seen.append(len(url))
+
+    monkeypatch.setattr("gateway.feeds.mapaddress._compiled", lambda pattern: Counted())
+    address = "https://example.org/" + text * (60_000 // len(text))
+
+    assert map_address(address, rules) == ""
+    assert map_address(address[:1000], rules) == address[:1000]
+    assert set(seen) == {1000}
+
+
+def test_no_rule_makes_an_address_too_long():
+    assert map_address("https://example.org/" + "a" * 1500, [("(a+)$", r"\1\1")]) == ""
+
+
+def test_the_rules_of_fermi_stop_at_the_file_name():
+    """``glg_lc_`` many times over took seconds in one pattern."""
+    for pattern, _ in GBM:
+        assert pattern.startswith("/")
+        assert not re.search(r"(?<!\\d)[+*]", pattern), pattern
+
+
 @pytest.mark.parametrize(
     ("rule", "word"),
     [("['(', '']", "missing )"), ("['a', '\\1']", "more groups")],
