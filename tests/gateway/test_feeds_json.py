@@ -11,6 +11,7 @@ import pytest
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.model import Circle, Ellipse, MultiOrderMap, Notice, Polygon, SystematicTerm
 from gateway.feeds import load_feeds
+from gateway.feeds.spec import Feed, Kind
 from gateway.intake import EventBook
 from gateway.understand import Understood, understand
 
@@ -358,3 +359,69 @@ def test_einstein_probe_and_other_real_json(shared_data: Path) -> None:
     assert fact(without_id).event == "EP_20240508T073801.151"
     alert = read((folder / "json_boom/alert.json").read_bytes())
     assert (alert.outcome, alert.reason) == ("ignored", "optical_alert")
+
+
+# One mission, two formats
+
+
+def _marks(feed: Feed, kind: Kind) -> dict[str, object]:
+    included = kind.systematic_included
+    return {
+        "known_source": kind.known_source,
+        "subthreshold": kind.subthreshold,
+        "containment": kind.containment or feed.containment,
+        "included": feed.systematic_included if included is None else included,
+        "systematic": [(r.terms, r.before) for r in kind.systematic],
+        "position": kind.position,
+        "messenger": kind.messenger or feed.messenger,
+    }
+
+
+def _pairs() -> list[tuple[Feed, Feed]]:
+    feeds = [f for f in FEEDS.feeds if f.prefix and not f.fallback]
+    return [
+        (one, other)
+        for one in feeds
+        for other in feeds
+        if (one.prefix, one.format, other.format) == (other.prefix, "voevent", "json")
+        and one.instrument == other.instrument
+    ]
+
+
+# Where the two differ, and why.
+DIFFER = {
+    # By GCN's default 90 %; the VOEvent's Params are called 95 %.
+    ("chime_frb_json", "repeater"): {"containment"},
+    ("chime_frb_json", "burst"): {"containment"},
+    # There was no JSON before 11 September 2019, when the localisation was changed.
+    ("fermi_gbm_json", "final"): {"systematic"},
+    # JSON notices say it themselves.
+    ("icecube_json", "cascade"): {"included"},
+}
+
+
+@pytest.mark.parametrize("pair", _pairs(), ids=lambda pair: f"{pair[0].name}-{pair[1].name}")
+def test_kinds_of_one_name_mean_the_same_in_both_formats(pair: tuple[Feed, Feed]) -> None:
+    one, other = pair
+    theirs = {kind.name: kind for kind in other.kinds}
+    for kind in one.kinds:
+        if kind.name in theirs and not kind.ignore:
+            ours, their = _marks(one, kind), _marks(other, theirs[kind.name])
+            differ = {name for name in ours if ours[name] != their[name]}
+            assert differ == DIFFER.get((other.name, kind.name), set()), kind.name
+
+
+def test_what_is_a_known_source_in_one_format_is_one_in_the_other() -> None:
+    """Also where the kinds of the two formats have different names."""
+    known = {f.prefix: set[str]() for pair in _pairs() for f in pair}
+    for one, other in _pairs():
+        for feed in (one, other):
+            if any(k.known_source for k in feed.kinds):
+                known[feed.prefix].add(feed.format)
+    assert {p for p, formats in known.items() if formats} == {"CHIME", "MAXI", "SVOM"}
+    assert all(formats in (set(), {"voevent", "json"}) for formats in known.values())
+
+
+def test_the_pairs_that_are_compared() -> None:
+    names = {one.name for one, _ in _pairs()}
+    assert names == {"svom", "fermi_gbm", "icecube", "km3net", "maxi", "superk", "chime_frb"}
