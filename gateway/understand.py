@@ -15,6 +15,7 @@ from crossmatch.skymap import read_skymap, skymap_header
 from gateway.feeds.message import Ignored
 from gateway.feeds.parsers.members import MAP_FAULT
 from gateway.feeds.registry import Registry
+from gateway.feeds.spec import Feed
 
 _LONGEST_WARNING = timedelta(days=1)
 
@@ -67,6 +68,7 @@ def understand(
     feed: str = "",
     find_map: Callable[[Notice], SkymapFile | None] = lambda notice: None,
     heed_pause: bool = True,
+    audience: tuple[str, ...] = (),
 ) -> Understood:
     """Read one message; what is wrong with it is part of the answer.
 
@@ -78,14 +80,18 @@ def understand(
         The map that a notice names by its address, if it can be had without waiting.
     heed_pause : bool
         False reads messages of paused feeds too.
+    audience : tuple of str
+        Private streams for which alone the message came: it is nobody else's, whatever it
+        looks like, and ``no_feed`` when no feed of theirs knows it.
     """
-    streams: tuple[str, ...] = ()
+    streams = audience
     version = ""
     try:
         if feed:
-            streams = registry.feed(feed).audience
+            streams = tuple(sorted({*audience, *registry.feed(feed).audience}))
         routed = registry.route(raw, topic=topic, feed=feed)
         if routed.feed is not None:
+            _check_audience(routed.feed, audience)
             feed, streams = routed.feed.name, routed.feed.audience
             version = routed.feed.version
             if heed_pause and feed in registry.paused:
@@ -106,6 +112,14 @@ def understand(
         return Understood("region", feed, version, streams, notice, region=region)
     except Rejected as error:
         return Understood("rejected", feed, version, streams, rejected=error)
+
+
+def _check_audience(feed: Feed, audience: tuple[str, ...]) -> None:
+    if audience and not (feed.audience and set(feed.audience) <= set(audience)):
+        who = ", ".join(audience)
+        raise NoticeError(
+            "no_feed", f"it came for {who} alone, and the feed {feed.name} has others"
+        )
 
 
 def placed(notice: Notice, find_map: Callable[[Notice], SkymapFile | None]) -> Notice:

@@ -56,87 +56,6 @@ class Routed:
     service: str = ""
 
 
-class _Index:
-    """Enabled feeds by what messages say of themselves, in the order in which they are asked.
-
-    It only narrows the choice: whose a message is, :meth:`Feed.recognises` decides.
-    """
-
-    def __init__(self, feeds: Sequence[Feed]) -> None:
-        self.by_name = {f.name: f for f in reversed(feeds)}
-        self.by_topic: dict[str, list[Feed]] = defaultdict(list)
-        enabled = [f for f in feeds if f.enabled]
-        for feed in enabled:
-            for topic in dict.fromkeys(feed.topics):
-                self.by_topic[topic].append(feed)
-        self._voevent = [f for f in enabled if f.format == "voevent"]
-        self._json = [(f, tuple(map(_tops, f.members))) for f in enabled if f.format != "voevent"]
-        # What the streams and schemas that were heard of give, so that each is looked up once.
-        self._by_stream: dict[str, tuple[Feed, ...]] = {}
-        self._by_schema: dict[str, tuple[tuple[Feed, _Needs], ...]] = {}
-
-    def candidates(self, message: Message) -> Iterable[Feed]:
-        """Feeds whose the message may be."""
-        if message.packet is not None:
-            stream, mark, _ = message.packet.ivoid.partition("#")
-            # Without a fragment each event may be a stream of its own.
-            return self._of_stream(stream + mark) if mark else self._voevent
-        record = message.record or {}
-        schema = record.get("$schema")
-        names = record.keys()
-        kept = self._of_schema(schema if isinstance(schema, str) else "")
-        return (feed for feed, needs in kept if _fits(names, needs))
-
-    def _of_stream(self, stream: str) -> tuple[Feed, ...]:
-        found = self._by_stream.get(stream)
-        if found is None:
-            found = tuple(
-                f
-                for f in self._voevent
-                if f.fallback or any(stream.startswith(i) or i.startswith(stream) for i in f.ivoids)
-            )
-            _remember(self._by_stream, stream, found)
-        return found
-
-    def _of_schema(self, schema: str) -> tuple[tuple[Feed, _Needs], ...]:
-        found = self._by_schema.get(schema)
-        if found is None:
-            found = tuple(
-                (f, needs)
-                for f, needs in self._json
-                if not f.schemas or any(s in schema for s in f.schemas)
-            )
-            _remember(self._by_schema, schema, found)
-        return found
-
-
-def _fits(names: KeysView[str], needs: _Needs) -> bool:
-    # A plain loop: a generator inside all() takes three times as long, for every message.
-    for need in needs:  # noqa: SIM110
-        if need and names.isdisjoint(need):
-            return False
-    return True
-
-
-def _remember(table: dict[str, Any], key: str, value: object) -> None:
-    if len(table) >= _MAX_REMEMBERED:
-        # What strangers write must not fill the memory.
-        table.clear()
-    table[key] = value
-
-
-def _tops(member: str) -> tuple[str, ...]:
-    """Names of which a record must have one for ``member`` to be there; none: cannot be told."""
-    found = []
-    for path in alternatives(member):
-        top = _TOP.match(path)
-        name = path if path[:1] not in "/@" and not path.startswith(("$.", "$[")) else ""
-        if not (top or name):
-            return ()
-        found.append(top[1] if top else name)
-    return tuple(found)
-
-
 @dataclass(frozen=True, slots=True)
 class Registry:
     """All feeds with their parsers. Disabled ones are used only when named outright.
@@ -158,6 +77,11 @@ class Registry:
         """Kafka topics of all enabled feeds without a Kafka of their own, each once."""
         feeds = [f for f in self._enabled() if not f.transport.kafka]
         return tuple(dict.fromkeys(t for f in feeds for t in f.topics))
+
+    def audience_of(self, topic: str) -> tuple[str, ...]:
+        """Private streams of all feeds that have this topic, those that are off too; sorted."""
+        having = [f for f in self.feeds if topic and topic in f.topics]
+        return tuple(sorted({s for f in having for s in f.audience}))
 
     def feed(self, name: str) -> Feed:
         """Feed of that name.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Protocol
 
 from crossmatch.errors import ConfigError
@@ -12,6 +13,7 @@ from gateway.feeds.registry import Registry
 from gateway.feeds.store import FeedStore, Loaded, Problem
 from gateway.listener.outbox import Held
 from gateway.listener.pipeline import NoticePipeline
+from gateway.listener.sources import Arrival
 from gateway.listener.worker import Worker
 from gateway.logs import EventLog
 
@@ -70,12 +72,24 @@ class LiveFeeds:
         self._thread: threading.Thread | None = None
         self._told: set[Problem] = set()
         self.registry = loaded.registry
+        # Those of feeds whose file is gone too: what is under way was theirs.
+        self._audiences = {f.name: f.audience for f in loaded.registry.feeds}
         self.broken: dict[str, str] = {}
         self._tell(loaded.problems)
 
     def audience(self, feed: str) -> tuple[str, ...]:
         """Private streams that see what ``feed`` brings."""
         return self.registry.feed(feed).audience
+
+    def heard(self, arrival: Arrival) -> Arrival:
+        """``arrival`` with the private streams of its topic and feed (from any thread)."""
+        if arrival.feed:
+            door = self._audiences.get(arrival.feed, ())
+        else:
+            door = self.registry.audience_of(arrival.topic)
+        if set(door) <= set(arrival.streams):
+            return arrival
+        return replace(arrival, streams=tuple(sorted({*arrival.streams, *door})))
 
     def release(self) -> int:
         """Work through what waited for feeds that are on now; how many messages."""
@@ -140,6 +154,7 @@ class LiveFeeds:
         after = {f.name: f.version for f in registry.feeds}
         changed = sorted({n for n, _ in before.items() ^ after.items()})
         self.registry = registry
+        self._audiences |= {f.name: f.audience for f in registry.feeds}
         self._pipeline.forget_repeats()
         log.info("feeds_changed", feeds=",".join(changed), paused=",".join(sorted(registry.paused)))
         self.release()

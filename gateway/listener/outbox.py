@@ -121,6 +121,8 @@ def headers_of(arrival: Arrival) -> Headers:
     }
     if arrival.skymap:
         fields |= {"skymap": arrival.skymap, "answers": arrival.answers}
+    if arrival.streams:
+        fields["streams"] = ",".join(arrival.streams)
     if arrival.refused is not None:
         fields |= {"refused": arrival.refused.reason, "detail": arrival.refused.detail}
     return tuple((name, text.encode()) for name, text in fields.items())
@@ -142,5 +144,6 @@ def arrival_of(raw: bytes, headers: Iterable[tuple[str, bytes | None]]) -> Arriv
         feed=fields.get("feed", ""),
         skymap=fields.get("skymap", ""),
         answers=fields.get("answers", ""),
+        streams=tuple(filter(None, fields.get("streams", "").split(","))),
         refused=refused,
     )

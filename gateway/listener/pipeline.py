@@ -47,7 +47,7 @@ _KNOWN = ("region", "no_position", "retraction", "duplicate")
 _T = TypeVar("_T")
 
 # Bytes, the map that was fetched for them, and the door: by another one they may be private.
-_Door = tuple[str, str, str, str]
+_Door = tuple[str, str, str, str, tuple[str, ...]]
 
 
 class Understand(Protocol):
@@ -61,6 +61,7 @@ class Understand(Protocol):
         feed: str = "",
         skymap: SkymapFile | None = None,
         heed_pause: bool = True,
+        audience: tuple[str, ...] = (),
     ) -> Understood:
         """What the message is."""
 
@@ -211,6 +212,7 @@ class NoticePipeline:
             arrival.skymap,
             arrival.topic,
             arrival.feed,
+            arrival.streams,
         )
         feed = self._repeats.get(door) if arrival.refused is None else None
         if feed is not None:
@@ -230,28 +232,34 @@ class NoticePipeline:
 
     def _read(self, arrival: Arrival) -> Understood:
         """What a message is; whatever goes wrong costs this one, and is seen."""
-        found = Understood("rejected", arrival.feed)
+        found = Understood("rejected", arrival.feed, streams=arrival.streams)
         try:
-            found = replace(found, streams=self._streams_of(arrival.feed))
+            found = replace(found, streams=self._streams_of(arrival))
             if arrival.refused is not None:
                 raise arrival.refused
             skymap = None
             if arrival.skymap:
                 skymap = SkymapFile(self._store.get(arrival.skymap), "fetched")
-            found = self._understand(
-                arrival.raw, topic=arrival.topic, feed=arrival.feed, skymap=skymap
-            )
+            found = self._understood(arrival, skymap)
             if found.notice is not None and _lacks_map(found):
                 skymap = self._find_map(found.notice)
                 if skymap is not None:
-                    found = self._understand(
-                        arrival.raw, topic=arrival.topic, feed=arrival.feed, skymap=skymap
-                    )
+                    found = self._understood(arrival, skymap)
             return found
         except ServiceError:
             raise
         except Exception as error:
             return _rejected(found, error, arrival)
+
+    def _understood(self, arrival: Arrival, skymap: SkymapFile | None) -> Understood:
+        found = self._understand(
+            arrival.raw,
+            topic=arrival.topic,
+            feed=arrival.feed,
+            skymap=skymap,
+            audience=arrival.streams,
+        )
+        return _kept_private(found, arrival.streams)
 
     def _settled(
         self, found: Understood, arrival: Arrival, offset: int, batch: Batch
@@ -265,9 +273,11 @@ class NoticePipeline:
             found = _rejected(found, error, arrival)
             return found, self._settle(found, arrival, offset, batch)
 
-    def _streams_of(self, feed: str) -> tuple[str, ...]:
+    def _streams_of(self, arrival: Arrival) -> tuple[str, ...]:
+        """Who may see an arrival of which no more than its door is known."""
         try:
-            return self._audience(feed) if feed else ()
+            feed = self._audience(arrival.feed) if arrival.feed else ()
+            return tuple(sorted({*arrival.streams, *feed}))
         except ConfigError as error:
             # Its file went away while the message waited.
             raise NoticeError("no_feed", str(error)) from error
@@ -333,7 +343,8 @@ class NoticePipeline:
     def _hold(self, found: Understood, arrival: Arrival, offset: int, batch: Batch) -> None:
         place = self.held.get(found.feed, HeldPlace())
         self.held[found.feed] = place._replace(waiting=place.waiting + 1)
-        headers = (*headers_of(arrival), (NOTICE_OFFSET, str(offset).encode()))
+        private = replace(arrival, streams=found.streams)
+        headers = (*headers_of(private), (NOTICE_OFFSET, str(offset).encode()))
         value = _letter(arrival, "paused", f"the feed {found.feed} is paused", found.streams)
         batch.add([topics.HELD], found.feed.encode(), value, headers)
         log.info("notice_held", feed=found.feed, source=arrival.source, offset=offset)
@@ -373,6 +384,17 @@ def _rejected(found: Understood, error: Exception, arrival: Arrival) -> Understo
         log.error("parser_failed", exc_info=True, source=arrival.source, topic=arrival.topic)
         error = NoticeError("parser_failed", f"{type(error).__name__}: {error}")
     return replace(found, outcome="rejected", region=None, rejected=error)
+
+
+def _kept_private(found: Understood, streams: tuple[str, ...]) -> Understood:
+    """``found`` for none but ``streams``, to whom its door belongs; empty: to everybody."""
+    if not streams or (found.streams and set(found.streams) <= set(streams)):
+        return found
+    if found.outcome not in ("ignored", "rejected"):
+        why = f"it came for {', '.join(streams)} alone, and the feed {found.feed} is for others"
+        error = NoticeError("no_feed", why)
+        found = Understood("rejected", found.feed, found.feed_version, rejected=error)
+    return replace(found, streams=streams)
 
 
 def _lacks_map(found: Understood) -> bool:

@@ -101,6 +101,7 @@ class Sandbox:
         feed: str = "",
         skymap: SkymapFile | None = None,
         heed_pause: bool = True,
+        audience: tuple[str, ...] = (),
     ) -> Understood:
         """What a message is; see :func:`gateway.understand.understand`.
 
@@ -116,10 +117,10 @@ class Sandbox:
         with self._lock:
             if skymap is None and len(raw) <= self._small_bytes:
                 try:
-                    return self._here(raw, topic, feed, heed_pause)
+                    return self._here(Task(raw, topic, feed, None, heed_pause, audience))
                 except _Elsewhere:
                     pass
-            return self._in_child(Task(raw, topic, feed, skymap, heed_pause))
+            return self._in_child(Task(raw, topic, feed, skymap, heed_pause, audience))
 
     def replace(self, registry: Registry) -> None:
         """Use other feeds from the next message on.
@@ -147,10 +148,17 @@ class Sandbox:
         own = {f.name: _elsewhere for f in registry.feeds if f.parser}
         self._quick = replace(registry, parsers={**registry.parsers, **own})
 
-    def _here(self, raw: bytes, topic: str, feed: str, heed_pause: bool) -> Understood:
+    def _here(self, task: Task) -> Understood:
+        raw, topic, feed = task.raw, task.topic, task.feed
         try:
             return understand(
-                self._quick, self._chains, raw, topic=topic, feed=feed, heed_pause=heed_pause
+                self._quick,
+                self._chains,
+                raw,
+                topic=topic,
+                feed=feed,
+                heed_pause=task.heed_pause,
+                audience=task.audience,
             )
         except Exception as error:
             # A fault of ours must cost one notice, not the stream, and be seen.

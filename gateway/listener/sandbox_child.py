@@ -32,6 +32,7 @@ class Task:
     feed: str
     skymap: SkymapFile | None
     heed_pause: bool
+    audience: tuple[str, ...] = ()
 
 
 def serve(descriptor: int) -> None:
@@ -120,6 +121,7 @@ def _answered(registry: Registry, chains: Mapping[str, Chain], task: Task) -> li
             feed=task.feed,
             find_map=lambda notice: task.skymap,
             heed_pause=task.heed_pause,
+            audience=task.audience,
         )
         if (error := found.rejected) is not None and _wants_memory(error):
             raise MemoryError(error.detail)

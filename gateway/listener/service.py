@@ -99,7 +99,7 @@ class Listener:
         self.pipeline = self._pipeline_of(sandbox, self._sink.start())
         self._feeds = LiveFeeds(store, loaded, sandbox, self.pipeline, self._sink.held)
         self._catch_up()
-        self._worker = Worker(self.pipeline, self.fail)
+        self._worker = Worker(self.pipeline, self.fail, self._feeds.heard)
         self._worker.start()
         self._fetcher.start(self.fail)
         self._doors = Doors(

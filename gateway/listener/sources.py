@@ -60,6 +60,9 @@ class Arrival:
         SHA-256 of the sky map that was fetched for it.
     answers : str
         Key of the wanted map that this is the answer to.
+    streams : tuple of str
+        Private streams that alone may see it, as they were when it came: feed files change,
+        but what came in private stays so. Empty for what is public by its door.
     refused : Rejected, optional
         Why the source already refused it; it is kept all the same.
     """
@@ -73,6 +76,7 @@ class Arrival:
     feed: str = ""
     skymap: str = ""
     answers: str = ""
+    streams: tuple[str, ...] = ()
     refused: Rejected | None = None
 
 

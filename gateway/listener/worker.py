@@ -38,11 +38,20 @@ class Worker:
     pipeline : NoticePipeline
     failed : callable
         Told the error that ended the thread.
+    heard : callable, optional
+        Marks an arrival with what is known of its door, in the thread that hands it over:
+        who may see it is settled before it waits.
     """
 
-    def __init__(self, pipeline: NoticePipeline, failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        pipeline: NoticePipeline,
+        failed: Callable[[Exception], None],
+        heard: Callable[[Arrival], Arrival] = lambda arrival: arrival,
+    ) -> None:
         self._pipeline = pipeline
         self._failed = failed
+        self._heard = heard
         self._jobs: queue.Queue[_Job | _Call | None] = queue.Queue(_WAITING)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
@@ -63,12 +72,12 @@ class Worker:
         done: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         """Take arrivals; see :class:`gateway.listener.sources.Deliver`."""
-        self._put(_Job(arrivals, stored, done))
+        self._put(_Job([self._heard(a) for a in arrivals], stored, done))
 
     def offer(self, arrival: Arrival, stored: Callable[[], None]) -> bool:
         """As :meth:`deliver`, but never blocks; False when too much is waiting."""
         try:
-            self._jobs.put_nowait(_Job([arrival], stored, None))
+            self._jobs.put_nowait(_Job([self._heard(arrival)], stored, None))
         except queue.Full:
             return False
         return True

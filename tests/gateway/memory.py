@@ -46,6 +46,7 @@ class Direct:
         feed: str = "",
         skymap: SkymapFile | None = None,
         heed_pause: bool = True,
+        audience: tuple[str, ...] = (),
     ) -> Understood:
         return understand(
             self.registry,
@@ -55,6 +56,7 @@ class Direct:
             feed=feed,
             find_map=lambda notice: skymap,
             heed_pause=heed_pause,
+            audience=audience,
         )
 
     def audience(self, feed: str) -> tuple[str, ...]:
@@ -75,8 +77,11 @@ class Mapped(Direct):
         feed: str = "",
         skymap: SkymapFile | None = None,
         heed_pause: bool = True,
+        audience: tuple[str, ...] = (),
     ) -> Understood:
-        found = super().understand(raw, topic=topic, feed=feed, heed_pause=heed_pause)
+        found = super().understand(
+            raw, topic=topic, feed=feed, heed_pause=heed_pause, audience=audience
+        )
         if found.notice is None or found.region is None:
             return found
         try:

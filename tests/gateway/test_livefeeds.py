@@ -167,6 +167,19 @@ def test_problem_is_told_once_and_again_after_it_was_mended(
     assert stage.feeds.broken == {"a": "a.toml: no such key"}
 
 
+def test_door_says_who_may_see_what_comes_by_it(stage: Stage) -> None:
+    """Also when the file of the feed is gone, or asks for nothing private any more."""
+    stage.change(private_registry())
+    by_topic, by_feed = arrival(b"x", topic="own.topic"), arrival(b"x", topic="t", feed="own")
+    assert [stage.feeds.heard(a).streams for a in (by_topic, by_feed)] == [("ourteam",)] * 2
+    assert stage.feeds.heard(arrival(b"x", topic="t")).streams == ()
+    assert stage.feeds.heard(arrival(b"x", topic="own.topic", feed="fermi_gbm")).streams == ()
+    kept = stage.feeds.heard(arrival(b"x", topic="own.topic", streams=("other",)))
+    assert kept.streams == ("other", "ourteam")
+    stage.change(REGISTRY)
+    assert stage.feeds.heard(by_feed).streams == ("ourteam",)
+
+
 def test_look_ends_when_the_worker_has(stage: Stage) -> None:
     stage.worker.stop()
     assert stage.change(REGISTRY) is False

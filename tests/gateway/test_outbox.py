@@ -23,3 +23,9 @@ def test_headers_bring_the_arrival_back() -> None:
 def test_the_fetched_map_of_an_arrival_travels_too() -> None:
     back = arrival_of(b"x", headers_of(arrival(b"x", skymap="0f", answers="map/1")))
     assert (back.skymap, back.answers) == ("0f", "map/1")
+
+
+def test_private_streams_of_an_arrival_travel_too() -> None:
+    back = arrival_of(b"x", headers_of(arrival(b"x", streams=("a", "b-c"))))
+    assert back.streams == ("a", "b-c")
+    assert arrival_of(b"x", headers_of(arrival(b"x"))).streams == ()

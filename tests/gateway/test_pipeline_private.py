@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from broker import topics
 from crossmatch.errors import NoticeError
+from gateway.feeds.registry import Registry
 from gateway.listener.maps import Wanted
 from gateway.listener.pipeline import NoticePipeline
-from tests.gateway.memory import Direct, Mapped, MemorySink, arrival, gbm, private_registry, sample
+from gateway.listener.sources import Arrival
+from gateway.understand import Understood
+from tests.gateway.memory import (
+    REGISTRY,
+    Direct,
+    Mapped,
+    MemorySink,
+    arrival,
+    gbm,
+    private_registry,
+    sample,
+)
 from tests.gateway.test_pipeline import pipeline_of
 
 PRIVATE = "mm.private.ourteam."
@@ -115,3 +128,67 @@ def test_private_map_has_a_marker_of_its_own(sink: MemorySink, tmp_path: Path) -
     assert sink.names() - OPERATORS == {
         topics.REGIONS, f"{PRIVATE}regions", f"{PRIVATE}notices",
     }  # fmt: skip
+
+
+def heard(raw: bytes, **facts: object) -> Arrival:
+    """By the topic of a private feed, as the listener marks it when it comes."""
+    return arrival(raw, topic="own.topic", streams=("ourteam",), **facts)
+
+
+RECORD = sample("wxt.json")
+
+
+@pytest.mark.parametrize("raw", [RECORD, b'{"ra": 1, "dec": 2}', b"{", sample("gbm_final.xml")])
+@pytest.mark.parametrize("registry", [REGISTRY, private_registry("einstein_probe")])
+def test_what_was_heard_in_private_is_never_public(
+    sink: MemorySink, tmp_path: Path, raw: bytes, registry: Registry
+) -> None:
+    """Whatever it looks like, and though the feed file is gone by the time it is read."""
+    pipeline_of(sink, tmp_path, direct=Direct(registry)).take([heard(raw)])
+    assert (
+        not sink.names()
+        - OPERATORS
+        - {f"{PRIVATE}{name}" for name in ("regions", "notices", "deadletter")}
+    )
+    if sink.letters():
+        assert sink.letters() == sink.letters(f"{PRIVATE}deadletter")
+        assert [r["streams"] for r in sink.letters()] == [["ourteam"]]
+    assert [r["streams"] for r in sink.regions()] in ([], [["ourteam"]])
+
+
+def test_reader_that_forgets_the_audience_makes_nothing_public(
+    sink: MemorySink, tmp_path: Path
+) -> None:
+    class Forgets(Direct):
+        def understand(self, raw: bytes, **facts: object) -> Understood:
+            return super().understand(raw)
+
+    pipeline = pipeline_of(sink, tmp_path, direct=Forgets())
+    assert pipeline.take([heard(RECORD)]) == ["rejected"]
+    assert sink.names() == {topics.DEAD_LETTER, f"{PRIVATE}deadletter"}
+    assert [r["reason"] for r in sink.letters()] == ["no_feed"]
+
+
+def test_message_of_a_removed_feed_is_kept_for_its_streams(
+    sink: MemorySink, tmp_path: Path
+) -> None:
+    pipeline = pipeline_of(sink, tmp_path)
+    pipeline.take([arrival(RECORD, feed="gone", streams=("ourteam",))])
+    assert sink.names() == {topics.DEAD_LETTER, f"{PRIVATE}deadletter"}
+
+
+def test_feed_that_is_made_public_later_does_not_publish_what_waited(
+    sink: MemorySink, tmp_path: Path
+) -> None:
+    private = private_registry()
+    direct = Direct(replace(private, paused=frozenset({"own"})))
+    pipeline = pipeline_of(sink, tmp_path, direct=direct)
+    assert pipeline.take([own(gbm(1, 10))]) == ["held"]
+    (waiting,) = sink.held("own", 0)
+    assert waiting.arrival.streams == ("ourteam",)
+    public = tuple(replace(f, streams=()) for f in private.feeds)
+    direct.replace(replace(private, feeds=public))
+    pipeline.release("own", sink.held("own", 0))
+    assert sink.batches[-1].outcomes == ["rejected"]
+    assert topics.REGIONS not in sink.names()
+    assert [r["streams"] for r in sink.letters(f"{PRIVATE}deadletter")] == [["ourteam"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from gateway.intake import EventBook
 from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.skymaps import SkymapStore
+from gateway.listener.sources import Arrival
 from gateway.listener.worker import Worker
 from tests.gateway.memory import Direct, MemorySink, arrival, sample
 
@@ -84,3 +86,15 @@ def test_error_of_a_call_ends_the_thread_and_is_told(pipeline: NoticePipeline) -
     worker.stop()
     assert isinstance(future.exception(0), ZeroDivisionError)
     assert [type(f) for f in failures] == [ZeroDivisionError]
+
+
+def test_door_is_asked_before_an_arrival_waits(pipeline: NoticePipeline, sink: MemorySink) -> None:
+    def heard(one: Arrival) -> Arrival:
+        return replace(one, streams=("ourteam",))
+
+    worker = Worker(pipeline, lambda error: None, heard)
+    worker.deliver([arrival(b"{")])
+    assert worker.offer(arrival(b"["), lambda: None)
+    worker.start()
+    worker.stop()
+    assert [a.streams for a in sink.stored] == [("ourteam",)] * 2
