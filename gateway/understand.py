@@ -15,7 +15,6 @@ from crossmatch.skymap import read_skymap, skymap_header
 from gateway.feeds.message import Ignored
 from gateway.feeds.parsers.members import MAP_FAULT
 from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Feed
 
 _LONGEST_WARNING = timedelta(days=1)
 
@@ -84,15 +83,13 @@ def understand(
         Private streams for which alone the message came: it is nobody else's, whatever it
         looks like, and ``no_feed`` when no feed of theirs knows it.
     """
-    streams = audience
+    streams = audience or registry.audience_of(topic, feed=feed)
     version = ""
     try:
-        if feed:
-            streams = tuple(sorted({*audience, *registry.feed(feed).audience}))
-        routed = registry.route(raw, topic=topic, feed=feed)
+        routed = registry.route(raw, topic=topic, feed=feed, audience=audience)
+        streams = routed.streams
         if routed.feed is not None:
-            _check_audience(routed.feed, audience)
-            feed, streams = routed.feed.name, routed.feed.audience
+            feed = routed.feed.name
             version = routed.feed.version
             if heed_pause and feed in registry.paused:
                 return Understood("held", feed, version, streams)
@@ -112,14 +109,6 @@ def understand(
         return Understood("region", feed, version, streams, notice, region=region)
     except Rejected as error:
         return Understood("rejected", feed, version, streams, rejected=error)
-
-
-def _check_audience(feed: Feed, audience: tuple[str, ...]) -> None:
-    if audience and not (feed.audience and set(feed.audience) <= set(audience)):
-        who = ", ".join(audience)
-        raise NoticeError(
-            "no_feed", f"it came for {who} alone, and the feed {feed.name} has others"
-        )
 
 
 def placed(notice: Notice, find_map: Callable[[Notice], SkymapFile | None]) -> Notice:

@@ -8,30 +8,24 @@ group ``mmgateway.feeds``, or ``module:function``, stands as ``parser`` in the f
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module, resources
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice, Window
 from gateway.feeds.files import feed_from_toml
 from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.strictjson import load_object
-from gateway.feeds.paths import alternatives
+from gateway.feeds.recognition import Index, fits, may_claim
 from gateway.feeds.spec import Feed
 from voevents.parse import parse_voevent
 
 GROUP = "mmgateway.feeds"
 BUILT_IN = "gateway/feeds/missions/"
 HEARTBEAT = "gcn.heartbeat"
-_MAX_REMEMBERED = 1000
-_TOP = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_]*)")
-_Needs: TypeAlias = tuple[tuple[str, ...], ...]
 
 Parser = Callable[[Message, Feed], Notice | Ignored]
 
@@ -48,12 +42,14 @@ class Routed:
     """A message and the feed whose it is.
 
     ``feed`` is None when no feed knows it; ``service`` says what it is when it is a
-    message that tells of no event whoever sends it.
+    message that tells of no event whoever sends it. ``streams`` may see it, also when no
+    feed knows it; empty: everybody may.
     """
 
     message: Message
     feed: Feed | None
     service: str = ""
+    streams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +58,25 @@ class Registry:
 
     Feeds are asked in the order of ``feeds``: those of the operator come before
     the built-in ones, fall-back feeds last. Messages of ``paused`` feeds are recognised
-    as theirs; what becomes of them is for the caller to say.
+    as theirs; what becomes of them is for the caller to say. ``private_topics`` and
+    ``private_feeds`` map topics and names of private feeds that are gone to who may see what
+    still comes by them.
     """
 
     feeds: tuple[Feed, ...]
     parsers: Mapping[str, Parser]
     paused: frozenset[str] = frozenset()
-    _index: _Index = field(init=False, repr=False, compare=False)
+    private_topics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    private_feeds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _index: Index = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", _Index(self.feeds))
+        object.__setattr__(self, "_index", Index(self.feeds))
 
     def topics(self) -> tuple[str, ...]:
         """Kafka topics of all enabled feeds without a Kafka of their own, each once."""
         feeds = [f for f in self._enabled() if not f.transport.kafka]
         return tuple(dict.fromkeys(t for f in feeds for t in f.topics))
-
-    def audience_of(self, topic: str) -> tuple[str, ...]:
-        """Private streams of all feeds that have this topic, those that are off too; sorted."""
-        having = [f for f in self.feeds if topic and topic in f.topics]
-        return tuple(sorted({s for f in having for s in f.audience}))
 
     def feed(self, name: str) -> Feed:
         """Feed of that name.
@@ -97,8 +92,36 @@ class Registry:
         known = ", ".join(f.name for f in self.feeds)
         raise ConfigError(f"no feed is called {name!r}; known: {known}")
 
-    def route(self, raw: bytes, *, topic: str = "", feed: str = "") -> Routed:
+    def audience_of(self, topic: str, *, feed: str = "") -> tuple[str, ...]:
+        """Private streams that may see what comes by a topic, or by a feed's own door.
+
+        Parameters
+        ----------
+        topic : str
+            Private to the streams of all feeds, on or off, that name it privately and have no
+            Kafka of their own, and of feeds that did and are gone.
+        feed : str
+            The feed whose door it is; then its topic belongs to that door.
+
+        Returns
+        -------
+        tuple of str
+            Sorted; empty: everybody may.
+        """
+        if feed:
+            known = self._index.by_name.get(feed)
+            return self.private_feeds.get(feed, ()) if known is None else known.audience
+        named = self._index.audiences.get(topic, ())
+        return tuple(sorted({*named, *self.private_topics.get(topic, ())}))
+
+    def route(
+        self, raw: bytes, *, topic: str = "", feed: str = "", audience: tuple[str, ...] = ()
+    ) -> Routed:
         """Read a message as far as it must be to say whose it is.
+
+        What only an audience may see, no other feed than one for that audience or for some
+        of it may claim, whatever the message says of itself: else it is nobody's, and its
+        ``streams`` are that audience.
 
         Parameters
         ----------
@@ -108,29 +131,36 @@ class Registry:
             Kafka topic it came from, if any; decides for JSON without ``$schema``.
         feed : str
             Name of the feed to use, when known; else it is recognised.
+        audience : tuple of str
+            Who might see it when it was heard; empty: as :meth:`audience_of` has it now.
 
         Raises
         ------
         NoticeError
             When it cannot be read.
         """
+        audience = audience or self.audience_of(topic, feed=feed)
         if topic == HEARTBEAT:
-            return Routed(Message(raw, topic), None, "heartbeat")
-        chosen = self._told(topic, feed)
+            return Routed(Message(raw, topic), None, "heartbeat", audience)
+        named = self._named(feed) if feed else None
+        if named is not None and not may_claim(named, audience):
+            named = None
+        chosen = named if feed else self._index.told(topic, audience, None)
         if chosen is not None and chosen.format == "other":
-            return Routed(Message(raw, topic), chosen)
+            return _routed(Message(raw, topic), chosen, audience)
         message = _read(raw, topic)
-        if _is_heartbeat(message):
-            return Routed(message, chosen if feed else None, "heartbeat")
-        if chosen is not None and (chosen.format == "voevent") != (message.packet is not None):
-            chosen = None
-        if not feed:
+        if _is_heartbeat(message) and (chosen is not None or not audience):
+            return Routed(message, named, "heartbeat", audience)
+        if feed:
+            chosen = named if named is not None and fits(named, message) else None
+        else:
             # What a message says of itself outranks the topic it came by; the topic outranks a
             # feed that takes what is left, or a private record would become everybody's.
-            found = self._recognise(message)
+            chosen = self._index.told(topic, audience, message)
+            found = self._index.claimant(message, audience)
             if found is not None and (chosen is None or not found.fallback):
                 chosen = found
-        return Routed(message, chosen)
+        return _routed(message, chosen, audience)
 
     def understand(self, routed: Routed) -> Notice | Ignored:
         """Notice that a routed message holds, with the feed's marks, or a word on why it is none.
@@ -143,7 +173,7 @@ class Registry:
         if routed.service:
             return Ignored(routed.service, "", "")
         if routed.feed is None:
-            return _unclaimed(routed.message)
+            return _unclaimed(routed.message, routed.streams)
         found = self._run(routed.feed, routed.message)
         return found if isinstance(found, Ignored) else marked(found, routed.feed)
 
@@ -154,26 +184,11 @@ class Registry:
     def _enabled(self) -> Iterable[Feed]:
         return (f for f in self.feeds if f.enabled)
 
-    def _told(self, topic: str, name: str) -> Feed | None:
-        """Feed that the caller names, or the only one that has this topic."""
-        if name:
-            try:
-                return self.feed(name)
-            except ConfigError as error:
-                raise NoticeError("no_feed", str(error)) from error
-        having = self._index.by_topic.get(topic, ()) if topic else ()
-        return having[0] if len(having) == 1 else None
-
-    def _recognise(self, message: Message) -> Feed | None:
-        candidates = self._index.candidates(message)
-        found = next((f for f in candidates if f.recognises(message)), None)
-        if message.packet is not None and (found is None or found.fallback):
-            # A packet of a type that its mission's feeds do not know is still that mission's.
-            ivoid = message.packet.ivoid
-            nearest = max(candidates, key=lambda f: f.claims(ivoid), default=None)
-            if nearest is not None and nearest.claims(ivoid):
-                return nearest
-        return found
+    def _named(self, name: str) -> Feed:
+        try:
+            return self.feed(name)
+        except ConfigError as error:
+            raise NoticeError("no_feed", str(error)) from error
 
     def _run(self, feed: Feed, message: Message) -> Notice | Ignored:
         parser = self.parsers[feed.name]
@@ -193,6 +208,10 @@ class Registry:
                 "parser_failed", f"feed {feed.name} returned a {type(found).__name__}, not a Notice"
             )
         return found
+
+
+def _routed(message: Message, feed: Feed | None, audience: tuple[str, ...]) -> Routed:
+    return Routed(message, feed, streams=audience if feed is None else feed.audience)
 
 
 def marked(notice: Notice, feed: Feed) -> Notice:
@@ -355,14 +374,15 @@ def _is_heartbeat(message: Message) -> bool:
     )
 
 
-def _unclaimed(message: Message) -> Ignored:
+def _unclaimed(message: Message, audience: tuple[str, ...]) -> Ignored:
     """Answer to what no feed knows: service messages are ignored, the rest is refused."""
+    nobody = f"no feed for {', '.join(audience)} alone" if audience else "no feed"
     if message.packet is not None:
         packet = message.packet
         if packet.role == "utility":
             return Ignored("utility", "", packet.ivoid)
         raise NoticeError(
-            "no_feed", f"no feed knows {packet.ivoid[:120]} (packet type {packet.packet_type})"
+            "no_feed", f"{nobody} knows {packet.ivoid[:120]} (packet type {packet.packet_type})"
         )
     schema = str((message.record or {}).get("$schema", ""))
-    raise NoticeError("no_feed", f"no feed knows JSON with $schema {schema[:120]!r}")
+    raise NoticeError("no_feed", f"{nobody} knows JSON with $schema {schema[:120]!r}")

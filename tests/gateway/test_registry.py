@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice
 from gateway.feeds.files import feed_from_toml
@@ -22,6 +24,7 @@ from gateway.feeds.registry import (
     registry_of,
 )
 from gateway.feeds.spec import Feed
+from gateway.understand import understand
 
 DATA = Path(__file__).parents[1] / "data" / "notices"
 FINAL = (DATA / "gbm_final.xml").read_bytes()
@@ -235,3 +238,118 @@ def test_only_top_level_toml_files_are_feeds(tmp_path: Path) -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(NoticeError, match="no feed is called"):
         load_feeds().route(FINAL, feed="none")
+
+
+# --- privacy ---------------------------------------------------------------------------------
+
+PRIVATE = 'topics = ["own.alerts"]\nprivate = true\n'
+WXT = (DATA / "wxt.json").read_bytes()
+CIRCULAR = json.dumps(
+    {"subject": "s", "body": "b", "submitter": "me", "circularId": 1, "createdOn": 1}
+).encode()
+IGWN = json.dumps(
+    {"superevent_id": "S1a", "alert_type": "PRELIMINARY", "time_created": "2026-01-01T00:00:00Z"}
+).encode()
+SCHEMA = b'{"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "x"}'
+BEAT = b'{"alert_datetime": "2026-01-01T00:00:00Z"}'
+CORE = b'{"trigger_time": "2026-01-01T00:00:00Z", "ra": 1.0, "dec": 2.0, "ra_dec_error": 1.0}'
+PUBLIC = [WXT, CIRCULAR, IGWN, SCHEMA, CORE, BEAT, FINAL]
+
+
+def with_built_in(*feeds: Feed, **more: object) -> Registry:
+    built_in = load_feeds()
+    parsers = {**built_in.parsers, **{f.name: parser_of(f) for f in feeds}}
+    return replace(registry_of([*feeds, *built_in.feeds], parsers), **more)
+
+
+def taken(found: Registry, raw: bytes, **where: Any) -> tuple[str, str, tuple[str, ...]]:
+    """Outcome, feed where one took it, and streams."""
+    about = understand(found, DEFAULT_CHAINS, raw, **where)
+    feed = "" if about.reason == "no_feed" else about.feed
+    return about.reason or about.outcome, feed, about.streams
+
+
+def test_audience_of_a_topic_is_that_of_all_its_private_feeds() -> None:
+    kafka = '[transport]\nkafka = "kafka.example.org:9092"\n'
+    feeds = registry(
+        feed(JSON, PRIVATE, name="a"),
+        feed(JSON, PRIVATE + "enabled = false\n", name="b"),
+        feed(JSON, PRIVATE, name="c"),
+        feed(JSON, PRIVATE + kafka, name="d"),
+        feed(JSON, 'topics = ["open", "own.alerts"]\n', name="e"),
+        paused=frozenset({"c"}),
+    )
+    assert feeds.audience_of("own.alerts") == ("a", "b", "c")
+    assert feeds.audience_of("open") == feeds.audience_of("") == ()
+    assert feeds.audience_of("own.alerts", feed="d") == ("d",)
+    assert feeds.audience_of("own.alerts", feed="e") == ()
+
+
+@pytest.mark.parametrize("raw", [*PUBLIC, b"{", b""])
+def test_nothing_on_a_private_topic_becomes_public(raw: bytes) -> None:
+    """Whatever it looks like: the topic's own feed reads it, or nobody does."""
+    feeds = with_built_in(feed(JSON, PRIVATE, name="own"))
+    reason, name, streams = taken(feeds, raw, topic="own.alerts")
+    assert streams == ("own",)
+    assert name in ("own", "")
+    off = with_built_in(feed(JSON, PRIVATE + "enabled = false\n", name="own"))
+    reason, name, streams = taken(off, raw, topic="own.alerts")
+    assert (name, streams) == ("", ("own",))
+    assert reason == "no_feed" or raw in (b"{", b"")
+
+
+@pytest.mark.parametrize("raw", PUBLIC)
+def test_what_was_heard_in_private_stays_so(raw: bytes) -> None:
+    """The feed is gone, or public by now."""
+    for feeds in (with_built_in(), with_built_in(feed(JSON, 'topics = ["t"]\n', name="own"))):
+        for where in ({"topic": "t"}, {"feed": "own"}, {"feed": "lvk"}):
+            reason, _, streams = taken(feeds, raw, audience=("team",), **where)
+            assert (reason, streams) == ("no_feed", ("team",))
+
+
+def test_topics_and_doors_of_private_feeds_that_are_gone() -> None:
+    feeds = with_built_in(private_topics={"t": ("a", "b")}, private_feeds={"own": ("a",)})
+    assert taken(feeds, WXT, topic="t") == ("no_feed", "", ("a", "b"))
+    assert taken(feeds, WXT, feed="own") == ("no_feed", "", ("a",))
+    assert taken(feeds, WXT)[1:] == ("einstein_probe", ())
+
+
+def test_two_private_feeds_of_one_topic_are_both_asked() -> None:
+    feeds = with_built_in(
+        feed(JSON, PRIVATE + 'members = ["$.night"]\n', name="a"),
+        feed(JSON, PRIVATE + 'members = ["$.day"]\n', name="b"),
+    )
+    assert whose(feeds, b'{"day": 1}', "own.alerts") == "b"
+    assert whose(feeds, b'{"night": 1}', "own.alerts") == "a"
+    for raw in (CORE, WXT):
+        assert taken(feeds, raw, topic="own.alerts") == ("no_feed", "", ("a", "b"))
+
+
+def test_feeds_of_one_topic_are_told_apart_by_format() -> None:
+    feeds = with_built_in(
+        feed(JSON, PRIVATE, name="a"),
+        feed(extra=PRIVATE, name="b", ivoid="ivo://nobody"),
+    )
+    assert whose(feeds, b'{"day": 1}', "own.alerts") == "a"
+    assert whose(feeds, FINAL, "own.alerts") == "b"
+
+
+def test_private_feed_of_some_of_the_audience_may_claim() -> None:
+    feeds = with_built_in(
+        feed(JSON, 'topics = ["t"]\nstreams = ["x", "y"]\n', name="wide"),
+        feed(JSON, 'members = ["$.day"]\nstreams = ["y"]\n', name="narrow"),
+        feed(JSON, 'members = ["$.night"]\nstreams = ["y", "z"]\n', name="other"),
+    )
+    assert taken(feeds, b'{"day": 1}', topic="t")[1:] == ("narrow", ("y",))
+    assert taken(feeds, b'{"night": 1}', topic="t")[1:] == ("wide", ("x", "y"))
+
+
+def test_heartbeats_of_a_private_feed_are_its_own() -> None:
+    feeds = with_built_in(feed(JSON, PRIVATE, name="own"))
+    assert taken(feeds, BEAT, topic="own.alerts")[::2] == ("heartbeat", ("own",))
+    assert taken(feeds, BEAT, feed="own") == ("heartbeat", "own", ("own",))
+    assert taken(feeds, BEAT, topic="gcn.heartbeat") == ("heartbeat", "", ())
+
+
+def test_name_of_no_feed_is_refused_not_raised() -> None:
+    assert taken(with_built_in(), WXT, feed="none") == ("no_feed", "", ())
