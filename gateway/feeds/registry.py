@@ -225,11 +225,9 @@ def marked(notice: Notice, feed: Feed) -> Notice:
     if audience:
         world = "+".join(audience)
         event_id = f"{world}:{notice.event_id}"
-        # Other events of the feed that a notice takes back have such names too.
-        ours = f"{feed.prefix}_" if feed.prefix else event_id
-        retracts = tuple(
-            f"{world}:{r}" if r == notice.event_id or r.startswith(ours) else r for r in retracts
-        )
+        # Other events that a notice takes back have such names too.
+        names = (n for r in retracts for n in _private_names(r, world, notice.event_id, feed))
+        retracts = tuple(dict.fromkeys(names))
     window = Window(*feed.window_days) if feed.window_days else None
     return replace(
         notice,
@@ -240,6 +238,17 @@ def marked(notice: Notice, feed: Feed) -> Notice:
         streams=audience,
         feed_version=feed.version,
     )
+
+
+def _private_names(name: str, world: str, event_id: str, feed: Feed) -> tuple[str, ...]:
+    """Names in a private world of what a notice takes back: an event or a notice."""
+    event = f"{world}:{name}"
+    if name == event_id or ":" not in name:
+        return (event,)
+    if name.startswith(("ivo://", f"{feed.prefix or feed.name}:")):
+        return (name,)
+    # It may be a notice of another feed of that world, or an event with a colon in its name.
+    return (name, event)
 
 
 def load_feeds(folders: Sequence[Path] = ()) -> Registry:

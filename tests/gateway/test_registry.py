@@ -353,3 +353,23 @@ def test_heartbeats_of_a_private_feed_are_its_own() -> None:
 
 def test_name_of_no_feed_is_refused_not_raised() -> None:
     assert taken(with_built_in(), WXT, feed="none") == ("no_feed", "", ())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "named"),
+    [
+        ("Own", ("Own_41", "9-b", "EP_7", "Own:41:0", "ivo://own/a#1", "EP:7:1", "own:EP:7:1")),
+        ("", ("Own_41", "9-b", "EP_7", "own:41:0", "ivo://own/a#1", "EP:7:1", "own:EP:7:1")),
+    ],
+)
+def test_private_retraction_names_events_in_the_private_world(
+    prefix: str, named: tuple[str, ...]
+) -> None:
+    """Events have private names; notices keep theirs. What may be either is named as both."""
+    own = replace(feed(extra="private = true\n", name="own", ivoid="ivo://x"), prefix=prefix)
+    notice = load_feeds().parse(FINAL)
+    assert isinstance(notice, Notice)
+    found = marked(replace(notice, event_id="Own_42", retracts=("Own_42", *named[:-1])), own)
+    assert found.event_id == "own:Own_42"
+    events = tuple(f"own:{name}" for name in ("Own_42", *named[:3]))
+    assert found.retracts == (*events, *named[3:])
