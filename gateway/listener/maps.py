@@ -5,6 +5,8 @@ In the listener::
     fetcher = MapFetcher(config.maps, on_map, on_give_up, now=now)
     fetcher.start(listener.fail)      # two threads of its own
     fetcher.want(Wanted(...))         # from the worker; returns at once
+    fetcher.settle(wanted)            # what on_map got will do, or
+    fetcher.refuse(wanted, reason)    # it will not: it is asked for again
     fetcher.waiting                   # for FeedHealth.note_waiting
     fetcher.stop()
 
@@ -23,6 +25,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from gateway.config import Maps
@@ -38,6 +41,7 @@ _SHORTEST_STEP = timedelta(minutes=1)
 _IDLE_SECONDS = 60.0
 
 Fetch = Callable[[str, Limits], bytes]
+_Key: TypeAlias = tuple[str, str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,7 @@ class Wanted:
     """A map that is not there yet.
 
     ``notice_offset`` is where the notice lies in ``mm.notices``; ``since`` is when it was
-    received, ISO 8601 UTC.
+    received, ISO 8601 UTC; ``streams`` are those that alone may see it.
     """
 
     url: str
@@ -54,6 +58,7 @@ class Wanted:
     event_id: str
     feed: str
     since: str
+    streams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +74,15 @@ class Waiting:
         UTC.
     last_reason : str
         Why the last try failed; empty before the first.
+    hopeless : bool
+        Nothing is left but to say that it is given up.
     """
 
     wanted: Wanted
     tries: int
     next_try: datetime
     last_reason: str = ""
+    hopeless: bool = False
 
 
 def next_try(
@@ -117,7 +125,8 @@ class MapFetcher:
     ----------
     settings : Maps
     on_map : callable
-        Gets the wanted map and its bytes (FITS, gzipped or not).
+        Gets the wanted map and its bytes (FITS, gzipped or not). Until :meth:`settle` or
+        :meth:`refuse` says what came of it, it is not asked for again.
     on_give_up : callable
         Gets the wanted map and a stable reason code (:func:`gateway.listener.fetch.fetch`).
     now : callable
@@ -146,8 +155,9 @@ class MapFetcher:
         self._limits = Limits(
             settings.hosts, settings.max_megabytes * 2**20, settings.timeout_seconds
         )
-        self._waiting: dict[tuple[str, str], Waiting] = {}
-        self._underway: set[tuple[str, str]] = set()
+        self._waiting: dict[_Key, Waiting] = {}
+        self._underway: set[_Key] = set()
+        self._handed: set[_Key] = set()
         self._changed = threading.Condition()
         self._over = False
         self._number = threads
@@ -158,6 +168,39 @@ class MapFetcher:
         """What is wanted and not there yet, the next to be tried first."""
         with self._changed:
             return sorted(self._waiting.values(), key=lambda w: w.next_try)
+
+    def settle(self, wanted: Wanted) -> None:
+        """The map that was handed over will do, or is needed no more (from any thread)."""
+        key = _key(wanted)
+        with self._changed:
+            self._handed.discard(key)
+            self._waiting.pop(key, None)
+
+    def refuse(self, wanted: Wanted, reason: str, *, patient: bool = False) -> None:
+        """What was handed over will not do: ask again as scheduled (from any thread).
+
+        ``patient`` repeats the last step of the schedule, as for a map that is not there yet.
+        No callback is called here.
+        """
+        key = _key(wanted)
+        with self._changed:
+            entry = self._waiting.get(key)
+            if entry is None or key not in self._handed:
+                return
+            self._handed.discard(key)
+            now = self._now()
+            then = next_try(_since(wanted), now, self._settings, patient=patient)
+            self._waiting[key] = dataclasses.replace(
+                entry,
+                tries=entry.tries + 1,
+                next_try=now if then is None else then,
+                last_reason=reason,
+                hopeless=then is None,
+            )
+            self._changed.notify_all()
+        log.warning(
+            "map_refused", event_id=wanted.event_id, feed=wanted.feed, reason=reason, next_try=then
+        )
 
     def want(self, wanted: Wanted) -> None:
         """Ask for a map, unless fetching is off or it is asked for already.
@@ -201,9 +244,10 @@ class MapFetcher:
 
     def due(self, now: datetime) -> list[Waiting]:
         """What is to be tried by then and is not under way."""
-        return [
-            w for w in self.waiting if w.next_try <= now and _key(w.wanted) not in self._underway
-        ]
+        return [w for w in self.waiting if w.next_try <= now and self._is_free(_key(w.wanted))]
+
+    def _is_free(self, key: _Key) -> bool:
+        return key not in self._underway and key not in self._handed
 
     def step(self, now: datetime) -> int:
         """Try all that is due, in this thread; how many tries that were."""
@@ -216,7 +260,7 @@ class MapFetcher:
         """Sleep until something is due; False when it is all over."""
         with self._changed:
             while not self._over:
-                free = [w for k, w in self._waiting.items() if k not in self._underway]
+                free = [w for k, w in self._waiting.items() if self._is_free(k)]
                 seconds = _IDLE_SECONDS
                 if free:
                     first = min(w.next_try for w in free)
@@ -229,28 +273,31 @@ class MapFetcher:
     def _one(self, now: datetime) -> bool:
         """Try the first that is due; False if none is."""
         with self._changed:
-            due = [
-                w for k, w in self._waiting.items() if k not in self._underway and w.next_try <= now
-            ]
+            due = [w for k, w in self._waiting.items() if self._is_free(k) and w.next_try <= now]
             if not due or self._over:
                 return False
             entry = min(due, key=lambda w: w.next_try)
-            # All that want the same file get it at once.
-            keys = [
-                k
-                for k, w in self._waiting.items()
-                if w.wanted.url == entry.wanted.url and k not in self._underway
-            ]
+            keys = [_key(entry.wanted)]
+            if not entry.hopeless:
+                # All that want the same file get it at once.
+                keys = [
+                    k
+                    for k, w in self._waiting.items()
+                    if w.wanted.url == entry.wanted.url and self._is_free(k) and not w.hopeless
+                ]
             self._underway.update(keys)
         try:
-            self._try(entry, keys, now)
+            if entry.hopeless:
+                self._give_up(entry)
+            else:
+                self._try(entry, keys, now)
         finally:
             with self._changed:
                 self._underway.difference_update(keys)
                 self._changed.notify_all()
         return True
 
-    def _try(self, entry: Waiting, keys: list[tuple[str, str]], now: datetime) -> None:
+    def _try(self, entry: Waiting, keys: list[_Key], now: datetime) -> None:
         try:
             fits = self._fetch(entry.wanted.url, self._limits)
         except FetchFailed as error:
@@ -258,30 +305,26 @@ class MapFetcher:
             return
         log.info("map_fetched", host=urlsplit(entry.wanted.url).hostname, bytes=len(fits))
         for key in keys:
-            self._on_map(self._waiting[key].wanted, fits)
-            self._drop(key)
+            with self._changed:
+                waiting = self._waiting.get(key)
+                self._handed.add(key)
+            if waiting is not None:
+                self._on_map(waiting.wanted, fits)
 
-    def _failed(self, error: FetchFailed, keys: list[tuple[str, str]], now: datetime) -> None:
+    def _failed(self, error: FetchFailed, keys: list[_Key], now: datetime) -> None:
         wait = min(timedelta(seconds=error.wait_seconds), _LONGEST_WAIT)
         for key in keys:
-            entry = self._waiting[key]
+            entry = self._waiting.get(key)
+            if entry is None:
+                continue
             then = None
             if error.again != "never":
                 then = next_try(
                     _since(entry.wanted), now, self._settings, patient=error.again == "later"
                 )
             if then is None:
-                log.warning(
-                    "map_given_up",
-                    event_id=entry.wanted.event_id,
-                    feed=entry.wanted.feed,
-                    url=entry.wanted.url,
-                    tries=entry.tries + 1,
-                    reason=error.reason,
-                    detail=error.detail,
-                )
-                self._on_give_up(entry.wanted, error.reason)
-                self._drop(key)
+                tried = dataclasses.replace(entry, tries=entry.tries + 1, last_reason=error.reason)
+                self._give_up(tried, error.detail)
                 continue
             with self._changed:
                 self._waiting[key] = dataclasses.replace(
@@ -291,13 +334,24 @@ class MapFetcher:
                     last_reason=error.reason,
                 )
 
-    def _drop(self, key: tuple[str, str]) -> None:
+    def _give_up(self, entry: Waiting, detail: str = "") -> None:
+        log.warning(
+            "map_given_up",
+            event_id=entry.wanted.event_id,
+            feed=entry.wanted.feed,
+            url=entry.wanted.url,
+            tries=entry.tries,
+            reason=entry.last_reason,
+            detail=detail,
+        )
+        self._on_give_up(entry.wanted, entry.last_reason)
         with self._changed:
-            del self._waiting[key]
+            self._waiting.pop(_key(entry.wanted), None)
 
 
-def _key(wanted: Wanted) -> tuple[str, str]:
-    return wanted.url, wanted.notice_sha256
+def _key(wanted: Wanted) -> _Key:
+    # What is private is wanted for itself, though the same notice came in public too.
+    return wanted.url, wanted.notice_sha256, wanted.streams
 
 
 def _since(wanted: Wanted) -> datetime:

@@ -92,21 +92,19 @@ class Sink(Protocol):
         """Publish a batch, all or nothing."""
 
 
-def wanted_key(wanted: Wanted, streams: Iterable[str] = ()) -> str:
+def wanted_key(wanted: Wanted) -> str:
     """Key of the marker of a wanted map; what is private has a marker of its own.
 
     Examples
     --------
     >>> wanted = Wanted(
     ...     url="https://x/a.fits", notice_offset=0, notice_sha256="0f", event_id="e",
-    ...     feed="f", since="",
+    ...     feed="f", since="", streams=("ourteam",),
     ... )
     >>> wanted_key(wanted)
-    'map/0f'
-    >>> wanted_key(wanted, ["ourteam"])
     'map/0f/ourteam'
     """
-    return "/".join(["map", wanted.notice_sha256, *sorted(streams)])
+    return "/".join(["map", wanted.notice_sha256, *wanted.streams])
 
 
 def headers_of(arrival: Arrival) -> Headers:

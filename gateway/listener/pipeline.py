@@ -68,11 +68,12 @@ class Understand(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What became of one arrival."""
+    """What became of one arrival; ``wanted`` is the map that it brought."""
 
     arrival: Arrival
     outcome: str
     found: Understood
+    wanted: Wanted | None = None
 
 
 class NoticePipeline:
@@ -93,9 +94,11 @@ class NoticePipeline:
         The map of a notice that only gives an address, if it can be had without waiting.
     want : callable, optional
         Told of maps that must be fetched; None: none is.
+    answered : callable
+        Told of maps that were fetched and read, and why one will not do; empty if it does.
     observers : sequence of Observer
     now : callable
-        UTC, for the reports.
+        UTC, for the reports and for what the book may forget.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class NoticePipeline:
         audience: Callable[[str], tuple[str, ...]] = lambda feed: (),
         find_map: Callable[[Notice], SkymapFile | None] = lambda notice: None,
         want: Callable[[Wanted], None] | None = None,
+        answered: Callable[[Wanted, str], None] = lambda wanted, reason: None,
         observers: Sequence[Observer] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -120,6 +124,7 @@ class NoticePipeline:
         self._audience = audience
         self._find_map = find_map
         self._want = want
+        self._answered = answered
         self._observers = list(observers)
         self._now = now
         self._log = RegionLog(store)
@@ -128,7 +133,6 @@ class NoticePipeline:
         self.held: dict[str, HeldPlace] = dict(progress.held)
         self.wanted: dict[str, Wanted] = dict(progress.wanted)
         self.totals: Counter[str] = Counter(progress.totals)
-        self.reasons: Counter[str] = Counter()
 
     def take(
         self, arrivals: Sequence[Arrival], stored: Callable[[], None] = lambda: None
@@ -186,7 +190,7 @@ class NoticePipeline:
 
     def restore(self, values: Iterable[bytes]) -> int:
         """Take in what earlier runs wrote to the log of regions; the number of records."""
-        return self._log.restore(values, self._book)
+        return self._log.restore(values, self._book, self._now())
 
     def _run(self, arrivals: Sequence[tuple[Arrival, int]], origin: str) -> list[str]:
         batch = Batch(self.next_notice)
@@ -199,10 +203,15 @@ class NoticePipeline:
         batch.totals = self.totals + batch.counts
         batch.held = dict(self.held)
         self._sink.commit(batch)
+        self._log.sweep(self._book, self._now())
         self.totals = batch.totals
         if self._want is not None:
             for wanted in filter(None, batch.markers.values()):
                 self._want(wanted)
+        for result in results:
+            if result.wanted is not None and result.outcome != "held":
+                rejected = result.found.rejected
+                self._answered(result.wanted, "" if rejected is None else rejected.reason)
         self._tell(results)
         return batch.outcomes
 
@@ -226,9 +235,11 @@ class NoticePipeline:
                 self._repeats[door] = found.feed
                 if len(self._repeats) > _REMEMBERED:
                     self._repeats.popitem(last=False)
-        if arrival.answers:
+        wanted = self.wanted.get(arrival.answers)
+        if outcome not in ("rejected", "held"):
+            # A file that will not do may be a better one later, and so may the machine.
             self._clear(arrival.answers, batch)
-        return _Result(arrival, outcome, found)
+        return _Result(arrival, outcome, found, wanted)
 
     def _read(self, arrival: Arrival) -> Understood:
         """What a message is; whatever goes wrong costs this one, and is seen."""
@@ -296,7 +307,8 @@ class NoticePipeline:
             return "ignored"
         notice = found.notice
         assert notice is not None
-        decision = self._book.accept(slim(notice))
+        expires = None if found.region is None else found.region.expires
+        decision = self._book.accept(slim(notice), received=arrival.received, expires=expires)
         if decision.outcome == "region" and found.region is not None:
             self._log.region(
                 notice, replace(found.region, version=decision.version), arrival, batch
@@ -331,8 +343,9 @@ class NoticePipeline:
             event_id=notice.event_id,
             feed=notice.feed,
             since=iso(arrival.received),
+            streams=notice.streams,
         )
-        key = wanted_key(wanted, notice.streams)
+        key = wanted_key(wanted)
         if key not in self.wanted:
             self.wanted[key] = batch.markers[key] = wanted
 
@@ -352,7 +365,6 @@ class NoticePipeline:
     def _reject(self, found: Understood, arrival: Arrival, offset: int, batch: Batch) -> None:
         error = found.rejected
         assert error is not None
-        self.reasons[error.reason] += 1
         log.warning(
             "notice_rejected",
             reason=error.reason,
@@ -362,6 +374,9 @@ class NoticePipeline:
             topic=arrival.topic,
             offset=offset,
         )
+        if arrival.answers in self.wanted:
+            # Only its map: the notice became what it is without it.
+            return
         value = _letter(arrival, error.reason, error.detail, found.streams)
         names = {topics.DEAD_LETTER, *topics.seen_by(topics.DEAD_LETTER, found.streams)}
         batch.add(sorted(names), b"notice", value)

@@ -146,6 +146,7 @@ class Listener:
             audience=lambda feed: self._feeds.audience(feed),
             find_map=self._find_map,
             want=self._fetcher.want if self._config.maps.fetch else None,
+            answered=self.map_answered,
             observers=(self._health, self._unknown),
             now=self._now,
         )
@@ -170,30 +171,38 @@ class Listener:
         try:
             arrival = self._sink.stored_at(wanted.notice_offset)
         except ServiceError as error:
-            log.error("map_without_notice", event_id=wanted.event_id, detail=str(error))
+            log.warning("map_must_wait", event_id=wanted.event_id, detail=str(error))
+            self._fetcher.refuse(wanted, "kafka_away", patient=True)
+            return
+        if arrival is None:
+            log.error("map_without_notice", event_id=wanted.event_id, offset=wanted.notice_offset)
+            self._fetcher.settle(wanted)
             self.give_up(wanted, "notice_gone")
             return
         self._skymaps.put(fits)
-        self._health.map_came(wanted)
         again = replace(
             arrival,
             source=f"map:{urlsplit(wanted.url).hostname}",
             received=self._now(),
             feed=wanted.feed,
             skymap=hashlib.sha256(fits).hexdigest(),
-            answers=self._key_of(wanted),
+            answers=wanted_key(wanted),
+            streams=tuple(sorted({*arrival.streams, *wanted.streams})),
         )
         self._worker.deliver([again])
+
+    def map_answered(self, wanted: Wanted, reason: str) -> None:
+        """A map was read; why it will not do, empty if it does (in the worker's thread)."""
+        if reason:
+            self._fetcher.refuse(wanted, reason)
+        else:
+            self._health.map_came(wanted)
+            self._fetcher.settle(wanted)
 
     def give_up(self, wanted: Wanted, reason: str) -> None:
         """A map will not come (from any thread)."""
         self._health.map_given_up(wanted, reason, self._now())
-        key = self._key_of(wanted)
-        self._worker.call(lambda: self.pipeline.give_up(key))
-
-    def _key_of(self, wanted: Wanted) -> str:
-        found = (key for key, w in list(self.pipeline.wanted.items()) if w == wanted)
-        return next(found, wanted_key(wanted))
+        self._worker.call(lambda: self.pipeline.give_up(wanted_key(wanted)))
 
     def fail(self, error: Exception) -> None:
         """End the service because of ``error`` (from any thread)."""

@@ -76,7 +76,7 @@ class KafkaSink:
             elif message.key.startswith(_MAP_KEYS):
                 wanted.pop(message.key.decode(), None)
                 if message.value:
-                    wanted[message.key.decode()] = Wanted(**json.loads(message.value))
+                    wanted[message.key.decode()] = _wanted_of(json.loads(message.value))
         return Progress(
             next_notice=place.get("next_notice", 0),
             totals=place.get("totals", {}),
@@ -150,20 +150,20 @@ class KafkaSink:
         for message in self._read(topics.NOTICES, offset):
             yield arrival_of(message.value, message.headers), message.offset
 
-    def stored_at(self, offset: int) -> Arrival:
-        """The notice that is stored at ``offset``.
+    def stored_at(self, offset: int) -> Arrival | None:
+        """The notice that is stored at ``offset``; None if it is there no more.
 
         Raises
         ------
         ServiceError
-            If it is there no more.
+            If Kafka does not answer.
         """
         found = kafka_io.read_all(
             self._bootstrap, self._properties, topics.NOTICES, start=offset, end=offset + 1
         )
         for message in found:
             return arrival_of(message.value, message.headers)
-        raise ServiceError(f"{topics.NOTICES} has no message {offset} any more")
+        return None
 
     def held(self, feed: str, offset: int) -> Iterator[Held]:
         """Messages of one feed on the held topic, at ``offset`` and after it."""
@@ -175,3 +175,7 @@ class KafkaSink:
 
     def _read(self, topic: str, start: int = 0) -> Iterator[kafka_io.Record]:
         return kafka_io.read_all(self._bootstrap, self._properties, topic, start=start)
+
+
+def _wanted_of(fields: dict[str, Any]) -> Wanted:
+    return Wanted(**fields | {"streams": tuple(fields.get("streams", ()))})

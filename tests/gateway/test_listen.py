@@ -12,7 +12,6 @@ import pytest
 from crossmatch.errors import ServiceError
 from gateway.config import load
 from gateway.listener.maps import Wanted
-from gateway.listener.outbox import wanted_key
 from gateway.listener.service import Listener
 from gateway.listener.sources import Arrival
 from tests.gateway.memory import NOW, arrival, gbm
@@ -32,12 +31,20 @@ class Stage(Listener):
         self._sink: Any = self
         self._worker: Any = self
         self.pipeline: Any = self
-        self.wanted: dict[str, Wanted] = {}
+        self._fetcher: Any = self
+        self.away = False
+        self.said: list[tuple[str, Any]] = []
 
-    def stored_at(self, offset: int) -> Arrival:
-        if offset not in self.stored:
-            raise ServiceError("gone")
-        return self.stored[offset]
+    def stored_at(self, offset: int) -> Arrival | None:
+        if self.away:
+            raise ServiceError("Kafka gave nothing of mm.notices for 30 s")
+        return self.stored.get(offset)
+
+    def refuse(self, wanted: Wanted, reason: str, *, patient: bool = False) -> None:
+        self.said.append(("refuse", (reason, patient)))
+
+    def settle(self, wanted: Wanted) -> None:
+        self.said.append(("settle", wanted))
 
     def deliver(self, arrivals: list[Arrival]) -> None:
         self.delivered += arrivals
@@ -81,13 +88,26 @@ def test_fetched_map_brings_its_notice_once_more(stage: Stage, tmp_path: Path) -
 
 
 def test_marker_of_a_private_map_is_found_again(stage: Stage) -> None:
-    private = wanted_of(feed="own")
-    stage.wanted = {wanted_key(wanted_of()): wanted_of(), wanted_key(private, ["team"]): private}
     stage.stored[3] = arrival(gbm(1, 10))
-    stage.deliver_map(private, b"map")
+    stage.deliver_map(wanted_of(feed="own", streams=("team",)), b"map")
     assert stage.delivered[0].answers == "map/0f/team"
+    assert stage.delivered[0].streams == ("team",)
 
 
 def test_map_whose_notice_is_gone_is_given_up(stage: Stage) -> None:
     stage.deliver_map(wanted_of(), b"map")
     assert (stage.delivered, stage.given_up) == ([], ["map/0f"])
+    assert stage.said == [("settle", wanted_of())]
+
+
+def test_map_waits_while_kafka_is_away(stage: Stage) -> None:
+    stage.away = True
+    stage.deliver_map(wanted_of(), b"map")
+    assert (stage.delivered, stage.given_up) == ([], [])
+    assert stage.said == [("refuse", ("kafka_away", True))]
+
+
+def test_what_came_of_a_map_is_told_to_the_fetcher(stage: Stage) -> None:
+    stage.map_answered(wanted_of(), "not_fits")
+    stage.map_answered(wanted_of(), "")
+    assert stage.said == [("refuse", ("not_fits", False)), ("settle", wanted_of())]

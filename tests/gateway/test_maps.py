@@ -59,11 +59,21 @@ class Bench:
         self.given_up: list[tuple[Wanted, str]] = []
         self.fetcher = MapFetcher(
             settings(**changed),
-            lambda w, fits: self.maps.append((w, fits)),
+            self.take,
             lambda w, reason: self.given_up.append((w, reason)),
             now=self.clock,
             fetch=self.fetch,
         )
+
+    def take(self, wanted: Wanted, fits: bytes) -> None:
+        """What is handed over will do, unless it says otherwise."""
+        self.maps.append((wanted, fits))
+        if fits.startswith(b"bad"):
+            self.fetcher.refuse(wanted, "not_fits")
+        elif fits.startswith(b"wait"):
+            self.fetcher.refuse(wanted, "kafka_away", patient=True)
+        elif fits != b"slow":
+            self.fetcher.settle(wanted)
 
     def fetch(self, url: str, limits: Limits) -> bytes:
         self.limits = limits
@@ -168,6 +178,54 @@ def test_two_notices_of_one_address_get_it_together() -> None:
     assert [w for w, _ in bench.maps] == [wanted(), other]
 
 
+def test_same_notice_in_public_and_in_private_gets_it_twice() -> None:
+    bench = Bench(NOT_THERE, b"map")
+    private = wanted(feed="own", streams=("ourteam",))
+    bench.fetcher.want(wanted())
+    bench.fetcher.want(private)
+    assert bench.run(1) == [0, 0.5]
+    assert [w for w, _ in bench.maps] == [wanted(), private]
+    assert bench.fetcher.waiting == []
+
+
+def test_file_that_is_no_map_is_asked_for_again() -> None:
+    bench = Bench(b"bad", NOT_THERE, b"bad", b"map")
+    bench.fetcher.want(wanted())
+    assert bench.run(1) == [0, 0.5, 1, 2]
+    assert [fits for _, fits in bench.maps] == [b"bad", b"bad", b"map"]
+    assert (bench.fetcher.waiting, bench.given_up) == ([], [])
+
+
+def test_file_that_stays_no_map_is_given_up() -> None:
+    bench = Bench(b"bad")
+    bench.fetcher.want(wanted())
+    assert bench.run(48) == [0, 0.5, 1, 2, 5, 10, 20, 30, 60]
+    assert bench.given_up == [(wanted(), "not_fits")]
+    assert bench.fetcher.waiting == []
+
+
+def test_map_that_could_not_be_handed_over_is_asked_for_as_long_as_one_that_is_not_there() -> None:
+    bench = Bench(b"wait", give_up_hours=3.0)
+    bench.fetcher.want(wanted())
+    assert bench.run(9) == [0, 0.5, 1, 2, 5, 10, 20, 30, 60, 90, 120, 150, 180]
+    assert bench.given_up == [(wanted(), "kafka_away")]
+
+
+def test_what_is_handed_over_is_not_asked_for_until_it_is_known_what_came_of_it() -> None:
+    bench = Bench(b"slow", b"map")
+    bench.fetcher.want(wanted())
+    assert bench.fetcher.step(T0) == 1
+    bench.fetcher.want(wanted())
+    later = T0 + timedelta(hours=1)
+    assert (bench.fetcher.step(later), bench.fetcher.due(later)) == (0, [])
+    bench.fetcher.refuse(wanted(), "too_slow")
+    (waiting,) = bench.fetcher.waiting
+    assert (waiting.tries, waiting.last_reason) == (1, "too_slow")
+    assert bench.run(1) == [0, 0.5]
+    bench.fetcher.refuse(wanted(), "too_slow")
+    assert bench.fetcher.waiting == []
+
+
 def test_fetching_is_off() -> None:
     bench = Bench(b"map", fetch=False)
     bench.fetcher.want(wanted())
@@ -265,7 +323,7 @@ def test_real_server_that_has_the_map_at_the_third_try() -> None:
         thread.start()
         bench.fetcher = MapFetcher(
             settings(hosts=("127.0.0.1",)),
-            lambda w, found: bench.maps.append((w, found)),
+            bench.take,
             lambda w, reason: bench.given_up.append((w, reason)),
             now=bench.clock,
         )

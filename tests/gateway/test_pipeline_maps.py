@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.skymaps import SkymapStore
 from gateway.listener.sources import Arrival
 from gateway.understand import SkymapFile
-from tests.gateway.memory import MAP_URL, Mapped, MemorySink, a_map, arrival, gbm
+from tests.gateway.memory import MAP_URL, REGISTRY, Mapped, MemorySink, a_map, arrival, gbm
 from tests.gateway.test_pipeline import digest_of, pipeline_of
 
 FITS = a_map()
@@ -83,13 +84,47 @@ def test_map_that_comes_twice_is_one_version(
     assert len(asked) == 1
 
 
-def test_what_is_no_map_is_rejected_and_wanted_no_more(
-    pipeline: NoticePipeline, sink: MemorySink, asked: list[Wanted], tmp_path: Path
+def test_what_is_no_map_stays_wanted_and_is_no_dead_letter(
+    sink: MemorySink, asked: list[Wanted], tmp_path: Path
 ) -> None:
+    told: list[tuple[Wanted, str]] = []
+    pipeline = pipeline_of(
+        sink,
+        tmp_path,
+        direct=Mapped(),
+        want=asked.append,
+        answered=lambda wanted, reason: told.append((wanted, reason)),
+    )
     pipeline.take([arrival(gbm(1, 10))])
     assert pipeline.take([came(asked[0], sink, tmp_path, b"<html>")]) == ["rejected"]
-    assert [r["reason"] for r in sink.letters()] == ["not_fits"]
+    assert sink.letters() == []
+    assert list(sink.progress().wanted.values()) == asked
+    assert pipeline.take([came(asked[0], sink, tmp_path)]) == ["region"]
     assert sink.progress().wanted == {}
+    assert told == [(asked[0], "not_fits"), (asked[0], "")]
+    assert notice_hole(pipeline.totals) == 0
+
+
+def test_map_that_came_while_its_feed_is_paused_is_wanted_until_it_is_read(
+    sink: MemorySink, asked: list[Wanted], tmp_path: Path
+) -> None:
+    told: list[tuple[Wanted, str]] = []
+    direct = Mapped()
+    pipeline = pipeline_of(
+        sink,
+        tmp_path,
+        direct=direct,
+        want=asked.append,
+        answered=lambda wanted, reason: told.append((wanted, reason)),
+    )
+    pipeline.take([arrival(gbm(1, 10))])
+    direct.replace(replace(REGISTRY, paused=frozenset({"fermi_gbm"})))
+    assert pipeline.take([came(asked[0], sink, tmp_path)]) == ["held"]
+    assert (list(pipeline.wanted.values()), told) == (asked, [])
+    direct.replace(REGISTRY)
+    pipeline.release("fermi_gbm", sink.held("fermi_gbm", 0))
+    assert (pipeline.wanted, told) == ({}, [(asked[0], "")])
+    assert [r["localized_by"] for r in sink.regions()] == ["circle", "map_fetched"]
 
 
 def test_unfinished_maps_are_known_after_a_restart_and_can_be_given_up(

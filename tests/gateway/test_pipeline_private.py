@@ -124,7 +124,7 @@ def test_private_map_has_a_marker_of_its_own(sink: MemorySink, tmp_path: Path) -
     pipeline.take([own(raw), arrival(raw)])
     (private, public) = pipeline.wanted
     assert private == f"{public}/ourteam"
-    assert [w.feed for w in asked] == ["own", "fermi_gbm"]
+    assert [(w.feed, w.streams) for w in asked] == [("own", ("ourteam",)), ("fermi_gbm", ())]
     assert sink.names() - OPERATORS == {
         topics.REGIONS, f"{PRIVATE}regions", f"{PRIVATE}notices",
     }  # fmt: skip
