@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
+from crossmatch.bounds import MAX_NAME, bounded, shortened
 from crossmatch.chains import Chain
 from crossmatch.errors import NoticeError, Rejected
 from crossmatch.model import MapOrigin, Notice, Region
@@ -95,11 +96,12 @@ def understand(
                 return Understood("held", feed, version, streams)
         found = registry.understand(routed)
         if isinstance(found, Ignored):
+            found = replace(found, notice_id=shortened(found.notice_id, MAX_NAME))
             return Understood("ignored", feed, version, streams, ignored=found)
         if found.role == "utility":
             ignored = Ignored("utility", found.feed, found.notice_id)
             return Understood("ignored", feed, version, streams, ignored=ignored)
-        notice = placed(found, find_map)
+        notice = placed(bounded(found), find_map)
         if notice.alert_type == "retraction":
             return Understood("retraction", feed, version, streams, notice)
         if notice.localization is None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import erfa
 
 from crossmatch.errors import ConfigError
 from gateway.feeds.parsers.readings import ERROR_UNITS, FRAMES, TIME_FORMATS
@@ -96,23 +93,3 @@ def _paths(feed: Feed) -> Iterator[tuple[str, str]]:
         yield from ((f"kinds {kind.name}: when", path) for path in kind.when)
     for path in feed.members:
         yield from (("members", p) for p in alternatives(path))
-
-
-def angle_to_icrs(lon_deg: float, lat_deg: float, angle_deg: float, frame: str) -> float:
-    """Position angle, from north through east, of a direction that ``frame`` counts from its north.
-
-    Examples
-    --------
-    >>> round(angle_to_icrs(0.0, 0.0, 0.0, "galactic"), 1)
-    -58.6
-    """
-    if frame != "galactic":
-        return angle_deg
-    lon, lat = math.radians(lon_deg), math.radians(lat_deg)
-    _, pole_lat = erfa.icrs2g(0.0, math.pi / 2)
-    pole_lon, _ = erfa.icrs2g(0.0, math.pi / 2)
-    # Bearing of the celestial pole, seen from the position, in the galactic frame.
-    east = math.sin(pole_lon - lon) * math.cos(pole_lat)
-    north = math.cos(lat) * math.sin(pole_lat)
-    north -= math.sin(lat) * math.cos(pole_lat) * math.cos(pole_lon - lon)
-    return angle_deg - math.degrees(math.atan2(east, north))

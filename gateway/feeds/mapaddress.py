@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
+
+from crossmatch.bounds import ADDRESS_TOO_LONG, LONGEST_ADDRESS, MAP_ADDRESS
 
 # What no mission means as a sky map: pictures, documents and pages for people.
 _FOR_PEOPLE = re.compile(r"(?i)\.(?:png|gif|jpe?g|pdf|svg|html?|txt)$")
 # These hosts send every request on to https; so nobody in between can answer it.
 _SECURE = re.compile(r"^http://(?=(?:[\w-]+\.)*(?:nasa\.gov|ligo\.org|icecube\.wisc\.edu)/)")
-
-
-# No address of a map is longer (HTTP servers take some 8,000), and rules of feeds may backtrack.
-LONGEST_ADDRESS = 2048
 
 
 def map_address(url: str, rules: Sequence[tuple[str, str]] = ()) -> str:
@@ -45,6 +43,7 @@ def map_address(url: str, rules: Sequence[tuple[str, str]] = ()) -> str:
     'https://gracedb.ligo.org/api/superevents/S1a/files/bayestar.fits.gz,1'
     """
     if len(url) > LONGEST_ADDRESS:
+        # Rules may backtrack: the time would grow with the square of the length.
         return ""
     url = url.strip()
     for pattern, address in rules:
@@ -63,6 +62,19 @@ def map_address(url: str, rules: Sequence[tuple[str, str]] = ()) -> str:
         return ""
     # A rule may make it longer than it was.
     return _SECURE.sub("https://", url) if len(url) < LONGEST_ADDRESS else ""
+
+
+def first_address(
+    texts: Iterable[str], rules: Sequence[tuple[str, str]] = ()
+) -> tuple[str | None, dict[str, str]]:
+    """Address of the first map that ``texts`` name, and what the details say if there is none."""
+    fault: dict[str, str] = {}
+    for text in texts:
+        if address := map_address(text, rules):
+            return address, {}
+        if len(text) > LONGEST_ADDRESS:
+            fault = {MAP_ADDRESS: ADDRESS_TOO_LONG}
+    return None, fault
 
 
 @lru_cache(maxsize=256)

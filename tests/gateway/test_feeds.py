@@ -383,13 +383,22 @@ def test_mock_search_is_a_test() -> None:
         ({"time_created": "now"}, "bad_time"),
         ({"event": GW["event"] | {"time": ""}}, "missing_field"),
         ({"event": GW["event"] | {"skymap": "!"}}, "bad_skymap"),
-        ({"event": GW["event"] | {"far": -1}}, "bad_field"),
-        ({"event": GW["event"] | {"classification": {"BNS": 7}}}, "bad_field"),
+        ({"event": GW["event"] | {"far": "rare"}}, "bad_field"),
+        ({"event": GW["event"] | {"classification": {"BNS": "yes"}}}, "bad_field"),
         ({"event": [1]}, "bad_field"),
     ],
 )
 def test_bad_gw_alerts(changes: dict[str, Any], expected: str) -> None:
     assert reason(record(GW, **changes)) == expected
+
+
+def test_a_rate_or_probability_that_is_none_is_left_out_and_the_event_stays() -> None:
+    classes = {"BNS": 0.9, "NSBH": 7, "BBH": 1 + 1e-9}
+    found = notice(record(GW, event=GW["event"] | {"far": -1, "classification": classes}))
+    assert found.far_hz is None
+    assert found.classification["BNS"] == 0.9
+    assert found.classification["BBH"] == 1.0
+    assert "NSBH" not in found.classification
 
 
 def test_gw_alert_without_map() -> None:

@@ -218,6 +218,41 @@ def test_citations_may_name_the_event(tmp_path: Path) -> None:
     assert book.state("Dome_N-17").current is None
 
 
+def superseding(feed: str, own: str, *cited: str, cite: str = "supersedes") -> str:
+    events = "".join(f'<EventIVORN cite="{cite}">{ivoid}</EventIVORN>' for ivoid in cited)
+    raw = FINAL.replace("ivo://nasa.gsfc.gcn/Fermi#GBM_Fin_Pos", f"ivo://{feed}#{own}")
+    return raw.replace("</WhereWhen>", f"</WhereWhen><Citations>{events}</Citations>")
+
+
+def test_what_supersedes_notices_of_other_events_says_which_no_longer_stand() -> None:
+    """ASAS-SN names each packet anew: the order of one event's notices says nothing."""
+    stream = "voevent.4pisky.org/ASASSN"
+    cited = [f"ivo://{stream}#ASASSN-26a{i}" for i in "bc"]
+    found = notice(FEEDS, superseding(stream, "ASASSN-26ad", *cited))
+    assert (found.feed, found.alert_type) == ("asassn", "update")
+    assert found.event_id.startswith("ASASSN_ASASSN-26ad")
+    assert (found.retracts, found.cites[:2]) == (tuple(cited), tuple(cited))
+    followup = notice(FEEDS, superseding(stream, "ASASSN-26ad", *cited, cite="followup"))
+    assert followup.retracts == ()
+
+
+def test_of_one_event_the_order_decides_what_is_superseded() -> None:
+    """What was sent once more would withdraw the better position that it was made of."""
+    own = "ivo://nasa.gsfc.gcn/Fermi#GBM_Flt_Pos2026-01-02T03:04:05_00100000001_1-1"
+    raw = superseding("nasa.gsfc.gcn/Fermi", "GBM_Fin_Pos", own)
+    assert notice(FEEDS, raw).retracts == ()
+    other = own.replace("00100000001", "100000002")
+    assert notice(FEEDS, raw.replace(own, other)).retracts == (other,)
+
+
+def test_a_retraction_names_its_event_too() -> None:
+    stream = "voevent.4pisky.org/ASASSN"
+    raw = superseding(stream, "ASASSN-26ad", f"ivo://{stream}#ASASSN-26ab", cite="retraction")
+    found = notice(FEEDS, raw)
+    assert found.alert_type == "retraction"
+    assert found.retracts == (f"ivo://{stream}#ASASSN-26ab", found.event_id)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -435,6 +435,34 @@ def test_times(text: str, system: str, expected: str) -> None:
         assert abs((found.region.trigger_time - wanted).total_seconds()) < 0.002
 
 
+def test_endless_words_of_a_record_are_cut() -> None:
+    """Two megabytes of instruments would go on to every candidate."""
+    alert = json.loads(gw(fits()))
+    alert["event"] |= {"instruments": ["X" * 2_000_000], "classification": {"y" * 10**6: 0.9}}
+    found = read(json.dumps(alert).encode())
+
+    assert found.region is not None
+    assert (len(found.region.instrument), found.region.instrument[-1]) == (200, "…")
+    assert (len(found.region.event_class), found.region.event_class[-1]) == (200, "…")
+
+
+def test_an_endless_address_of_a_map_is_none() -> None:
+    found = read(wxt(healpix_url="https://example.org/" + "m" * 3_000_000))
+
+    assert found.region is not None
+    assert found.notice is not None
+    assert found.notice.skymap_url is None
+    assert found.notice.details["map_address"] == "longer than 2,048 characters"
+
+
+def test_endless_lists_of_citations_are_refused() -> None:
+    cited = b"<EventIVORN cite='followup'>ivo://a/b#%d</EventIVORN>"
+    many = b"".join(cited % i for i in range(2000))
+    raw = xml((b"</WhereWhen>", b"</WhereWhen><Citations>" + many + b"</Citations>"))
+
+    assert outcome(raw) == ("rejected", "too_many_names")
+
+
 def test_what_departs_from_the_schema_is_marked() -> None:
     notice = read(xml((b"<Param ", b'<Param datatype="int" '))).notice
 

@@ -9,8 +9,8 @@ from typing import Any
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Notice
 from gateway.feeds.message import Ignored, Message
-from gateway.feeds.parsers.members import map_bytes, number_of, text_of
-from gateway.feeds.parsers.readings import checked_trigger
+from gateway.feeds.parsers.members import map_bytes, number_of, probabilities, text_of
+from gateway.feeds.parsers.readings import checked_trigger, rate_hz
 from gateway.feeds.spec import Feed
 from voevents.times import parse_time
 
@@ -78,7 +78,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         skymap_fits=skymap,
         skymap_url=skymap_url,
         significant=event.get("significant", True) is True,
-        far_hz=_rate(event, "far"),
+        far_hz=rate_hz(number_of(event, "far"), "Hz"),
         event_class=event_class or text_of(event, "group"),
         classification=classification,
         retracts=(superevent,) if alert_type == "retraction" else (),
@@ -123,13 +123,6 @@ def _required(record: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def _rate(event: Mapping[str, Any], name: str) -> float | None:
-    rate = number_of(event, name)
-    if rate is not None and rate < 0:
-        raise NoticeError("bad_field", f"{name} is {rate:g}; a rate is not negative")
-    return rate
-
-
 def _instruments(event: Mapping[str, Any]) -> str:
     names = event.get("instruments") or []
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
@@ -139,23 +132,9 @@ def _instruments(event: Mapping[str, Any]) -> str:
 
 def _classification(event: Mapping[str, Any]) -> tuple[dict[str, float], str]:
     """Class probabilities and source properties together, and the likeliest class."""
-    classes = _probabilities(event, "classification")
+    classes = probabilities(_table(event, "classification"), {})
     best = max(classes, key=lambda k: classes[k], default="")
-    return classes | _probabilities(event, "properties"), best
-
-
-def _probabilities(event: Mapping[str, Any], name: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    table = _table(event, name)
-    for key in table:
-        value = number_of(table, key)
-        if value is None:
-            continue
-        # Sums of rounded terms may exceed 1 by a few units in the last place.
-        if not -1e-6 <= value <= 1 + 1e-6:
-            raise NoticeError("bad_field", f"{name}.{key} is {value:g}, not a probability")
-        found[str(key)] = min(max(value, 0.0), 1.0)
-    return found
+    return classes | probabilities(_table(event, "properties"), {}), best
 
 
 def _details(

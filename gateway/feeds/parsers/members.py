@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossmatch.errors import NoticeError
+from gateway.feeds.parsers.readings import probability
 
 
 def number_of(record: Mapping[str, Any], name: str) -> float | None:
@@ -49,6 +50,22 @@ def texts_of(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if not all(isinstance(v, str | int) and not isinstance(v, bool) for v in items):
         raise NoticeError("bad_field", f"{name} is {str(value)[:60]!r}; expected text")
     return tuple(text for text in (str(v).strip() for v in items) if text)
+
+
+def probabilities(table: Any, names: Mapping[str, str]) -> dict[str, float]:
+    """Probabilities of an object by ``names``, where a name is there; others are left out.
+
+    Raises
+    ------
+    NoticeError
+        ``bad_field`` for what is no number.
+    """
+    found: dict[str, float] = {}
+    for name in table if isinstance(table, Mapping) else ():
+        value = probability(number_of(table, name))
+        if value is not None:
+            found[names.get(name, str(name))] = value
+    return found
 
 
 MAP_FAULT = "map_fault"

@@ -1,32 +1,87 @@
-"""Where the members of a JSON record place an event: circle, ellipse or box, in ICRS."""
+"""Where a notice places an event: circle, ellipse or box, in ICRS; one rule for all formats."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from crossmatch.errors import NoticeError
-from crossmatch.model import Circle, Ellipse, Polygon
+from crossmatch.model import Circle, Ellipse, Polygon, SystematicTerm
 from crossmatch.sky import unit_vectors
-from gateway.feeds.dialect import angle_to_icrs
 from gateway.feeds.parsers.members import finite, number_of
-from gateway.feeds.parsers.readings import ERROR_UNITS, icrs_from
+from gateway.feeds.parsers.readings import ERROR_UNITS, angle_to_icrs, icrs_from
 from gateway.feeds.spec import Feed, Kind
-from voevents.parse import check_position
+from voevents.parse import check_position, is_sentinel
 
 Place = Circle | Ellipse | Polygon
 
-_SENTINELS = ((-1.0, -1.0), (-999.0, -999.0))
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a notice states of a place, in degrees of ``frame``.
+
+    ``radii`` are an error radius, or two semi-axes in any order of which the first lies at
+    ``angle_deg`` from north through east; empty: not stated. ``systematic_included`` is
+    ``None`` when the notice does not say. ``params`` choose the systematic error.
+    """
+
+    lon_deg: float | None
+    lat_deg: float | None
+    radii: tuple[float, ...] = ()
+    angle_deg: float = 0.0
+    frame: str = "icrs"
+    containment: float | None = None
+    systematic_included: bool | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+def place_of(
+    stated: Stated, feed: Feed, kind: Kind, issued: datetime
+) -> tuple[Circle | Ellipse | None, str]:
+    """Circle or ellipse of what is stated, or why there is none (a stable reason).
+
+    Raises
+    ------
+    NoticeError
+        ``bad_position``.
+    """
+    lon, lat, radii = stated.lon_deg, stated.lat_deg, stated.radii
+    if lon is None or lat is None:
+        return None, "no_position"
+    missing = not radii or radii[0] <= 0
+    if missing and is_sentinel(lon, lat, None):
+        return None, "sentinel"
+    if missing and lon == lat == 0.0:
+        return None, "null_position"
+    ra, dec = _icrs(lon, lat, stated.frame)
+    if missing:
+        if kind.error_deg is None:
+            return None, "no_error_radius"
+        radii = (kind.error_deg,)
+    elif min(radii) <= 0:
+        raise NoticeError("bad_position", f"semi-axes of {radii} deg; expected above 0")
+    if max(radii) >= 180:
+        return None, "whole_sky"
+    containment = containment_of(stated.containment, feed, kind)
+    if len(radii) == 1 or radii[0] == radii[1]:
+        return Circle(ra, dec, radii[0], containment, _systematic(stated, feed, kind, issued)), ""
+    major, minor = radii
+    angle = stated.angle_deg
+    if minor > major:
+        major, minor, angle = minor, major, angle + 90.0
+    angle = angle_to_icrs(lon, lat, angle, stated.frame)
+    return Ellipse(ra, dec, major, minor, angle % 180.0, containment), ""
 
 
 def localize(
     record: Mapping[str, Any], feed: Feed, kind: Kind, issued: datetime
 ) -> tuple[Place | None, str]:
-    """Place of an event (``ra``, ``dec``, ``ra_dec_error``, ``polygon``), or why it has none.
+    """Place in a JSON record (``ra``, ``dec``, ``ra_dec_error``, ``polygon``), or why it has none.
 
     Corners (``polygon``) are preferred to an error radius, which can only surround them.
 
@@ -37,65 +92,77 @@ def localize(
     """
     if not kind.position:
         return None, kind.no_position_reason or "no_position"
-    containment = _containment(record, feed, kind)
+    containment = number_of(record, "containment_probability")
     if record.get("polygon") is not None:
-        return Polygon(_corners(record["polygon"], feed.frame), containment), ""
-    lon, lat = number_of(record, "ra"), number_of(record, "dec")
-    if lon is None or lat is None:
-        return None, "no_position"
-    error = record.get("ra_dec_error")
-    axes = error if isinstance(error, list) else [error]
-    radii = [finite(v, "ra_dec_error") for v in axes if v is not None]
-    missing = not radii or radii[0] <= 0
-    if missing and (lon, lat) in _SENTINELS:
-        return None, "sentinel"
-    if missing and lon == lat == 0.0:
-        return None, "null_position"
-    ra, dec = _icrs(lon, lat, feed.frame)
-    if missing:
-        if kind.error_deg is None:
-            return None, "no_error_radius"
-        radii = [kind.error_deg]
-    elif len(radii) > 3 or min(radii[:2]) <= 0:
-        raise NoticeError("bad_position", f"ra_dec_error is {error!r}; expected a or [a, b, angle]")
-    else:
-        radii[:2] = [r * ERROR_UNITS[feed.error_unit] for r in radii[:2]]
-    if max(radii[:2]) >= 180:
-        return None, "whole_sky"
-    if len(radii) == 1 or radii[0] == radii[1]:
-        terms = () if systematic_included(record, feed, kind) else _terms(record, kind, issued)
-        return Circle(ra, dec, radii[0], containment, terms), ""
-    major, minor, angle = (*radii, 0.0)[:3]
-    if minor > major:
-        major, minor, angle = minor, major, angle + 90.0
-    angle = angle_to_icrs(lon, lat, angle, feed.frame)
-    return Ellipse(ra, dec, major, minor, angle % 180.0, containment), ""
+        held = containment_of(containment, feed, kind)
+        return Polygon(_corners(record["polygon"], feed.frame), held), ""
+    radii, angle = _radii(record.get("ra_dec_error"), feed)
+    stated = Stated(
+        number_of(record, "ra"),
+        number_of(record, "dec"),
+        radii,
+        angle,
+        feed.frame,
+        containment,
+        stated_included(record),
+        _scalars(record) if kind.systematic else {},
+    )
+    return place_of(stated, feed, kind, issued)
 
 
-def systematic_included(record: Mapping[str, Any], feed: Feed, kind: Kind) -> bool:
+def stated_included(record: Mapping[str, Any]) -> bool | None:
+    """Whether a JSON record says that its error has the systematic one in it."""
+    said = record.get("systematic_included")
+    return None if said is None else said is True
+
+
+def systematic_included(said: bool | None, feed: Feed, kind: Kind) -> bool:
     """Whether the error is statistical and systematic.
 
     A kind of the feed's file that says so outranks the notice: some claim what is not so.
     """
     if kind.systematic_included is not None:
         return kind.systematic_included
-    said = record.get("systematic_included")
-    return feed.systematic_included if said is None else said is True
+    return feed.systematic_included if said is None else said
 
 
-def _terms(record: Mapping[str, Any], kind: Kind, issued: datetime) -> tuple[Any, ...]:
-    scalars = {k: str(v) for k, v in record.items() if isinstance(v, str | int | float)}
-    rule = next((r for r in kind.systematic if r.applies(issued, scalars)), None)
+def containment_of(stated: float | None, feed: Feed, kind: Kind) -> float:
+    """Probability inside the error radius: what the notice states, else the feed's file.
+
+    Raises
+    ------
+    NoticeError
+        ``bad_position``: not between 0 and 1.
+    """
+    if stated is None:
+        return kind.containment or feed.containment
+    if not 0 < stated < 1:
+        raise NoticeError("bad_position", f"containment is {stated:g}; expected inside (0, 1)")
+    return stated
+
+
+def _systematic(
+    stated: Stated, feed: Feed, kind: Kind, issued: datetime
+) -> tuple[SystematicTerm, ...]:
+    if systematic_included(stated.systematic_included, feed, kind):
+        return ()
+    rule = next((r for r in kind.systematic if r.applies(issued, stated.params)), None)
     return () if rule is None else rule.terms
 
 
-def _containment(record: Mapping[str, Any], feed: Feed, kind: Kind) -> float:
-    containment = number_of(record, "containment_probability")
-    if containment is None:
-        containment = kind.containment or feed.containment
-    if not 0 < containment < 1:
-        raise NoticeError("bad_position", f"containment_probability is {containment:g}")
-    return containment
+def _radii(error: Any, feed: Feed) -> tuple[tuple[float, ...], float]:
+    """Radius, or semi-axes and position angle, in degrees, of ``a`` or ``[a, b, angle]``."""
+    values = error if isinstance(error, list) else [error]
+    numbers = [finite(v, "ra_dec_error") for v in values if v is not None]
+    if len(numbers) > 3:
+        text = str(error)[:60]
+        raise NoticeError("bad_position", f"ra_dec_error is {text}; expected a or [a, b, angle]")
+    angle = numbers[2] if len(numbers) == 3 else 0.0
+    return tuple(v * ERROR_UNITS[feed.error_unit] for v in numbers[:2]), angle
+
+
+def _scalars(record: Mapping[str, Any]) -> dict[str, str]:
+    return {k: str(v) for k, v in record.items() if isinstance(v, str | int | float)}
 
 
 def _icrs(lon: float, lat: float, frame: str) -> tuple[float, float]:

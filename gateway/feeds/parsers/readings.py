@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import erfa
 
 from crossmatch.errors import NoticeError
+from gateway.feeds.paths import is_like
 from voevents.times import FIRST_YEAR, LAST_YEAR, parse_time
+
+if TYPE_CHECKING:
+    from gateway.feeds.spec import Feed
 
 _TRIGGER = re.compile(r"[A-Za-z0-9+-][A-Za-z0-9._:+-]{0,119}")
 ERROR_UNITS = {
@@ -21,6 +25,10 @@ ERROR_UNITS = {
     "rad": math.degrees(1.0),
 }
 FRAMES = ("icrs", "fk5", "galactic")
+RATE_UNITS = {"Hz": 1.0, "per_year": 1 / (365.25 * 86400)}
+# Sums of rounded terms may exceed 1 by a few units in the last place.
+_ROUNDING = 1e-6
+_TRUE = ("true", "1", "yes")
 TIME_FORMATS = ("iso", "unix", "unix_ms", "gps", "jd", "mjd", "tjd")
 
 _UNIX = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +64,34 @@ def number_from(value: Any, name: str) -> float | None:
     if not math.isfinite(number):
         raise NoticeError("bad_field", f"{name} is {str(value)[:60]!r}; expected a number")
     return number
+
+
+def number_in(text: str | None) -> float | None:
+    """A finite number in a text where anything may stand; ``None`` without one."""
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def is_true(value: Any) -> bool:
+    """Whether a mission says yes: ``true``, ``1`` or ``yes``, also as one of a list."""
+    if isinstance(value, str):
+        return value.strip().lower() in _TRUE
+    return any(is_like(value, text) for text in _TRUE)
+
+
+def rate_hz(rate: float | None, unit: str) -> float | None:
+    """A false-alarm rate in Hz; ``None`` for a negative one, which stands for none."""
+    return None if rate is None or rate < 0 else rate * RATE_UNITS[unit]
+
+
+def probability(value: float | None) -> float | None:
+    """``value`` if it is a probability, but for rounding, else ``None``."""
+    if value is None or not -_ROUNDING <= value <= 1 + _ROUNDING:
+        return None
+    return min(max(value, 0.0), 1.0)
 
 
 def angle_from(value: Any, name: str, *, hours: bool) -> float | None:
@@ -136,6 +172,41 @@ def icrs_from(lon_deg: float, lat_deg: float, frame: str) -> tuple[float, float]
         return lon_deg, lat_deg
     ra, dec = erfa.g2icrs(math.radians(lon_deg), math.radians(lat_deg))
     return math.degrees(ra) % 360.0, math.degrees(dec)
+
+
+def angle_to_icrs(lon_deg: float, lat_deg: float, angle_deg: float, frame: str) -> float:
+    """Position angle, from north through east, of a direction that ``frame`` counts from its north.
+
+    Examples
+    --------
+    >>> round(angle_to_icrs(0.0, 0.0, 0.0, "galactic"), 1)
+    -58.6
+    """
+    if frame != "galactic":
+        return angle_deg
+    lon, lat = math.radians(lon_deg), math.radians(lat_deg)
+    _, pole_lat = erfa.icrs2g(0.0, math.pi / 2)
+    pole_lon, _ = erfa.icrs2g(0.0, math.pi / 2)
+    # Bearing of the celestial pole, seen from the position, in the galactic frame.
+    east = math.sin(pole_lon - lon) * math.cos(pole_lat)
+    north = math.cos(lat) * math.sin(pole_lat)
+    north -= math.sin(lat) * math.cos(pole_lat) * math.cos(pole_lon - lon)
+    return angle_deg - math.degrees(math.atan2(east, north))
+
+
+def plain_number(text: str) -> str:
+    """Digits without leading zeros, anything else as it is: 010205 and 10205 are one trigger."""
+    return str(int(text)) if re.fullmatch(r"-?[0-9]{1,30}", text) else text
+
+
+def event_name(feed: Feed, trigger_id: str) -> str:
+    """Id of the event that a feed's trigger is."""
+    return f"{feed.prefix}_{trigger_id}" if feed.prefix else trigger_id
+
+
+def is_mock(feed: Feed, trigger_id: str) -> bool:
+    """Whether triggers so named are tests."""
+    return bool(feed.test_triggers and re.match(feed.test_triggers, trigger_id))
 
 
 def checked_trigger(text: str) -> str:

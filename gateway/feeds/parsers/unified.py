@@ -10,12 +10,29 @@ from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Messenger, Notice, Role
-from gateway.feeds.mapaddress import map_address
+from gateway.feeds.mapaddress import first_address
 from gateway.feeds.message import Ignored, Message
-from gateway.feeds.parsers.members import MAP_FAULT, finite, map_bytes, number_of, text_of, texts_of
-from gateway.feeds.parsers.place import localize, systematic_included
-from gateway.feeds.parsers.readings import angle_from, checked_trigger, number_from, time_from
-from gateway.feeds.parsers.voevent import YEAR_SECONDS, plain_number
+from gateway.feeds.parsers.members import (
+    MAP_FAULT,
+    finite,
+    map_bytes,
+    number_of,
+    probabilities,
+    text_of,
+    texts_of,
+)
+from gateway.feeds.parsers.place import localize, stated_included, systematic_included
+from gateway.feeds.parsers.readings import (
+    angle_from,
+    checked_trigger,
+    event_name,
+    is_mock,
+    is_true,
+    number_from,
+    plain_number,
+    rate_hz,
+    time_from,
+)
 from gateway.feeds.paths import alternatives, is_like, marked, value_at
 from gateway.feeds.spec import Feed, Kind
 
@@ -69,7 +86,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     if issued is None:
         raise NoticeError("bad_time", "neither alert_datetime nor trigger_time")
     trigger_id = _trigger_id(message, record, feed, trigger_time)
-    event_id = f"{feed.prefix}_{trigger_id}" if feed.prefix else trigger_id
+    event_id = event_name(feed, trigger_id)
     alert_type, serial, notice_id = _version(message, record, feed, kind, trigger_id)
     role = _role(message, record, feed, kind, trigger_id)
     if role == "utility":
@@ -80,35 +97,42 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         raise NoticeError("bad_time", "a position without trigger_time")
     # A retraction follows whatever was sent in the same second.
     rank = max(k.rank for k in feed.kinds) if retraction else kind.rank
-    classification, event_class = _classes(message, record, feed)
     return Notice(
         feed=feed.name,
-        mission=(text_of(record, "mission") if "mission" in feed.fields else "") or feed.mission,
-        instrument=kind.instrument or _instrument(message, record, feed),
         kind=kind.name,
         notice_id=notice_id,
         event_id=event_id,
         trigger_id=trigger_id,
-        messenger=_messenger(record, feed, kind),
         role=role,
         alert_type=alert_type,
         issued=issued,
         order=(issued.timestamp(), rank, serial),
         trigger_time=trigger_time,
         sha256=message.sha256,
-        significant=not kind.subthreshold and _significant(message, record, feed),
-        far_hz=_far(message, record, feed),
-        event_class=kind.event_class or event_class,
-        classification=classification,
-        distance_mpc=_positive(record, "luminosity_distance"),
-        distance_error_mpc=_positive(record, "luminosity_distance_error"),
-        cites=texts_of(record, "cites") if "cites" in feed.fields else (),
         retracts=_retracts(record, feed, event_id, notice_id) if retraction else (),
         details=_details(message, record, feed, kind) | fault,
-        known_source=kind.known_source,
-        chain=kind.chain,
+        **_content(message, record, feed, kind),
         **place,
     )
+
+
+def _content(message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind) -> dict[str, Any]:
+    """Whose a notice is, and what it says besides time, place and details."""
+    classification, event_class = _classes(message, record, feed)
+    return {
+        "mission": (text_of(record, "mission") if "mission" in feed.fields else "") or feed.mission,
+        "instrument": kind.instrument or _instrument(message, record, feed),
+        "messenger": _messenger(record, feed, kind),
+        "significant": not kind.subthreshold and _significant(message, record, feed),
+        "far_hz": _far(message, record, feed),
+        "event_class": kind.event_class or event_class,
+        "classification": classification,
+        "distance_mpc": _positive(record, "luminosity_distance"),
+        "distance_error_mpc": _positive(record, "luminosity_distance_error"),
+        "cites": texts_of(record, "cites") if "cites" in feed.fields else (),
+        "known_source": kind.known_source,
+        "chain": kind.chain,
+    }
 
 
 def _core(message: Message, feed: Feed) -> Mapping[str, Any]:
@@ -228,7 +252,7 @@ def _retracts(
         if text.startswith("ivo://") or ":" in text:
             others.append(text)
         else:
-            others.append(f"{feed.prefix}_{text}" if feed.prefix else text)
+            others.append(event_name(feed, text))
     number = _record_number(record) or 0
     stem = notice_id.rpartition(":")[0]
     earlier = [f"{stem}:{n}" for n in range(max(0, number - _MAX_RECORDS), number)]
@@ -241,8 +265,8 @@ def _role(
     tense = text_of(record, "alert_tense").lower() or "current"
     if tense not in _TENSES:
         raise NoticeError("bad_field", f"alert_tense is {tense[:60]!r}")
-    mock = feed.test_triggers and re.match(feed.test_triggers, trigger_id)
-    if kind.test or mock or marked(message, feed.test_when) or _flagged(message, feed.test_params):
+    mock = kind.test or is_mock(feed, trigger_id)
+    if mock or marked(message, feed.test_when) or _flagged(message, feed.test_params):
         return "test"
     return _TENSES[tense]
 
@@ -256,31 +280,33 @@ def _place(
     """
     place, reason = None, ""
     for path in feed.unusable_params:
-        if not reason and _is_true(value_at(message, path)):
+        if not reason and is_true(value_at(message, path)):
             reason = re.sub(r"\W+", "_", path).strip("_").lower()
     if not reason:
         place, reason = localize(record, feed, kind, issued)
-    url = _map_url(message, record, feed) if kind.skymap else ""
-    skymap, fault = None, {}
+    url, fault = _map_url(message, record, feed) if kind.skymap else (None, {})
+    skymap = None
     try:
         skymap = map_bytes(record.get("healpix_file"))
     except NoticeError as error:
         if not (place or url):
             raise
-        fault = {MAP_FAULT: error.reason}
+        fault = {**fault, MAP_FAULT: error.reason}
     return {
         "localization": place,
         "skymap_fits": skymap,
-        "skymap_url": url or None,
+        "skymap_url": url,
         "no_position_reason": "" if place or skymap or url else reason,
     }, fault
 
 
-def _map_url(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
-    """Address of a sky map; empty for what names no file (KM3NeT gives its home page)."""
+def _map_url(
+    message: Message, record: Mapping[str, Any], feed: Feed
+) -> tuple[str | None, dict[str, str]]:
+    """Address of a sky map; none for what names no file (KM3NeT gives its home page)."""
     texts = [text_of(record, "healpix_url")]
     texts += [text_of({path: value_at(message, path)}, path) for path in feed.skymap_urls]
-    return next(filter(None, (map_address(t, feed.skymap_rules) for t in texts)), "")
+    return first_address(texts, feed.skymap_rules)
 
 
 def _messenger(record: Mapping[str, Any], feed: Feed, kind: Kind) -> Messenger:
@@ -298,12 +324,8 @@ def _instrument(message: Message, record: Mapping[str, Any], feed: Feed) -> str:
     return ",".join(said) or feed.instrument
 
 
-def _is_true(value: Any) -> bool:
-    return any(is_like(value, text) for text in ("true", "1", "yes"))
-
-
 def _flagged(message: Message, paths: tuple[str, ...]) -> bool:
-    return any(_is_true(value_at(message, path)) for path in paths)
+    return any(is_true(value_at(message, path)) for path in paths)
 
 
 def _significant(message: Message, record: Mapping[str, Any], feed: Feed) -> bool:
@@ -311,16 +333,14 @@ def _significant(message: Message, record: Mapping[str, Any], feed: Feed) -> boo
     value = record.get("significant")
     if feed.significant:
         value = value_at(message, feed.significant)
-    return value is None or _is_true(value)
+    return value is None or is_true(value)
 
 
 def _far(message: Message, record: Mapping[str, Any], feed: Feed) -> float | None:
     rate = number_of(record, "far")
     if feed.far:
         rate = number_from(value_at(message, feed.far), "far")
-    if rate is None or rate < 0:
-        return None
-    return rate / YEAR_SECONDS if feed.far_unit == "per_year" else rate
+    return rate_hz(rate, feed.far_unit)
 
 
 def _positive(record: Mapping[str, Any], name: str) -> float | None:
@@ -337,21 +357,13 @@ def _classes(
     message: Message, record: Mapping[str, Any], feed: Feed
 ) -> tuple[dict[str, float], str]:
     """Probabilities by class and by property, and the likeliest class."""
-    classes = _probabilities(record.get("classification"), feed)
-    classes |= _probabilities({p: value_at(message, p) for p in feed.classes}, feed)
+    classes = probabilities(record.get("classification"), feed.class_names)
+    classes |= probabilities({p: value_at(message, p) for p in feed.classes}, feed.class_names)
     best = max(classes, key=lambda name: classes[name], default="")
-    others = _probabilities(record.get("properties"), feed)
-    others |= _probabilities({p: value_at(message, p) for p in feed.properties}, feed)
-    others |= _probabilities({"astro": record.get("p_astro")}, feed)
+    others = probabilities(record.get("properties"), feed.class_names)
+    others |= probabilities({p: value_at(message, p) for p in feed.properties}, feed.class_names)
+    others |= probabilities({"astro": record.get("p_astro")}, feed.class_names)
     return others | classes, best
-
-
-def _probabilities(table: Any, feed: Feed) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in table.items() if isinstance(table, Mapping) else ():
-        if value is not None and 0 <= finite(value, name) <= 1:
-            found[feed.class_names.get(name, str(name))] = float(value)
-    return found
 
 
 def _details(message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind) -> dict[str, str]:
@@ -364,5 +376,7 @@ def _details(message: Message, record: Mapping[str, Any], feed: Feed, kind: Kind
             details[ours] = str(value)[:1000]
     if "source_name" in feed.fields and (names := texts_of(record, "source_name")):
         details["source_name"] = ", ".join(names)
-    details["systematic_included"] = str(systematic_included(record, feed, kind)).lower()
+    details["systematic_included"] = str(
+        systematic_included(stated_included(record), feed, kind)
+    ).lower()
     return details

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Circle, Ellipse, Notice, Role
-from gateway.feeds.dialect import angle_to_icrs
-from gateway.feeds.mapaddress import map_address
+from gateway.feeds.mapaddress import first_address
 from gateway.feeds.message import Ignored, Message
+from gateway.feeds.parsers.place import Stated, place_of, systematic_included
 from gateway.feeds.parsers.readings import (
     ERROR_UNITS,
     angle_from,
     checked_trigger,
-    icrs_from,
+    event_name,
+    is_mock,
+    is_true,
     number_from,
+    number_in,
+    plain_number,
+    probability,
+    rate_hz,
     time_from,
 )
 from gateway.feeds.paths import alternatives, marked, value_at
 from gateway.feeds.spec import Feed, Kind
-from voevents.parse import Packet, check_position
+from voevents.parse import Packet
 
-YEAR_SECONDS = 365.25 * 86400
-_TRUE = ("true", "1", "yes")
 # What Coords_String says when C1 and C2 are not the place of the event.
 _ELSEWHERE = ("pointing_direction", "unavailable", "inappropriate")
 _COORDS_TYPE = re.compile(r"coordinates are of the type:\s*([\w/]+)")
-_NOWHERE = (-1.0, -999.0)
+_WORDS = re.compile(r"[A-Za-z0-9]+")
 # Short names of [fields], besides those of the unified schema.
 _LONG_NAMES = {
     "trigger": "id",
@@ -39,23 +43,6 @@ _LONG_NAMES = {
     "error": "ra_dec_error",
     "containment": "containment_probability",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """When and where, from the places that the feed names.
-
-    ``axes`` are semi-major and semi-minor axis and position angle of an ellipse, degrees.
-    """
-
-    issued: datetime | None
-    time: datetime | None
-    ra_deg: float | None
-    dec_deg: float | None
-    error_deg: float | None
-    axes: tuple[float, float, float] | None = None
-    containment: float | None = None
-    note: str = ""
 
 
 def parse(message: Message, feed: Feed) -> Notice | Ignored:
@@ -77,50 +64,33 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         return Ignored(ignored, feed.name, packet.ivoid)
     if kind is None:
         kind = _unknown_kind(packet)
-    reading = _read(message, feed)
-    issued = reading.issued or reading.time
+    issued, time = _times(message, feed)
+    issued = issued or time
     if issued is None:
         raise NoticeError("bad_time", "neither Who/Date nor an ISOTime")
     trigger_id = _trigger_id(message, feed)
-    event_id = f"{feed.prefix}_{trigger_id}" if feed.prefix else trigger_id
-    retracts = _retracts(message, feed, kind, event_id)
-    skymap_url = _skymap_url(message, feed) if kind.skymap else None
-    place, reason = _localize(message, reading, feed, kind, issued)
-    if retracts:
-        place, skymap_url, reason = None, None, "retraction"
-    if (place or skymap_url) and reading.time is None:
+    withdrawn = _is_retraction(message, feed, kind)
+    where = _nowhere() if withdrawn else _where(message, feed, kind, issued)
+    if time is None and not where["no_position_reason"]:
         raise NoticeError("bad_time", "a position without ISOTime")
     # Of what was issued in the same second, a retraction is the last word.
-    rank = max(k.rank for k in feed.kinds) if retracts else kind.rank
-    classification, event_class = _classes(message, feed)
+    rank = max(k.rank for k in feed.kinds) if withdrawn else kind.rank
     return Notice(
         feed=feed.name,
-        mission=feed.mission,
-        instrument=kind.instrument or _stated(message, feed.instrument_param) or feed.instrument,
         kind=kind.name,
         notice_id=packet.ivoid,
-        event_id=event_id,
+        event_id=event_name(feed, trigger_id),
         trigger_id=trigger_id,
-        messenger=kind.messenger or feed.messenger,  # type: ignore[arg-type]
         role=_role(message, feed, kind, trigger_id),
-        alert_type=_alert_type(message, feed, kind, bool(retracts)),
+        alert_type=_alert_type(message, feed, kind, withdrawn),
         issued=issued,
         order=(issued.timestamp(), rank, _serial(message, feed)),
-        trigger_time=reading.time,
-        localization=place,
+        trigger_time=time,
         sha256=message.sha256,
-        skymap_url=skymap_url,
-        significant=not kind.subthreshold
-        and (not feed.significant or _is_true(_text(message, feed.significant))),
-        far_hz=_far(message, feed),
-        event_class=kind.event_class or event_class,
-        classification=classification,
         cites=tuple(ivoid for _, ivoid in packet.citations),
-        retracts=retracts,
-        no_position_reason="" if place or skymap_url else reason,
-        details=_details(message, feed, kind),
-        known_source=kind.known_source,
-        chain=kind.chain,
+        retracts=_retracts(packet, event_name(feed, trigger_id), trigger_id, withdrawn),
+        **_content(message, feed, kind),
+        **where,
     )
 
 
@@ -149,21 +119,10 @@ def _unknown_kind(packet: Packet) -> Kind:
     return Kind(name=name, position=False, no_position_reason="unknown_packet_type")
 
 
-def _read(message: Message, feed: Feed) -> _Reading:
-    """Time and place from WhereWhen, or from where the feed's ``fields`` say they are."""
+def _times(message: Message, feed: Feed) -> tuple[datetime | None, datetime | None]:
+    """Time of issue and of the event, where the packet has them or where ``fields`` say."""
     packet = _packet_of(message)
-    unit = ERROR_UNITS[feed.error_unit]
-    error = None if packet.error_deg is None else packet.error_deg * unit
-    if not feed.fields:
-        return _Reading(
-            packet.date, packet.isotime, packet.ra_deg, packet.dec_deg, error,
-            note=packet.position_note,
-        )  # fmt: skip
-
     theirs = _theirs(feed)
-
-    def number(name: str) -> float | None:
-        return number_from(value_at(message, theirs[name]), name) if name in theirs else None
 
     def moment(name: str, otherwise: datetime | None) -> datetime | None:
         if name not in theirs:
@@ -171,21 +130,36 @@ def _read(message: Message, feed: Feed) -> _Reading:
         value = value_at(message, theirs[name])
         return time_from(value, name, feed.time_format, feed.time_system)
 
-    if "ra_dec_error" in theirs:
-        error = number("ra_dec_error")
-        error = None if error is None else error * unit
-    major, minor, angle = number("semi_major"), number("semi_minor"), number("position_angle")
-    axes = None if major is None or minor is None else (major * unit, minor * unit, angle or 0.0)
-    reading = _Reading(
-        moment("alert_datetime", packet.date), moment("trigger_time", packet.isotime),
-        packet.ra_deg, packet.dec_deg, error, axes, number("containment_probability"),
-        packet.position_note,
-    )  # fmt: skip
-    if not {"ra", "dec"} <= theirs.keys():
-        return reading
-    lon = angle_from(value_at(message, theirs["ra"]), "ra", hours=feed.frame != "galactic")
-    lat = angle_from(value_at(message, theirs["dec"]), "dec", hours=False)
-    return _moved(reading, lon, lat, feed.frame)
+    return moment("alert_datetime", packet.date), moment("trigger_time", packet.isotime)
+
+
+def _stated(message: Message, feed: Feed) -> Stated:
+    """Position and error from WhereWhen, or from where the feed's ``fields`` say they are."""
+    packet, theirs = _packet_of(message), _theirs(feed)
+    unit = ERROR_UNITS[feed.error_unit]
+
+    def number(name: str) -> float | None:
+        return number_from(value_at(message, theirs[name]), name) if name in theirs else None
+
+    error = number("ra_dec_error") if "ra_dec_error" in theirs else packet.error_deg
+    radii = () if error is None else (error * unit,)
+    major, minor = number("semi_major"), number("semi_minor")
+    if major is not None and minor is not None and min(major, minor) > 0:
+        radii = (major * unit, minor * unit)
+    lon, lat, frame = packet.ra_deg, packet.dec_deg, "icrs"
+    if {"ra", "dec"} <= theirs.keys():
+        frame = feed.frame
+        lon = angle_from(value_at(message, theirs["ra"]), "ra", hours=frame != "galactic")
+        lat = angle_from(value_at(message, theirs["dec"]), "dec", hours=False)
+    return Stated(
+        lon,
+        lat,
+        radii,
+        number("position_angle") or 0.0,
+        frame,
+        number("containment_probability"),
+        params=packet.params,
+    )
 
 
 def _theirs(feed: Feed) -> Mapping[str, str]:
@@ -193,80 +167,48 @@ def _theirs(feed: Feed) -> Mapping[str, str]:
     return {_LONG_NAMES.get(ours, ours): path for ours, path in feed.fields.items() if path}
 
 
-def _moved(reading: _Reading, lon: float | None, lat: float | None, frame: str) -> _Reading:
-    """``reading`` at a position that stands elsewhere than in WhereWhen, if it is one."""
-    if lon is None or lat is None:
-        return replace(reading, ra_deg=None, dec_deg=None, note="")
-    missing = reading.error_deg is None or reading.error_deg <= 0
-    if missing and lon == lat and lon in _NOWHERE:
-        return replace(reading, ra_deg=None, dec_deg=None, note="sentinel")
-    check_position(lon, lat)
-    axes = reading.axes
-    if axes is not None:
-        axes = (axes[0], axes[1], angle_to_icrs(lon, lat, axes[2], frame))
-    ra, dec = icrs_from(lon, lat, frame)
-    return replace(reading, ra_deg=ra % 360.0, dec_deg=dec, axes=axes, note="")
+def _nowhere() -> dict[str, Any]:
+    return {"localization": None, "skymap_url": None, "no_position_reason": "retraction"}
+
+
+def _where(message: Message, feed: Feed, kind: Kind, issued: datetime) -> dict[str, Any]:
+    """What a notice says of the place: shape, address of a map, or why there is none."""
+    place, reason = _localize(message, feed, kind, issued)
+    url = _map_url(message, feed)[0] if kind.skymap else None
+    return {
+        "localization": place,
+        "skymap_url": url,
+        "no_position_reason": "" if place or url else reason,
+    }
 
 
 def _localize(
-    message: Message, reading: _Reading, feed: Feed, kind: Kind, issued: datetime
+    message: Message, feed: Feed, kind: Kind, issued: datetime
 ) -> tuple[Circle | Ellipse | None, str]:
     """Error circle or ellipse of the notice, or why it has none (a stable reason)."""
-    reason = _why_not(message, reading, feed, kind)
+    reason = _why_not(message, feed, kind)
     if reason:
         return None, reason
-    ra, dec, radius = reading.ra_deg, reading.dec_deg, reading.error_deg
-    if ra is None or dec is None:
-        return None, reading.note if reading.note == "sentinel" else "no_position"
-    if reading.axes is not None and min(reading.axes[:2]) > 0:
-        return _ellipse(ra, dec, reading, feed, kind)
-    if radius is None or radius <= 0:
-        if ra == 0 and dec == 0:
-            return None, "null_position"
-        radius = kind.error_deg
-    if radius is None:
-        return None, "no_error_radius"
-    if radius >= 180:
-        return None, "whole_sky"
-    rule = next((r for r in kind.systematic if r.applies(issued, _packet_of(message).params)), None)
-    terms = () if rule is None else rule.terms
-    return Circle(ra, dec, radius, _containment(reading, feed, kind), terms), ""
+    place, reason = place_of(_stated(message, feed), feed, kind, issued)
+    if reason == "no_position" and "ra" not in feed.fields:
+        reason = "sentinel" if _packet_of(message).position_note == "sentinel" else reason
+    return place, reason
 
 
-def _ellipse(
-    ra: float, dec: float, reading: _Reading, feed: Feed, kind: Kind
-) -> tuple[Ellipse | None, str]:
-    assert reading.axes is not None
-    major, minor, angle = reading.axes
-    if minor > major:
-        major, minor, angle = minor, major, angle + 90.0
-    if major >= 180:
-        return None, "whole_sky"
-    return Ellipse(ra, dec, major, minor, angle % 180.0, _containment(reading, feed, kind)), ""
-
-
-def _containment(reading: _Reading, feed: Feed, kind: Kind) -> float:
-    stated = reading.containment
-    if stated is None:
-        return kind.containment or feed.containment
-    if not 0 < stated < 1:
-        raise NoticeError("bad_position", f"containment is {stated:g}; expected inside (0, 1)")
-    return stated
-
-
-def _why_not(message: Message, reading: _Reading, feed: Feed, kind: Kind) -> str:
+def _why_not(message: Message, feed: Feed, kind: Kind) -> str:
     if not kind.position:
         return kind.no_position_reason or "no_position"
     # Coords_String speaks of WhereWhen, and of no other place.
     if "ra" not in feed.fields:
         coords = _text(message, "Coords_String")
-        if not coords and (described := _COORDS_TYPE.search(reading.note)):
+        note = _packet_of(message).position_note
+        if not coords and (described := _COORDS_TYPE.search(note)):
             coords = described[1]
         for word in re.split(r"[/\s]+", coords.lower()):
             if word in _ELSEWHERE:
                 return word
     for name in feed.unusable_params:
-        if _is_true(_text(message, name)):
+        if is_true(_text(message, name)):
             return name.rpartition(".")[2].lower()
     return ""
 
@@ -317,43 +259,53 @@ def _text(message: Message, path: str) -> str:
     return "" if value is None else str(value)
 
 
-def _stated(message: Message, path: str) -> str:
+def _stated_text(message: Message, path: str) -> str:
     return _text(message, path) if path else ""
 
 
-def plain_number(text: str) -> str:
-    """Digits without leading zeros, anything else as it is: 010205 and 10205 are one trigger."""
-    return str(int(text)) if re.fullmatch(r"-?[0-9]{1,30}", text) else text
+def _is_retraction(message: Message, feed: Feed, kind: Kind) -> bool:
+    """By a citation, a flag such as Def_NOT_a_GRB, its kind, or another mark."""
+    cites = _packet_of(message).citations
+    return (
+        kind.retraction
+        or any(cite == "retraction" for cite, _ in cites)
+        or any(is_true(_text(message, name)) for name in feed.retraction_params)
+        or marked(message, feed.retraction_when)
+    )
 
 
-def _retracts(message: Message, feed: Feed, kind: Kind, event_id: str) -> tuple[str, ...]:
-    """What is withdrawn: the notices cited as such, and with them the event.
+def _retracts(packet: Packet, event_id: str, trigger_id: str, withdrawn: bool) -> tuple[str, ...]:
+    """What no longer stands: of a retraction its event too, else what the notice supersedes.
 
     The missions retract by event: a list of citations may lack a notice that
-    was lost, and flags such as Def_NOT_a_GRB cite nothing.
+    was lost, and flags cite nothing. Notices of other events are superseded for good;
+    those of its own, which have its trigger in their names, their order decides: what was
+    sent once more would otherwise withdraw a better position.
     """
-    packet = _packet_of(message)
-    cited = tuple(ivoid for cite, ivoid in packet.citations if cite == "retraction")
-    flagged = any(_is_true(_text(message, name)) for name in feed.retraction_params)
-    if not (cited or flagged or kind.retraction or marked(message, feed.retraction_when)):
-        return ()
-    return (*dict.fromkeys(cited), event_id)
+    if withdrawn:
+        cited = (ivoid for cite, ivoid in packet.citations if cite == "retraction")
+        return (*dict.fromkeys(cited), event_id)
+    replaced = (ivoid for cite, ivoid in packet.citations if cite == "supersedes")
+    others = (i for i in replaced if i != packet.ivoid and not _has_trigger(i, trigger_id))
+    return tuple(dict.fromkeys(others))
 
 
-def _skymap_url(message: Message, feed: Feed) -> str | None:
-    """Address of the sky map, from the first Param that names one."""
-    for name in (*filter(None, [feed.fields.get("healpix_url")]), *feed.skymap_urls):
-        address = map_address(_text(message, name), feed.skymap_rules)
-        if address:
-            return address
-    return None
+def _has_trigger(ivoid: str, trigger_id: str) -> bool:
+    """Whether all parts of a trigger's name are words of an IVOID's last part."""
+    words = {plain_number(word) for word in _WORDS.findall(ivoid.rpartition("#")[2])}
+    return words.issuperset(map(plain_number, _WORDS.findall(trigger_id)))
+
+
+def _map_url(message: Message, feed: Feed) -> tuple[str | None, dict[str, str]]:
+    """Address of the sky map, from the first Param that names one, or what was wrong with it."""
+    names = (*filter(None, [feed.fields.get("healpix_url")]), *feed.skymap_urls)
+    return first_address((_text(message, name) for name in names), feed.skymap_rules)
 
 
 def _role(message: Message, feed: Feed, kind: Kind, trigger_id: str) -> Role:
     packet = _packet_of(message)
-    flagged = any(_is_true(_text(message, name)) for name in feed.test_params)
-    mock = feed.test_triggers and re.match(feed.test_triggers, trigger_id)
-    if flagged or mock or kind.test or marked(message, feed.test_when):
+    flagged = any(is_true(_text(message, name)) for name in feed.test_params)
+    if flagged or is_mock(feed, trigger_id) or kind.test or marked(message, feed.test_when):
         return "test"
     return packet.role  # type: ignore[return-value]
 
@@ -368,23 +320,27 @@ def _alert_type(message: Message, feed: Feed, kind: Kind, retraction: bool) -> A
 
 
 def _serial(message: Message, feed: Feed) -> int:
-    text = _stated(message, feed.serial)
+    text = _stated_text(message, feed.serial)
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
 
 
-def _is_true(text: str) -> bool:
-    return text.strip().lower() in _TRUE
-
-
-def _far(message: Message, feed: Feed) -> float | None:
-    text = _stated(message, feed.far)
-    try:
-        rate = float(text)
-    except ValueError:
-        return None
-    if not 0 <= rate < float("inf"):
-        return None
-    return rate / YEAR_SECONDS if feed.far_unit == "per_year" else rate
+def _content(message: Message, feed: Feed, kind: Kind) -> dict[str, Any]:
+    """Whose a notice is, and what it says besides time, place and other notices."""
+    stated = _stated_text(message, feed.instrument_param)
+    worth = not feed.significant or is_true(_text(message, feed.significant))
+    classification, event_class = _classes(message, feed)
+    return {
+        "mission": feed.mission,
+        "instrument": kind.instrument or stated or feed.instrument,
+        "messenger": kind.messenger or feed.messenger,
+        "significant": worth and not kind.subthreshold,
+        "far_hz": rate_hz(number_in(_stated_text(message, feed.far)), feed.far_unit),
+        "event_class": kind.event_class or event_class,
+        "classification": classification,
+        "details": _details(message, feed, kind),
+        "known_source": kind.known_source,
+        "chain": kind.chain,
+    }
 
 
 def _classes(message: Message, feed: Feed) -> tuple[dict[str, float], str]:
@@ -392,9 +348,9 @@ def _classes(message: Message, feed: Feed) -> tuple[dict[str, float], str]:
     packet = _packet_of(message)
     params: Mapping[str, str] = packet.params
     exclusive: dict[str, float] = {}
-    for index, probability in feed.class_index:
+    for index, percent in feed.class_index:
         name = feed.class_names.get(params.get(index, ""))
-        value = _probability(params.get(probability), 100.0)
+        value = _probability(params.get(percent), 100.0)
         if name and value is not None:
             exclusive[name] = exclusive.get(name, 0.0) + value
     for name in feed.classes:
@@ -413,11 +369,8 @@ def _classes(message: Message, feed: Feed) -> tuple[dict[str, float], str]:
 
 
 def _probability(text: str | None, full: float) -> float | None:
-    try:
-        value = float(text or "nan") / full
-    except ValueError:
-        return None
-    return value if 0.0 <= value <= 1.0 else None
+    value = number_in(text)
+    return probability(None if value is None else value / full)
 
 
 def _details(message: Message, feed: Feed, kind: Kind) -> dict[str, str]:
@@ -427,12 +380,9 @@ def _details(message: Message, feed: Feed, kind: Kind) -> dict[str, str]:
         text = next(filter(None, (_text(message, path) for path in _either(theirs))), "")
         if text:
             details[ours] = text
-    included = kind.systematic_included
-    details["systematic_included"] = str(
-        feed.systematic_included if included is None else included
-    ).lower()
+    details["systematic_included"] = str(systematic_included(None, feed, kind)).lower()
     if packet.packet_type is not None:
         details["packet_type"] = str(packet.packet_type)
     if packet.notes:
         details["notes"] = "; ".join(dict.fromkeys(packet.notes))
-    return details
+    return details | (_map_url(message, feed)[1] if kind.skymap else {})
