@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from broker import topics
 from broker.codec import (
@@ -27,6 +28,10 @@ from gateway.logs import EventLog
 
 log = EventLog("listen")
 
+_SWEEP_EVERY = timedelta(hours=1)
+# So that years of records need no more memory at a start than what is kept of them.
+_SWEEP_RECORDS = 5000
+
 
 class RegionLog:
     """Writes regions and retractions to the log and to the topics of those who may see them.
@@ -41,6 +46,11 @@ class RegionLog:
         self._store = store
         # Region messages by what they came of, to send one again under another number.
         self._records: dict[Identity, bytes] = {}
+        self._next_sweep: datetime | None = None
+
+    def __len__(self) -> int:
+        """Region messages that are kept to be sent again."""
+        return len(self._records)
 
     def region(self, notice: Notice, region: Region, arrival: Arrival, batch: Batch) -> None:
         """One version of an event."""
@@ -79,24 +89,43 @@ class RegionLog:
             _add(current, value, batch)
             self._records[identity(current)] = value
 
-    def restore(self, values: Iterable[bytes], book: EventBook) -> int:
+    def restore(self, values: Iterable[bytes], book: EventBook, now: datetime) -> int:
         """Tell ``book`` what earlier runs wrote to the log; the number of records.
 
-        What is damaged there is logged and left out: it cannot be in force anywhere.
+        The book forgets on the way as it did then, and what is due by ``now``: the versions
+        of an event have the numbers that they would have without the restart. What is damaged
+        in the log is logged and left out: it cannot be in force anywhere.
         """
         count = 0
         for value in values:
             try:
                 record = decode_region(value)
                 notice = _notice_of(record)
+                received, expires = _moment(record, "received"), _moment(record, "expires")
             except (Rejected, KeyError, ValueError) as error:
                 log.error("region_not_restored", detail=str(error))
                 continue
-            book.accept(notice)
+            book.accept(notice, received=received, expires=expires)
             if record.alert_type != "retraction":
                 self._records[identity(notice)] = value
             count += 1
+            if count % _SWEEP_RECORDS == 0 and received is not None:
+                self._forget(book, received)
+        self._forget(book, now)
         return count
+
+    def sweep(self, book: EventBook, now: datetime) -> None:
+        """Once an hour: forget what is due, in the book and here."""
+        if self._next_sweep is not None and now < self._next_sweep:
+            return
+        if self._next_sweep is not None:
+            # At a start `restore` has just done it.
+            self._forget(book, now)
+        self._next_sweep = now + _SWEEP_EVERY
+
+    def _forget(self, book: EventBook, now: datetime) -> None:
+        for known in book.forget(now):
+            self._records.pop(known, None)
 
 
 def slim(notice: Notice) -> Notice:
@@ -114,6 +143,11 @@ def slim(notice: Notice) -> Notice:
 def _add(notice: Notice, value: bytes, batch: Batch) -> None:
     key = region_key(notice.event_id, notice.order)
     batch.add((topics.REGION_LOG, *topics.seen_by(topics.REGIONS, notice.streams)), key, value)
+
+
+def _moment(record: RegionRecord, name: str) -> datetime | None:
+    text = record.fields[name]
+    return from_iso(text) if text else None
 
 
 def _notice_of(record: RegionRecord) -> Notice:

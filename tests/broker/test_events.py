@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 
+from broker.codec import decode_region, encode_region
 from broker.events import Events
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.region import make_region
 
 from .conftest import notice, record
 
@@ -47,6 +50,40 @@ def test_versions_that_come_together_are_one_change():
     assert [(c.event_id, c.before) for c in changes] == [("E1", None)]
     assert changes[0].after is not None
     assert changes[0].after.order[2] == 2
+
+
+def superseder(event: str, serial: int, *cited: str, **changed):
+    of = notice(event, serial, 10, 0, 1, alert_type="update", retracts=cited, **changed)
+    encoded = encode_region(make_region(of, 1, DEFAULT_CHAINS), retracts=cited)
+    return decode_region(encoded)
+
+
+def test_a_superseded_region_of_another_event_is_no_longer_in_force_in_any_order():
+    old = notice("E1", 5, 10, 0, 3)
+    for order in itertools.permutations([record(old), superseder("E2", 1, old.notice_id)]):
+        events = Events()
+        for one in order:
+            events.apply([one])
+        assert [r.event_id for r in events.in_force()] == ["E2"]
+
+
+def test_a_superseded_region_is_a_change_that_names_its_cause():
+    old = notice("E1", 1, 10, 0, 3)
+    events = Events()
+    events.apply([record(old)])
+    new = superseder("E2", 2, old.notice_id)
+    changes = {c.event_id: c for c in events.apply([new])}
+    assert changes["E1"].after is None
+    assert changes["E1"].cause is new
+    assert changes["E2"].after is not None
+
+
+def test_tests_and_private_regions_supersede_nothing_real_and_public():
+    old = notice("E1", 1, 10, 0, 3)
+    for other in ({"role": "test"}, {"streams": ("ourteam",)}):
+        events = Events(include_tests=True)
+        events.apply([record(old), superseder("E2", 2, old.notice_id, **other)])
+        assert "E1" in [r.event_id for r in events.in_force()]
 
 
 PRIVATE = {"streams": ("ourteam",)}

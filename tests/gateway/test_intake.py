@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from crossmatch.model import Circle, Notice
 from gateway.feeds import Ignored
-from gateway.intake import EventBook, EventState, identity, is_localised
+from gateway.intake import Decision, EventBook, EventState, identity, is_localised
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -38,6 +38,11 @@ def retraction(minute: int, *cited: str, event: str = "Fermi_1", **fields: Any) 
         minute, rank=9, event=event, alert_type="retraction", localization=None,
         retracts=(*cited, event), **fields,
     )  # fmt: skip
+
+
+def superseder(minute: int, *cited: str, event: str = "Fermi_1", **fields: Any) -> Notice:
+    """A localised notice that takes the place of others."""
+    return notice(minute, rank=1, event=event, alert_type="update", retracts=cited, **fields)
 
 
 def book_of(*notices: Notice) -> EventBook:
@@ -129,6 +134,51 @@ def test_one_cited_notice_leaves_the_others_of_its_event() -> None:
     assert not book.state("B_1").retracted
 
 
+def test_superseded_notice_of_another_event_no_longer_stands_whichever_comes_first() -> None:
+    old = notice(5, event="A_1")
+    new = superseder(1, old.notice_id, event="B_1")
+    for order in permutations((old, new)):
+        book = book_of(*order)
+        assert (book.state("A_1").current, book.state("A_1").withdrawn) == (None, (True,))
+        assert (book.state("B_1").current, book.state("B_1").retracted) == (new, False)
+    assert book_of(old).accept(new).changed == ("B_1", "A_1")
+
+
+def test_a_notice_that_supersedes_one_leaves_the_others_of_that_event() -> None:
+    first, second = notice(0, event="A_1"), notice(1, event="A_1")
+    book = book_of(first, second, superseder(2, second.notice_id, event="B_1"))
+    assert book.state("A_1").current == first
+
+
+def test_a_notice_that_cites_its_own_event_or_itself_stands() -> None:
+    own = superseder(1, "me", "Fermi_1", notice_id="me")
+    book = book_of(notice(0), own)
+    assert book.state("Fermi_1").current == own
+    assert book.state("Fermi_1").withdrawn == (False, False)
+
+
+def test_a_superseded_notice_does_not_come_back_with_the_end_of_its_superseder() -> None:
+    old = notice(0, event="A_1")
+    book = book_of(old, superseder(1, old.notice_id, event="B_1"), retraction(2, event="B_1"))
+    assert (book.state("A_1").current, book.state("B_1").current) == (None, None)
+
+
+def test_a_notice_without_position_supersedes_nothing() -> None:
+    """No region comes of it, so that those who only see regions would never know."""
+    old = notice(0, event="A_1")
+    book = book_of(old, superseder(1, old.notice_id, event="B_1", localization=None))
+    assert book.state("A_1").current == old
+
+
+@pytest.mark.parametrize("fields", [{"role": "test"}, {"streams": ("a",)}])
+def test_tests_and_private_notices_supersede_nothing_real_and_public(
+    fields: dict[str, Any],
+) -> None:
+    old = notice(0, event="A_1")
+    for order in permutations((old, superseder(1, old.notice_id, event="B_1", **fields))):
+        assert book_of(*order).state("A_1").current == old
+
+
 def test_tests_and_real_events_are_strangers() -> None:
     book = book_of(notice(0), notice(1, role="test"), retraction(2, role="test"))
     assert book.state("Fermi_1").current == notice(0)
@@ -207,11 +257,142 @@ def test_what_can_become_a_region(fields: dict[str, Any], expected: bool) -> Non
     assert is_localised(notice(0, **fields)) is expected
 
 
-def test_old_events_can_be_forgotten() -> None:
-    book = book_of(notice(0), notice(0, event="B_1"), notice(90, event="B_1"), retraction(1))
-    assert book.forget(T0 + timedelta(hours=1)) == 1
-    assert book.events() == ("B_1",)
-    assert book.accept(notice(0)).outcome == "region"
+DAY = timedelta(days=1)
+
+
+def heard(book: EventBook, of: Notice, day: float = 0.0, **expires: datetime) -> Decision:
+    """A notice that came some days after T0."""
+    return book.accept(of, received=T0 + day * DAY, **expires)
+
+
+def test_a_notice_is_forgotten_some_time_after_it_came_and_its_window_closed() -> None:
+    book = EventBook()
+    heard(book, notice(0))
+    heard(book, notice(0, event="B_1"), expires=T0 + 200 * DAY)
+    heard(book, notice(0, event="C_1"), expires=T0 + 9000 * DAY)
+    heard(book, notice(0, role="test"), expires=T0 + 200 * DAY)
+    left = []
+    for day in (7, 8, 60, 61, 260, 261, 426, 427):
+        book.forget(T0 + day * DAY)
+        left.append(len(book))
+    assert left == [4, 3, 3, 2, 2, 1, 1, 0]
+
+
+def test_forgetting_tells_what_was_forgotten_once() -> None:
+    book = EventBook()
+    heard(book, notice(0))
+    assert book.forget(T0 + 60 * DAY) == set()
+    assert book.forget(T0 + 61 * DAY) == {identity(notice(0))}
+    assert book.forget(T0 + 62 * DAY) == set()
+
+
+def test_what_is_due_is_not_known_any_more_whether_the_book_was_swept_or_not() -> None:
+    """The times of sweeps depend on restarts; what is told must not."""
+    told = []
+    for is_swept in (True, False):
+        book = EventBook()
+        for known in (notice(0), notice(1), retraction(2)):
+            heard(book, known)
+        if is_swept:
+            book.forget(T0 + 61 * DAY)
+        told.append([heard(book, n, 61) for n in (notice(1), notice(0), notice(1))])
+    assert told[0] == told[1]
+    assert [(d.outcome, d.version, d.current_version) for d in told[0]] == [
+        ("region", 1, 1), ("region", 1, 2), ("duplicate", 2, 2),
+    ]  # fmt: skip
+
+
+def test_numbers_go_on_while_anything_of_the_event_is_known() -> None:
+    book = EventBook()
+    told = [heard(book, notice(n), 50 * n).version for n in range(6)]
+    assert told == [1, 2, 3, 4, 5, 6]
+    state = book.state("Fermi_1")
+    assert (state.forgotten, state.version, len(state.versions)) == (4, 6, 2)
+
+
+def test_the_notice_in_force_is_known_as_long_as_its_event() -> None:
+    book = EventBook()
+    final = notice(0, rank=2)
+    heard(book, final)
+    for n in range(1, 6):
+        told = heard(book, notice(n), 50 * n)
+    assert told.current == final
+    assert told.changed == ("Fermi_1",)
+    assert book.state("Fermi_1").versions == (notice(4), notice(5), final)
+
+
+def test_what_was_taken_back_does_not_come_back_when_its_retraction_is_forgotten() -> None:
+    book = EventBook()
+    cited = notice(0, event="B_1")
+    heard(book, cited, expires=T0 + 100 * DAY)
+    heard(book, retraction(1, cited.notice_id, event="A_1"))
+    for day in (61, 150):
+        book.forget(T0 + day * DAY)
+        assert book.state("B_1").retracted
+        assert book.state("B_1").withdrawn == (True,)
+    # It covers what comes late, too, while anything of the event is known.
+    assert not heard(
+        book, notice(0, event="B_1", notice_id=cited.notice_id, sha256="0"), 155
+    ).changed
+
+
+def test_a_retraction_outlives_what_it_took_back() -> None:
+    """A repeat that comes after its first copy was forgotten does not stand either."""
+    book = EventBook()
+    cited = notice(0, event="B_1")
+    heard(book, cited)
+    heard(book, retraction(1, cited.notice_id, event="A_1"), 50)
+    assert book.forget(T0 + 100 * DAY) == {identity(cited)}
+    again = heard(book, cited, 100)
+    assert (again.outcome, again.current, again.retracted) == ("region", None, True)
+
+
+def month(first: int) -> list[tuple[float, Notice]]:
+    """A month of notices with their days: events, a retraction, tests of one name for ever."""
+    found = [(first + 0.1, retraction(first, event=f"E_{first}"))]
+    for day in range(first, first + 30):
+        event = f"E_{day}"
+        found += [(day + n / 10, notice(day * 1440 + n, event=event)) for n in range(3)]
+        found.append((day + 0.5, superseder(day * 1440, f"ivo://x/E_{day - 1}#9.9", event=event)))
+        found.append((day + 0.6, notice(day * 1440, event=event, localization=None)))
+        tests = (notice(day * 1440 + n, rank=n % 3, event="T", role="test") for n in range(9))
+        found += [(day + 0.7, n) for n in tests]
+    return found
+
+
+def test_a_book_does_not_grow_from_year_to_year() -> None:
+    book = EventBook()
+    sizes = []
+    for first in range(0, 720, 30):
+        for day, n in month(first):
+            heard(book, n, day, expires=n.issued + 20 * DAY)
+        book.forget(T0 + (first + 30) * DAY)
+        sizes.append((len(book), book.remembered))
+    assert len(set(sizes[4:])) == 1
+    assert sizes[-1] == max(sizes)
+    assert book.state("T", "test").version == 24 * 30 * 9
+
+
+def test_thousands_of_notices_of_one_event_take_no_longer_each_than_a_few() -> None:
+    """Comparisons count, not seconds: they are the same on every machine."""
+    compared = 0
+
+    class Second(float):
+        def __lt__(self, other: float) -> bool:
+            nonlocal compared
+            compared += 1
+            return float(self) < float(other)
+
+    book = EventBook()
+    count = 2000
+    for n in range(count):
+        one = notice(n % 1000, notice_id=f"n{n}")
+        book.accept(replace(one, order=(Second(one.order[0]), 0, n)))
+        if n % 10 == 0:
+            took_back = retraction(n % 1000 // 2, notice_id=f"r{n}")
+            book.accept(replace(took_back, order=(Second(took_back.order[0]), 9, n)))
+    assert len(book.state("Fermi_1").versions) == count
+    assert compared < 100 * count
 
 
 PRIVATE = ("ourteam",)
@@ -238,6 +419,12 @@ POOL = [
     retraction(3, "ivo://x/B_1#1.0", event="D_1", streams=PRIVATE),
     retraction(4, event="C_1"),
     notice(5, event="C_1"),
+    superseder(2, "ivo://x/B_1#2.0", "ivo://x/Fermi_1#3.0"),
+    superseder(6, "twin", "ivo://x/C_1#5.0", event="D_1"),
+    superseder(3, "ivo://x/Fermi_1#1.1", "itself", "D_1", event="D_1", notice_id="itself"),
+    superseder(1, "ivo://x/Fermi_1#0.0", event="B_1", localization=None),
+    superseder(1, "ivo://x/Fermi_1#0.0", "ivo://x/B_1#0.0", event="C_1", role="test"),
+    superseder(4, "ivo://x/B_1#2.0", event="D_1", streams=PRIVATE),
 ]
 WORLDS = [(r, s) for r in ("observation", "test") for s in ((), PRIVATE)]
 
@@ -266,7 +453,7 @@ def test_private_notices_and_tests_change_nothing_for_others(data: st.DataObject
     public = [n for n in shuffled if not n.streams]
     real = [n for n in public if n.role == "observation"]
     everything, alone, real_alone = book_of(*shuffled), book_of(*public), book_of(*real)
-    for event in ("Fermi_1", "B_1", "C_1"):
+    for event in ("Fermi_1", "B_1", "C_1", "D_1"):
         assert everything.state(event) == alone.state(event) == real_alone.state(event)
         assert everything.state(event, "test") == alone.state(event, "test")
 
@@ -277,7 +464,7 @@ def test_state_is_that_of_the_rule_written_out(data: st.DataObject) -> None:
     """The newest version that no retraction of its own world, or real one of a test's, covers."""
     known = data.draw(st.lists(st.sampled_from(POOL), unique_by=identity))
     book = book_of(*known)
-    for event in ("Fermi_1", "B_1", "C_1"):
+    for event in ("Fermi_1", "B_1", "C_1", "D_1"):
         for role, streams in WORLDS:
             is_test = role == "test"
             mine = [
@@ -292,6 +479,11 @@ def test_state_is_that_of_the_rule_written_out(data: st.DataObject) -> None:
                     and (n.notice_id in r.retracts
                          or (event in (r.event_id, *r.retracts) and n.order <= r.order))
                     for r in known if r.alert_type == "retraction"
+                )
+                and not any(
+                    s.streams == streams and (is_test or s.role == "observation")
+                    and n.notice_id in s.retracts and n.notice_id != s.notice_id
+                    for s in known if is_localised(s)
                 )
             ]  # fmt: skip
             newest = max(
@@ -317,7 +509,7 @@ def test_changes_are_told(order: list[Notice]) -> None:
     for n in order:
         for event in book.accept(n).changed:
             followed[event] = essence(book, event)
-    for event in ("Fermi_1", "B_1", "C_1"):
+    for event in ("Fermi_1", "B_1", "C_1", "D_1"):
         assert followed[event] == essence(book, event)
 
 

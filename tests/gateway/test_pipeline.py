@@ -18,12 +18,13 @@ from gateway.intake import EventBook
 from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.skymaps import SkymapStore
 from gateway.reports import NoticeReport
-from tests.gateway.memory import REGISTRY, Direct, MemorySink, arrival, gbm, sample
+from tests.gateway.memory import NOW, REGISTRY, Direct, MemorySink, arrival, gbm, sample
 
 
 def pipeline_of(sink: MemorySink, folder: Path, **options: Any) -> NoticePipeline:
     """A pipeline that goes on where the sink says."""
     direct = options.pop("direct", Direct())
+    options.setdefault("now", lambda: NOW)
     return NoticePipeline(
         direct.understand,
         EventBook(),
