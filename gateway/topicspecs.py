@@ -44,13 +44,13 @@ def topic_specs(alert_topics: Iterable[str] = (), streams: Iterable[str] = ()) -
         TopicSpec(topics.DEAD_LETTER, 1, _KEEP | _LARGE),
         # What was stated may be withdrawn years later, and whoever reads for the first time, or was
         # away for long, must find both. They are small: a few kB for each statement.
-        *(TopicSpec(name, 1, _KEEP) for name in topics.all_candidates()),
+        *(TopicSpec(name, 1, _KEEP | _LARGE) for name in topics.all_candidates()),
         TopicSpec(topics.VOEVENTS, 1, _KEEP),
         TopicSpec(topics.LEDGER, 1, _KEEP),
         TopicSpec(topics.ALARMS, 1, _KEEP),
         # A group with many alerts exceeds 1 MiB.
         TopicSpec(topics.STATE, 1, _COMPACT | _LARGE),
-        TopicSpec(topics.MARKER, 1, _COMPACT),
+        TopicSpec(topics.MARKER, 1, _COMPACT | _LARGE),
         *private_topic_specs(streams),
         *(TopicSpec(name, ALERT_PARTITIONS, _WEEK | _LARGE) for name in alert_topics),
     ]
@@ -65,7 +65,7 @@ def private_topic_specs(streams: Iterable[str]) -> list[Any]:
         topics.REGIONS: _ALL | _LARGE,
         topics.DEAD_LETTER: _KEEP | _LARGE,
         topics.VOEVENTS: _KEEP,
-        **dict.fromkeys(topics.all_candidates(), _KEEP),
+        **dict.fromkeys(topics.all_candidates(), _KEEP | _LARGE),
     }
     return [
         TopicSpec(name, 1, config)

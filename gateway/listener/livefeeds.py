@@ -72,8 +72,6 @@ class LiveFeeds:
         self._thread: threading.Thread | None = None
         self._told: set[Problem] = set()
         self.registry = loaded.registry
-        # Those of feeds whose file is gone too: what is under way was theirs.
-        self._audiences = {f.name: f.audience for f in loaded.registry.feeds}
         self.broken: dict[str, str] = {}
         self._tell(loaded.problems)
 
@@ -83,10 +81,7 @@ class LiveFeeds:
 
     def heard(self, arrival: Arrival) -> Arrival:
         """``arrival`` with the private streams of its topic and feed (from any thread)."""
-        if arrival.feed:
-            door = self._audiences.get(arrival.feed, ())
-        else:
-            door = self.registry.audience_of(arrival.topic)
+        door = self.registry.audience_of(arrival.topic, feed=arrival.feed)
         if set(door) <= set(arrival.streams):
             return arrival
         return replace(arrival, streams=tuple(sorted({*arrival.streams, *door})))
@@ -154,7 +149,6 @@ class LiveFeeds:
         after = {f.name: f.version for f in registry.feeds}
         changed = sorted({n for n, _ in before.items() ^ after.items()})
         self.registry = registry
-        self._audiences |= {f.name: f.audience for f in registry.feeds}
         self._pipeline.forget_repeats()
         log.info("feeds_changed", feeds=",".join(changed), paused=",".join(sorted(registry.paused)))
         self.release()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from broker.codec import from_iso, iso
-from crossmatch.errors import Rejected
+from crossmatch.errors import Rejected, ServiceError
 from gateway.listener.maps import Wanted
 from gateway.listener.sources import Arrival
 
@@ -16,6 +16,21 @@ Headers = tuple[tuple[str, bytes], ...]
 
 NOTICE_OFFSET = "notice_offset"
 """Header of a held message: where its bytes lie in the notices topic."""
+
+
+class TooLarge(ServiceError):
+    """Kafka does not take a message of that size, and never will.
+
+    Parameters
+    ----------
+    detail : str
+    stored : mapping of int to int
+        Offsets, by number, of those arrivals that were stored all the same.
+    """
+
+    def __init__(self, detail: str, stored: Mapping[int, int] | None = None) -> None:
+        super().__init__(detail)
+        self.stored = stored or {}
 
 
 class Record(NamedTuple):
@@ -86,10 +101,22 @@ class Sink(Protocol):
     """Where notices and what they became are kept."""
 
     def store(self, arrivals: Sequence[Arrival]) -> list[int]:
-        """Keep the raw bytes; return their offsets once they are safe."""
+        """Keep the raw bytes; return their offsets once they are safe.
+
+        Raises
+        ------
+        TooLarge
+            With those that are safe, if others never can be.
+        """
 
     def commit(self, batch: Batch) -> None:
-        """Publish a batch, all or nothing."""
+        """Publish a batch, all or nothing.
+
+        Raises
+        ------
+        TooLarge
+            If one of its messages never can be published; then none was.
+        """
 
 
 def wanted_key(wanted: Wanted) -> str:

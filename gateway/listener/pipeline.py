@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from broker import topics
-from broker.codec import encode_dead_letter, iso
-from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
+from broker.codec import iso
+from crossmatch.errors import ConfigError, NoticeError, ServiceError
 from crossmatch.model import Notice
 from gateway.intake import EventBook
 from gateway.listener.maps import Wanted
@@ -27,24 +27,33 @@ from gateway.listener.outbox import (
     HeldPlace,
     Progress,
     Sink,
+    TooLarge,
     headers_of,
     wanted_key,
 )
 from gateway.listener.regionlog import RegionLog, slim
+from gateway.listener.results import (
+    Result,
+    as_rejected,
+    cut,
+    kept_private,
+    lacks_map,
+    letter,
+    parts,
+    report_of,
+    show,
+)
 from gateway.listener.skymaps import SkymapStore
 from gateway.listener.sources import Arrival
 from gateway.logs import EventLog
-from gateway.reports import NoticeReport, Observer
+from gateway.reports import Observer
 from gateway.understand import SkymapFile, Understood
 
 log = EventLog("listen")
 
-_PART = 64
-_PART_BYTES = 2**20
 _REMEMBERED = 100_000
 # Outcomes after which the same bytes by the same door need not be read again.
 _KNOWN = ("region", "no_position", "retraction", "duplicate")
-_T = TypeVar("_T")
 
 # Bytes, the map that was fetched for them, and the door: by another one they may be private.
 _Door = tuple[str, str, str, str, tuple[str, ...]]
@@ -66,14 +75,13 @@ class Understand(Protocol):
         """What the message is."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What became of one arrival; ``wanted`` is the map that it brought."""
+class _Task(NamedTuple):
+    """An arrival, where its bytes lie, and of one that waited: its feed and where it did."""
 
     arrival: Arrival
-    outcome: str
-    found: Understood
-    wanted: Wanted | None = None
+    offset: int
+    feed: str = ""
+    held_offset: int = -1
 
 
 class NoticePipeline:
@@ -96,6 +104,8 @@ class NoticePipeline:
         Told of maps that must be fetched; None: none is.
     answered : callable
         Told of maps that were fetched and read, and why one will not do; empty if it does.
+    recall : callable
+        What was written to the log of regions so far: read again when a batch was refused.
     observers : sequence of Observer
     now : callable
         UTC, for the reports and for what the book may forget.
@@ -113,6 +123,7 @@ class NoticePipeline:
         find_map: Callable[[Notice], SkymapFile | None] = lambda notice: None,
         want: Callable[[Wanted], None] | None = None,
         answered: Callable[[Wanted, str], None] = lambda wanted, reason: None,
+        recall: Callable[[], Iterable[bytes]] = lambda: (),
         observers: Sequence[Observer] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -125,6 +136,7 @@ class NoticePipeline:
         self._find_map = find_map
         self._want = want
         self._answered = answered
+        self._recall = recall
         self._observers = list(observers)
         self._now = now
         self._log = RegionLog(store)
@@ -147,20 +159,34 @@ class NoticePipeline:
             If something could not be kept; the bytes that are stored are worked through
             at the next start (:meth:`resume`).
         """
-        offsets = self._sink.store(arrivals)
+        arrivals, offsets = self._stored(arrivals)
         stored()
-        outcomes: list[str] = []
-        pairs = list(zip(arrivals, offsets, strict=True))
-        for part in _parts(pairs, lambda pair: len(pair[0].raw)):
-            outcomes += self.resume(part)
+        outcomes = [""] * len(arrivals)
+        # What is committed must leave nothing behind it that was stored before.
+        order = sorted(range(len(arrivals)), key=offsets.__getitem__)
+        for part in parts(order, lambda number: len(arrivals[number].raw)):
+            done = self.resume([(arrivals[number], offsets[number]) for number in part])
+            for number, outcome in zip(part, done, strict=True):
+                outcomes[number] = outcome
         return outcomes
+
+    def _stored(self, arrivals: Sequence[Arrival]) -> tuple[Sequence[Arrival], list[int]]:
+        """Arrivals as they were stored, and where: of what Kafka does not take, the beginning."""
+        try:
+            return arrivals, self._sink.store(arrivals)
+        except TooLarge as error:
+            kept, places = list(arrivals), dict(error.stored)
+            for number, arrival in enumerate(arrivals):
+                if number not in places:
+                    kept[number] = cut(arrival, error)
+                    (places[number],) = self._sink.store([kept[number]])
+            return kept, [places[number] for number in range(len(kept))]
 
     def resume(self, arrivals: Sequence[tuple[Arrival, int]]) -> list[str]:
         """Work through notices that are stored at these offsets of the notices topic."""
         if not arrivals:
             return []
-        self.next_notice = max(offset for _, offset in arrivals) + 1
-        return self._run(arrivals, "received")
+        return self._run([_Task(*pair) for pair in arrivals], "received")
 
     def release(self, feed: str, held: Iterable[Held]) -> int:
         """Work through messages that waited while ``feed`` was paused; their number.
@@ -168,11 +194,9 @@ class NoticePipeline:
         What is committed is not released again, whatever happens then.
         """
         count = 0
-        for part in _parts(held, lambda one: len(one.arrival.raw)):
-            waiting = self.held.get(feed, HeldPlace()).waiting
-            place = HeldPlace(part[-1].held_offset + 1, max(waiting - len(part), 0))
-            self.held[feed] = place
-            self._run([(one.arrival, one.notice_offset) for one in part], "released")
+        for part in parts(held, lambda one: len(one.arrival.raw)):
+            tasks = [_Task(o.arrival, o.notice_offset, feed, o.held_offset) for o in part]
+            self._run(tasks, "released")
             count += len(part)
         return count
 
@@ -192,11 +216,40 @@ class NoticePipeline:
         """Take in what earlier runs wrote to the log of regions; the number of records."""
         return self._log.restore(values, self._book, self._now())
 
-    def _run(self, arrivals: Sequence[tuple[Arrival, int]], origin: str) -> list[str]:
+    def _run(self, tasks: Sequence[_Task], origin: str) -> list[str]:
+        """Work through what is committed together, or one by one if Kafka refuses all of it."""
+        before = self.next_notice, dict(self.held), dict(self.wanted)
+        try:
+            return self._work(tasks, origin)
+        except TooLarge as error:
+            self.next_notice, self.held, self.wanted = before
+            self._start_anew()
+            if len(tasks) > 1:
+                return [outcome for task in tasks for outcome in self._run([task], origin)]
+            # Not read again: whatever came of it was too much, and it must not come for ever.
+            (task,) = tasks
+            return self._work([task._replace(arrival=cut(task.arrival, error))], origin)
+
+    def _start_anew(self) -> None:
+        """Know of the events what is in the log of regions: nothing of a batch that was refused."""
+        self._book, self._log = EventBook(), RegionLog(self._store)
+        self.restore(self._recall())
+        self.forget_repeats()
+
+    def _go_past(self, task: _Task) -> None:
+        if task.feed:
+            waiting = self.held.get(task.feed, HeldPlace()).waiting
+            self.held[task.feed] = HeldPlace(task.held_offset + 1, max(waiting - 1, 0))
+        else:
+            self.next_notice = max(self.next_notice, task.offset + 1)
+
+    def _work(self, tasks: Sequence[_Task], origin: str) -> list[str]:
+        for task in tasks:
+            self._go_past(task)
         batch = Batch(self.next_notice)
         results = []
-        for arrival, offset in arrivals:
-            result = self._outcome(arrival, offset, batch)
+        for task in tasks:
+            result = self._outcome(task.arrival, task.offset, batch)
             results.append(result)
             batch.outcomes.append(result.outcome)
             batch.counts.update((origin, result.outcome))
@@ -215,7 +268,7 @@ class NoticePipeline:
         self._tell(results)
         return batch.outcomes
 
-    def _outcome(self, arrival: Arrival, offset: int, batch: Batch) -> _Result:
+    def _outcome(self, arrival: Arrival, offset: int, batch: Batch) -> Result:
         door = (
             hashlib.sha256(arrival.raw).hexdigest(),
             arrival.skymap,
@@ -231,7 +284,7 @@ class NoticePipeline:
         else:
             found = self._read(arrival)
             found, outcome = self._settled(found, arrival, offset, batch)
-            if outcome in _KNOWN and not _lacks_map(found):
+            if outcome in _KNOWN and not lacks_map(found):
                 self._repeats[door] = found.feed
                 if len(self._repeats) > _REMEMBERED:
                     self._repeats.popitem(last=False)
@@ -239,7 +292,7 @@ class NoticePipeline:
         if outcome not in ("rejected", "held"):
             # A file that will not do may be a better one later, and so may the machine.
             self._clear(arrival.answers, batch)
-        return _Result(arrival, outcome, found, wanted)
+        return Result(arrival, outcome, found, wanted)
 
     def _read(self, arrival: Arrival) -> Understood:
         """What a message is; whatever goes wrong costs this one, and is seen."""
@@ -252,7 +305,7 @@ class NoticePipeline:
             if arrival.skymap:
                 skymap = SkymapFile(self._store.get(arrival.skymap), "fetched")
             found = self._understood(arrival, skymap)
-            if found.notice is not None and _lacks_map(found):
+            if found.notice is not None and lacks_map(found):
                 skymap = self._find_map(found.notice)
                 if skymap is not None:
                     found = self._understood(arrival, skymap)
@@ -260,7 +313,7 @@ class NoticePipeline:
         except ServiceError:
             raise
         except Exception as error:
-            return _rejected(found, error, arrival)
+            return as_rejected(found, error, arrival)
 
     def _understood(self, arrival: Arrival, skymap: SkymapFile | None) -> Understood:
         found = self._understand(
@@ -270,7 +323,7 @@ class NoticePipeline:
             skymap=skymap,
             audience=arrival.streams,
         )
-        return _kept_private(found, arrival.streams)
+        return kept_private(found, arrival.streams)
 
     def _settled(
         self, found: Understood, arrival: Arrival, offset: int, batch: Batch
@@ -281,7 +334,7 @@ class NoticePipeline:
         except ServiceError:
             raise
         except Exception as error:
-            found = _rejected(found, error, arrival)
+            found = as_rejected(found, error, arrival)
             return found, self._settle(found, arrival, offset, batch)
 
     def _streams_of(self, arrival: Arrival) -> tuple[str, ...]:
@@ -303,7 +356,7 @@ class NoticePipeline:
             return "held"
         if found.outcome == "ignored":
             log.info("notice_ignored", feed=found.feed, reason=found.reason)
-            _show(found, arrival, batch)
+            show(found, arrival, batch)
             return "ignored"
         notice = found.notice
         assert notice is not None
@@ -317,7 +370,7 @@ class NoticePipeline:
         elif decision.outcome == "retraction":
             self._log.retraction(notice, arrival, batch)
         if decision.outcome != "duplicate":
-            _show(found, arrival, batch)
+            show(found, arrival, batch)
             self._ask_for_map(found, notice, arrival, offset, batch)
         log.info(
             "notice",
@@ -334,7 +387,7 @@ class NoticePipeline:
     def _ask_for_map(
         self, found: Understood, notice: Notice, arrival: Arrival, offset: int, batch: Batch
     ) -> None:
-        if self._want is None or not _lacks_map(found) or not notice.skymap_url:
+        if self._want is None or not lacks_map(found) or not notice.skymap_url:
             return
         wanted = Wanted(
             url=notice.skymap_url,
@@ -358,7 +411,7 @@ class NoticePipeline:
         self.held[found.feed] = place._replace(waiting=place.waiting + 1)
         private = replace(arrival, streams=found.streams)
         headers = (*headers_of(private), (NOTICE_OFFSET, str(offset).encode()))
-        value = _letter(arrival, "paused", f"the feed {found.feed} is paused", found.streams)
+        value = letter(arrival, "paused", f"the feed {found.feed} is paused", found.streams)
         batch.add([topics.HELD], found.feed.encode(), value, headers)
         log.info("notice_held", feed=found.feed, source=arrival.source, offset=offset)
 
@@ -377,106 +430,17 @@ class NoticePipeline:
         if arrival.answers in self.wanted:
             # Only its map: the notice became what it is without it.
             return
-        value = _letter(arrival, error.reason, error.detail, found.streams)
+        value = letter(arrival, error.reason, error.detail, found.streams)
         names = {topics.DEAD_LETTER, *topics.seen_by(topics.DEAD_LETTER, found.streams)}
         batch.add(sorted(names), b"notice", value)
 
-    def _tell(self, results: Iterable[_Result]) -> None:
+    def _tell(self, results: Iterable[Result]) -> None:
         finished = self._now()
         for result in results if self._observers else ():
-            report = _report(result, finished)
+            report = report_of(result, finished)
             for observer in self._observers:
                 try:
                     observer(report)
                 except Exception:
                     # What is only told must not stop what is done.
                     log.error("observer_failed", exc_info=True, observer=type(observer).__name__)
-
-
-def _rejected(found: Understood, error: Exception, arrival: Arrival) -> Understood:
-    """``found`` as a rejection. A fault of ours costs one notice, not the service, and is seen."""
-    if not isinstance(error, Rejected):
-        log.error("parser_failed", exc_info=True, source=arrival.source, topic=arrival.topic)
-        error = NoticeError("parser_failed", f"{type(error).__name__}: {error}")
-    return replace(found, outcome="rejected", region=None, rejected=error)
-
-
-def _kept_private(found: Understood, streams: tuple[str, ...]) -> Understood:
-    """``found`` for none but ``streams``, to whom its door belongs; empty: to everybody."""
-    if not streams or (found.streams and set(found.streams) <= set(streams)):
-        return found
-    if found.outcome not in ("ignored", "rejected"):
-        why = f"it came for {', '.join(streams)} alone, and the feed {found.feed} is for others"
-        error = NoticeError("no_feed", why)
-        found = Understood("rejected", found.feed, found.feed_version, rejected=error)
-    return replace(found, streams=streams)
-
-
-def _lacks_map(found: Understood) -> bool:
-    """Whether there is a map elsewhere that would place the notice, better or at all."""
-    notice = found.notice
-    return (
-        notice is not None
-        and found.outcome in ("region", "no_position")
-        and notice.role in ("observation", "test")
-        and bool(notice.skymap_url)
-        and notice.skymap_fits is None
-        and not notice.skymap_sha256
-    )
-
-
-def _show(found: Understood, arrival: Arrival, batch: Batch) -> None:
-    """The message itself, to the private streams that may see it; its map came without it."""
-    if found.streams and not arrival.skymap:
-        names = topics.seen_by(topics.NOTICES, found.streams)
-        batch.add(names, found.feed.encode(), arrival.raw, headers_of(arrival))
-
-
-def _letter(arrival: Arrival, reason: str, detail: str, streams: tuple[str, ...]) -> bytes:
-    return encode_dead_letter(
-        reason=reason,
-        detail=detail,
-        source=arrival.source,
-        topic=arrival.topic,
-        partition=arrival.partition,
-        offset=arrival.offset,
-        raw=arrival.raw,
-        received=arrival.received,
-        streams=streams,
-    )
-
-
-def _report(result: _Result, finished: datetime) -> NoticeReport:
-    found, arrival, notice = result.found, result.arrival, result.found.notice
-    unknown = result.outcome == "rejected" and not found.feed
-    return NoticeReport(
-        feed=found.feed,
-        source=arrival.source,
-        topic=arrival.topic,
-        outcome=result.outcome,
-        reason="" if result.outcome == "duplicate" else found.reason,
-        received=arrival.received,
-        finished=finished,
-        issued=None if notice is None else notice.issued,
-        trigger_time=None if notice is None else notice.trigger_time,
-        event_id="" if notice is None else notice.event_id,
-        kind="" if notice is None else notice.kind,
-        role="" if notice is None else notice.role,
-        raw=arrival.raw if unknown else b"",
-    )
-
-
-def _parts(items: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
-    """Arrivals in parts that are committed together: small notices by the dozen, for speed,
-    those with sky maps nearly alone, so that none waits for the maps of others.
-    """
-    part: list[_T] = []
-    size = 0
-    for item in items:
-        part.append(item)
-        size += size_of(item)
-        if size >= _PART_BYTES or len(part) >= _PART:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part

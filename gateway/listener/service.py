@@ -147,6 +147,7 @@ class Listener:
             find_map=self._find_map,
             want=self._fetcher.want if self._config.maps.fetch else None,
             answered=self.map_answered,
+            recall=self._sink.regions,
             observers=(self._health, self._unknown),
             now=self._now,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from broker import kafka_io, topics
 from broker.codec import decode
@@ -19,6 +19,8 @@ from gateway.listener.outbox import (
     Held,
     HeldPlace,
     Progress,
+    Record,
+    TooLarge,
     arrival_of,
     headers_of,
 )
@@ -88,28 +90,38 @@ class KafkaSink:
         """Send the raw bytes to the notices topic; their offsets once Kafka has them."""
         offsets: dict[int, int] = {}
         failures: list[str] = []
+        large: list[int] = []
 
         def delivered(number: int) -> Callable[[Any, Any], None]:
             def note(error: Any, message: Any) -> None:
                 if error is None:
                     offsets[number] = message.offset()
+                elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    large.append(number)
                 else:
                     failures.append(error.str())
 
             return note
 
         for number, arrival in enumerate(arrivals):
-            kafka_io.send(
-                self._plain,
-                topics.NOTICES,
-                arrival.raw,
-                headers=headers_of(arrival),
-                on_delivery=delivered(number),
-            )
+            try:
+                kafka_io.send(
+                    self._plain,
+                    topics.NOTICES,
+                    arrival.raw,
+                    headers=headers_of(arrival),
+                    on_delivery=delivered(number),
+                )
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise _failure("notices could not be stored", error) from error
+                large.append(number)
         left = self._plain.flush(30)
         if failures or left:
             why = failures[0] if failures else "no answer within 30 s"
             raise ServiceError(f"notices could not be stored at {self._bootstrap}: {why}")
+        if large:
+            raise TooLarge(f"Kafka takes no such message on {topics.NOTICES}", offsets)
         return [offsets[number] for number in range(len(arrivals))]
 
     def commit(self, batch: Batch) -> None:
@@ -120,20 +132,47 @@ class KafkaSink:
             "held": batch.held,
         }
         ledger = {"kind": "notices", "counts": dict(batch.counts), "next": batch.next_notice}
+        records = list(batch.records)
+        for name, wanted in batch.markers.items():
+            # Without a value the marker is dropped when the topic is compacted.
+            text: Any = None if wanted is None else json.dumps(asdict(wanted)).encode()
+            records.append(Record(topics.MARKER, name.encode(), text))
+        if batch.counts:
+            records.append(Record(topics.LEDGER, b"notices", json.dumps(ledger).encode()))
+        records.append(Record(topics.MARKER, _MARKER_KEY, json.dumps(marker).encode()))
+        large = ""
         try:
             self._outputs.begin_transaction()
-            for topic, key, value, headers in batch.records:
-                kafka_io.send(self._outputs, topic, value, key, headers)
-            for name, wanted in batch.markers.items():
-                # Without a value the marker is dropped when the topic is compacted.
-                text: Any = None if wanted is None else json.dumps(asdict(wanted)).encode()
-                kafka_io.send(self._outputs, topics.MARKER, text, name.encode())
-            if batch.counts:
-                kafka_io.send(self._outputs, topics.LEDGER, json.dumps(ledger).encode(), b"notices")
-            kafka_io.send(self._outputs, topics.MARKER, json.dumps(marker).encode(), _MARKER_KEY)
-            self._outputs.commit_transaction(30)
+            large = self._send(records)
+            if large:
+                self._outputs.abort_transaction(30)
+            else:
+                self._outputs.commit_transaction(30)
         except KafkaException as error:
-            raise ServiceError(f"regions were not published: {error.args[0].str()}") from error
+            raise _failure("regions were not published", error) from error
+        if large:
+            raise TooLarge(f"Kafka takes no such message on {large}")
+
+    def _send(self, records: Sequence[Record]) -> str:
+        """Send messages; the topic of one that is too large for ever, else empty."""
+        large: list[str] = []
+
+        def note(error: Any, message: Any) -> None:
+            if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                large.append(message.topic())
+
+        for topic, key, value, headers in records:
+            try:
+                kafka_io.send(self._outputs, topic, value, key, headers, note)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    raise
+                large.append(topic)
+            if large:
+                break
+        # What the broker says of each is only heard here; a commit would only say that it failed.
+        self._outputs.flush(30)
+        return large[0] if large else ""
 
     def alarm(self, key: bytes, value: bytes) -> None:
         """Put a message on the topic of alarms, at once and outside of any transaction."""
@@ -175,6 +214,10 @@ class KafkaSink:
 
     def _read(self, topic: str, start: int = 0) -> Iterator[kafka_io.Record]:
         return kafka_io.read_all(self._bootstrap, self._properties, topic, start=start)
+
+
+def _failure(what: str, error: KafkaException) -> ServiceError:
+    return ServiceError(f"{what}: {error.args[0].str()}")
 
 
 def _wanted_of(fields: dict[str, Any]) -> Wanted:

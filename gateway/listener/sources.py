@@ -26,7 +26,7 @@ LAST_STORE_SECONDS = 5.0
 NOTICE_SUFFIXES = (".xml", ".json")
 MAX_NOTICE_BYTES = 7 * 2**20
 """Longer ones are refused, and only their beginning is kept: Kafka would not take them."""
-_KEPT_BYTES = 2**16
+KEPT_BYTES = 2**16
 _BATCH = 100
 PROBE_SECONDS = 10.0
 """How often a server that was away is asked whether it is back."""
@@ -86,7 +86,7 @@ def bounded(arrival: Arrival) -> Arrival:
     if size <= MAX_NOTICE_BYTES:
         return arrival
     refusal = NoticeError("too_large", f"{size} bytes; at most {MAX_NOTICE_BYTES} are taken")
-    return replace(arrival, raw=arrival.raw[:_KEPT_BYTES], refused=refusal)
+    return replace(arrival, raw=arrival.raw[:KEPT_BYTES], refused=refusal)
 
 
 class Deliver(Protocol):

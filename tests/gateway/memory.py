@@ -20,7 +20,15 @@ from crossmatch.errors import Rejected, ServiceError
 from crossmatch.region import make_region
 from gateway.feeds.registry import Registry, load_feeds
 from gateway.listener.maps import Wanted
-from gateway.listener.outbox import NOTICE_OFFSET, Batch, Held, HeldPlace, Progress, arrival_of
+from gateway.listener.outbox import (
+    NOTICE_OFFSET,
+    Batch,
+    Held,
+    HeldPlace,
+    Progress,
+    TooLarge,
+    arrival_of,
+)
 from gateway.listener.sources import Arrival
 from gateway.understand import SkymapFile, Understood, placed, understand
 
@@ -111,16 +119,26 @@ class MemorySink:
     events: list[str] = field(default_factory=list)
     full: bool = False
     fail_commits: int = 0
+    # What a topic takes at most, bytes.
+    limits: dict[str, int] = field(default_factory=dict)
 
     def store(self, arrivals: Sequence[Arrival]) -> list[int]:
         if self.full:
             raise ServiceError("no space left")
         self.events.append("store")
-        first = len(self.stored)
-        self.stored.extend(arrivals)
-        return list(range(first, len(self.stored)))
+        offsets = {}
+        for number, one in enumerate(arrivals):
+            if len(one.raw) <= self.limits.get(topics.NOTICES, len(one.raw)):
+                offsets[number] = len(self.stored)
+                self.stored.append(one)
+        if len(offsets) < len(arrivals):
+            raise TooLarge("too large for mm.notices", offsets)
+        return list(offsets.values())
 
     def commit(self, batch: Batch) -> None:
+        for record in batch.records:
+            if len(record.value) > self.limits.get(record.topic, len(record.value)):
+                raise TooLarge(f"too large for {record.topic}")
         if self.fail_commits:
             self.fail_commits -= 1
             raise ServiceError("Kafka is away")

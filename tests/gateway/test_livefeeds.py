@@ -176,7 +176,8 @@ def test_door_says_who_may_see_what_comes_by_it(stage: Stage) -> None:
     assert stage.feeds.heard(arrival(b"x", topic="own.topic", feed="fermi_gbm")).streams == ()
     kept = stage.feeds.heard(arrival(b"x", topic="own.topic", streams=("other",)))
     assert kept.streams == ("other", "ourteam")
-    stage.change(REGISTRY)
+    gone = {"own": ("ourteam",)}
+    stage.change(replace(REGISTRY, private_feeds=gone))
     assert stage.feeds.heard(by_feed).streams == ("ourteam",)
 
 
