@@ -69,16 +69,17 @@ def show(rows: Sequence[Row], facts: dict[str, Any], as_json: bool) -> None:
         for row in rows:
             typer.echo(json.dumps(row.as_dict() | {"machine": facts}))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from gateway.cli.screen import screen, show_table
+
+    console = screen()
     table = Table(box=None, header_style="bold")
     for name in ("case", "subject"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("items", "per second", "each", "ratio to ours", "spread"):
-        table.add_column(name, justify="right")
-    table.add_column("equal")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("equal", no_wrap=True)
     for row in rows:
         table.add_row(
             row.case,
@@ -90,7 +91,7 @@ def show(rows: Sequence[Row], facts: dict[str, Any], as_json: bool) -> None:
             f"{_duration(row.seconds_min)} … {_duration(row.seconds_max)}",
             "" if row.equal is None else "yes" if row.equal else "NO",
         )
-    console.print(table)
+    show_table(console, table)
     for case, compared in {row.case: row.compared for row in rows}.items():
         console.print(f"[bold]{case}[/bold]: {compared}")
     for row in rows:

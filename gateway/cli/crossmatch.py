@@ -190,9 +190,10 @@ def _progress() -> Iterator[Progress | None]:
         yield None
         return
     from rich import progress as rich_progress
-    from rich.console import Console
 
-    with rich_progress.Progress(console=Console(stderr=True), transient=True) as bars:
+    from gateway.cli.screen import screen
+
+    with rich_progress.Progress(console=screen(stderr=True), transient=True) as bars:
         yield _Bars(bars)
 
 
@@ -218,9 +219,9 @@ class _Bars:
 
 
 def _show(result: BatchResult, out: Path | None) -> None:
-    from rich.console import Console
+    from gateway.cli.screen import screen
 
-    console = Console()
+    console = screen()
     _show_account(result, console)
     _show_events(result, console)
     for bad in result.bad_alert_files[:10]:
@@ -266,6 +267,8 @@ def _show_account(result: BatchResult, console: Console) -> None:
 def _show_events(result: BatchResult, console: Console) -> None:
     from rich.table import Table
 
+    from gateway.cli.screen import show_table
+
     counts = result.pairs_by_version()
     rows = [m for m in result.regions if counts[m.region.event_id, m.region.version]]
     if not rows:
@@ -273,7 +276,7 @@ def _show_events(result: BatchResult, console: Console) -> None:
     table = Table(title="Pairs", title_justify="left")
     for name in ("event", "version", "kind", "90 % deg2", "in force", "pairs"):
         text = name in ("event", "kind")
-        table.add_column(name, justify="left" if text else "right", no_wrap=text)
+        table.add_column(name, justify="left" if text else "right", no_wrap=True)
     for matched in rows[:_MAX_ROWS]:
         region = matched.region
         table.add_row(
@@ -284,6 +287,6 @@ def _show_events(result: BatchResult, console: Console) -> None:
             "yes" if matched.numbered.in_force else "no",
             f"{counts[region.event_id, region.version]:,}",
         )
-    console.print(table)
+    show_table(console, table)
     if len(rows) > _MAX_ROWS:
         console.print(f"and {len(rows) - _MAX_ROWS} more events and versions")

@@ -181,7 +181,8 @@ def _bar(total: int, as_json: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda files, notices: None
         return
     from rich import progress
-    from rich.console import Console
+
+    from gateway.cli.screen import screen
 
     with progress.Progress(
         progress.TextColumn("files"),
@@ -189,7 +190,7 @@ def _bar(total: int, as_json: bool) -> Iterator[Callable[[int, int], None]]:
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[notices]:,} notices"),
         progress.TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=screen(stderr=True),
         transient=True,
     ) as bars:
         task = bars.add_task("files", total=total, notices=0)
@@ -204,21 +205,22 @@ def _bar(total: int, as_json: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def _show_account(account: Account, seconds: float, out: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from gateway.cli.screen import screen, show_table
+
+    console = screen()
     outcomes = [o for o in _OUTCOMES if account.outcomes[o]]
     table = Table(box=None, pad_edge=False)
-    table.add_column("feed")
+    table.add_column("feed", no_wrap=True)
     for name in (*outcomes, "all"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for feed, counts in sorted(account.feeds.items()):
         cells = [f"{counts[o]:,}" if counts[o] else "" for o in outcomes]
         table.add_row(feed or "(none)", *cells, f"{counts.total():,}")
     table.add_section()
     table.add_row("all", *(f"{account.outcomes[o]:,}" for o in outcomes), f"{account.notices:,}")
-    console.print(table)
+    show_table(console, table)
     if account.reasons:
         console.print()
         for reason, number in account.reasons.most_common(_MAX_REASONS):
@@ -304,11 +306,10 @@ def _searched(
 
 
 def _show_results(results: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-
+    from gateway.cli.screen import screen
     from gateway.cli.trial_text import show_trial
 
-    console = Console()
+    console = screen()
     for number, about in enumerate(results):
         if number:
             console.print()
@@ -319,6 +320,8 @@ def _show_results(results: list[dict[str, Any]]) -> None:
 
 def _show_matches(console: Console, about: dict[str, Any]) -> None:
     from rich.table import Table
+
+    from gateway.cli.screen import show_table
 
     matches, note = about["archived_alerts"], about["archive_note"]
     if note:
@@ -343,6 +346,6 @@ def _show_matches(console: Console, about: dict[str, Any]) -> None:
             "" if one["mag"] is None else f"{one['mag']:.2f}",
             one["filter"] or "",
         )
-    console.print(table)
+    show_table(console, table)
     if len(matches) > _MAX_MATCHES:
         console.print(f"and {len(matches) - _MAX_MATCHES:,} more; --json lists all")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +12,6 @@ import typer
 from gateway.cli import options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from gateway.feeds.store import FeedStore
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -105,13 +102,15 @@ def history(
         return
     from rich.table import Table
 
+    from gateway.cli.screen import screen, show_table
+
     table = Table(box=None, pad_edge=False)
     for title in ("time (UTC)", "feed", "what", "version", "detail", "file"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("time (UTC)", "version"))
+        table.add_column(title, overflow="fold", no_wrap=title not in ("what", "detail"))
     for c in changes:
         time = c.time[:19].replace("T", " ")
         table.add_row(time, c.feed, c.action.replace("_", " "), c.version, c.detail, c.source)
-    wide_console().print(table)
+    show_table(screen(), table)
 
 
 def rollback(
@@ -135,10 +134,3 @@ def rollback(
         typer.echo(json.dumps({"name": name, "version": feed.version, "path": str(path)}))
     else:
         typer.echo(f"{name} is at version {feed.version} again: {path}")
-
-
-def wide_console() -> Console:
-    """Console for tables: 100 columns where there is no terminal to ask."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=100)

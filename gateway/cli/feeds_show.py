@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.feeds_manage import JsonOption, NameArgument, feed_store, wide_console
+from gateway.cli.feeds_manage import JsonOption, NameArgument, feed_store
+from gateway.cli.screen import screen, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,27 +28,27 @@ SHOW_EPILOG = (
     "mmgateway feeds show ourteam --json"
 )
 _COLOURS = {"on": "green", "paused": "yellow", "off": "bright_black", "broken": "red"}
+_SHORTEST_TITLE = 16
 
 
 def list_feeds(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the feeds: what they are, whether they are on, who may see them, their files.
 
     [bold]on[/bold]; [bold]paused[/bold]: messages are held; [bold]off[/bold]: the file says so;
-    [bold]broken[/bold]: the file cannot be used and its last good version is.
+    [bold]broken[/bold]: the file cannot be used; its last good version is, if there is one.
     """
     loaded = feed_store(context).load(record=False)
     if as_json:
-        rows = [_row(f, loaded) for f in _by_name(loaded)]
         problems = [_problem(p) for p in loaded.problems]
-        typer.echo(json.dumps({"feeds": rows, "problems": problems}, indent=1))
+        typer.echo(json.dumps({"feeds": _rows(loaded), "problems": problems}, indent=1))
         return
-    console = wide_console()
-    console.print(_table([_row(f, loaded) for f in _by_name(loaded)], console.width))
+    console = screen()
+    show_table(console, _table(_rows(loaded), console.width))
     _print_problems(loaded.problems, console)
 
 
 def _table(rows: list[dict[str, Any]], width: int) -> Any:
-    """Table of the feeds that fits: titles, then file names, give way."""
+    """Table of the feeds that fits: titles give way, then what is least asked for; names never."""
     from rich.table import Table
     from rich.text import Text
 
@@ -58,23 +59,27 @@ def _table(rows: list[dict[str, Any]], width: int) -> Any:
         "format": [r["format"] for r in rows],
         "state": [r["state"] for r in rows],
         "streams": [", ".join(r["streams"]) for r in rows],
-        "version": [r["version"][:7] for r in rows],
+        "version": [r["version"] for r in rows],
         "topics": [str(len(r["topics"]) or "") for r in rows],
         "file": ["built-in" if r["built_in"] else Path(r["file"]).name for r in rows],
     }
     if not any(columns["streams"]):
         del columns["streams"]
-    limits = {"name": 24, "streams": 14, "file": 16}
     wide = {k: max(len(k), *map(len, v)) for k, v in columns.items()}
-    wide = {k: min(w, limits.get(k, w)) for k, w in wide.items()}
-    rest = width - sum(w for k, w in wide.items() if k != "title") - len(wide)
-    wide["title"] = max(8, min(wide["title"], rest))
+    for least in ("topics", "format", "messenger", "title"):
+        rest = width - sum(w + 1 for k, w in wide.items() if k != "title")
+        if rest > min(wide["title"], _SHORTEST_TITLE):
+            break
+        del wide[least]
+    if "title" in wide:
+        wide["title"] = min(wide["title"], rest - 1)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name, size in wide.items():
+    for name in wide:
         side: Any = "right" if name == "topics" else "left"
-        table.add_column(name, width=size, no_wrap=True, overflow="ellipsis", justify=side)
+        most = wide[name] if name == "title" else None
+        table.add_column(name, max_width=most, no_wrap=True, overflow="ellipsis", justify=side)
     for number in range(len(rows)):
-        cells = {k: Text(v[number]) for k, v in columns.items()}
+        cells = {k: Text(columns[k][number]) for k in wide}
         cells["state"].stylize(_COLOURS[rows[number]["state"]])
         table.add_row(*cells.values())
     return table
@@ -88,12 +93,17 @@ def show(
         bool, typer.Option("--toml", help="The text of its file, as it is.")
     ] = False,
 ) -> None:
-    """Show one feed: where it comes from, how it is recognised and read, its last changes.
+    """Show one feed: where it comes from, how it is recognised and read, what is wrong with it.
 
     Values of [transport] properties are masked, except in the text of the file.
     """
+    from crossmatch.errors import ConfigError
+
     store = feed_store(context)
     loaded = store.load(record=False)
+    own = _of_name(name, loaded)
+    if own and name not in {f.name for f in loaded.registry.feeds}:
+        raise ConfigError(own[0].sentence)
     store.require(name)
     if as_toml:
         typer.echo(store.text(name), nl=False)
@@ -102,13 +112,13 @@ def show(
     if as_json:
         plain = _plain(feed)
         plain |= _row(feed, loaded)
-        plain["problems"] = [_problem(p) for p in loaded.problems if p.feed == name]
+        plain["problems"] = [_problem(p) for p in own]
         typer.echo(json.dumps(plain, indent=1))
         return
     from rich.table import Table
     from rich.text import Text
 
-    console = wide_console()
+    console = screen()
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -117,7 +127,7 @@ def show(
             table.add_row(label, Text(value))
     console.print(table)
     _print_kinds(feed, console)
-    _print_problems((p for p in loaded.problems if p.feed == name), console)
+    _print_problems(own, console)
 
 
 def _facts(feed: Feed, loaded: Loaded) -> Iterable[tuple[str, str]]:
@@ -154,7 +164,7 @@ def _print_kinds(feed: Feed, console: Any) -> None:
         return
     table = Table(title="Kinds of notice", title_justify="left", box=None, pad_edge=False)
     for title in ("kind", "packet types or values", "what becomes of it"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title == "kind")
     for kind in feed.kinds:
         what = "position" if kind.position else kind.no_position_reason or "no position"
         what = "retraction" if kind.retraction else what
@@ -162,7 +172,7 @@ def _print_kinds(feed: Feed, console: Any) -> None:
         names = ", ".join(map(str, kind.packet_types or kind.values)) or "all"
         table.add_row(kind.name, names, what + (", test" if kind.test else ""))
     console.print()
-    console.print(table)
+    show_table(console, table)
 
 
 def _print_problems(problems: Iterable[Problem], console: Any) -> None:
@@ -171,8 +181,38 @@ def _print_problems(problems: Iterable[Problem], console: Any) -> None:
         console.print(f"{problem.sentence}{kept}", style="red", markup=False, soft_wrap=True)
 
 
-def _by_name(loaded: Loaded) -> list[Feed]:
-    return sorted(loaded.registry.feeds, key=lambda f: f.name)
+def _of_name(name: str, loaded: Loaded) -> list[Problem]:
+    """Problems of a feed, and of new files that bear its name."""
+    return [p for p in loaded.problems if name == p.feed or (_is_new(p) and name == p.path.stem)]
+
+
+def _is_new(problem: Problem) -> bool:
+    """Whether it is a file that was never good: nothing of it is used."""
+    return not problem.feed and problem.path.suffix == ".toml"
+
+
+def _rows(loaded: Loaded) -> list[dict[str, Any]]:
+    """A row for each feed, by name, and for each file that was never one."""
+    rows = [_row(f, loaded) for f in loaded.registry.feeds]
+    rows += [_broken_row(p) for p in loaded.problems if _is_new(p)]
+    return sorted(rows, key=lambda r: r["name"])
+
+
+def _broken_row(problem: Problem) -> dict[str, Any]:
+    """Row of a new file that cannot be used: nothing is known of it but its name."""
+    return {
+        "name": problem.path.stem,
+        "title": "",
+        "messenger": "",
+        "format": "",
+        "state": "broken",
+        "paused": False,
+        "streams": [],
+        "version": "",
+        "file": str(problem.path),
+        "built_in": False,
+        "topics": [],
+    }
 
 
 def _row(feed: Feed, loaded: Loaded) -> dict[str, Any]:

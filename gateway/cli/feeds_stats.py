@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,10 +89,9 @@ def _named(found: Stats, name: str) -> FeedStats:
 def _show(
     found: Stats, chosen: FeedStats | None, *, only_alarms: bool, subject: str | None
 ) -> None:
-    from rich.console import Console
+    from gateway.cli.screen import screen
 
-    # Eleven columns: where there is no terminal to ask, they are not folded.
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console = screen()
     _show_age(found, console)
     if not only_alarms:
         if chosen is not None:
@@ -122,11 +120,13 @@ def _show_age(found: Stats, console: Console) -> None:
 def _show_feeds(found: Stats, console: Console) -> None:
     from rich.table import Table
 
+    from gateway.cli.screen import show_table
+
     table = Table(box=None, pad_edge=False)
     for title in ("feed", "state"):
         table.add_column(title, no_wrap=True)
     for title in ("last heard", "24 h", "a day", "regions", "rejected", "event→us", "us→region"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap="→" not in title)
     for title in ("held", "maps"):
         table.add_column(title, justify="right")
     idle: dict[str, list[str]] = {}
@@ -136,7 +136,7 @@ def _show_feeds(found: Stats, console: Console) -> None:
             continue
         table.add_row(*_row(one, found))
     if table.row_count:
-        console.print(table)
+        show_table(console, table)
         console.print("Latencies: median / 99 % of the latest messages.", style="dim")
     titles = {"never_heard": "Never heard", "off": "Off"}
     for state, names in idle.items():

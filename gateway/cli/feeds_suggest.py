@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import options
-from gateway.cli.feeds_manage import JsonOption, feed_store, wide_console
+from gateway.cli.feeds_manage import JsonOption, feed_store
+from gateway.cli.screen import screen
 
 if TYPE_CHECKING:
     from gateway.feeds.drafts.suggest import Suggestion
@@ -46,7 +47,7 @@ def suggest(
     if not found:
         typer.echo("Every message that was heard is known to a feed.")
         return
-    console = wide_console()
+    console = screen()
     for one in found:
         _show(one, written.get(one.name, ""), console, whole=write is None)
     if write is None:

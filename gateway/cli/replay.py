@@ -104,14 +104,15 @@ def replay(
 
 
 def _progress(topic: str) -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from gateway.cli.screen import screen
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=screen(stderr=True),
         disable=not sys.stderr.isatty(),
     )

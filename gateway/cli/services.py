@@ -13,6 +13,8 @@ import typer
 from gateway.cli import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gateway.config import Config
     from gateway.services import ServiceStatus
 
@@ -192,14 +194,22 @@ def _print(statuses: list[ServiceStatus], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"services": [one.as_dict() for one in statuses]}, indent=2))
         return
-    from rich.console import Console
+    from gateway.cli.screen import screen
+
+    show_statuses(statuses, screen())
+
+
+def show_statuses(statuses: list[ServiceStatus], console: Console) -> None:
+    """Print one line a service; only notes fold."""
     from rich.table import Table
     from rich.text import Text
 
+    from gateway.cli.screen import show_table
+
     table = Table(box=None, pad_edge=False)
     for title in ("service", "state", "pid", "since (UTC)", "endpoint"):
-        table.add_column(title, overflow="fold")
-    table.add_column("memory", justify="right")
+        table.add_column(title, no_wrap=True)
+    table.add_column("memory", justify="right", no_wrap=True)
     table.add_column("note", overflow="fold")
     colours = {"running": "green", "external": "green", "failed": "red", "waiting": "yellow"}
     for one in statuses:
@@ -216,4 +226,4 @@ def _print(statuses: list[ServiceStatus], as_json: bool) -> None:
             # Sentences name tables such as [kafka], which are no markup.
             Text(again + one.error),
         )
-    Console().print(table)
+    show_table(console, table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from crossmatch.model import Messenger
-from gateway.cli import app, feeds_new, main
+from gateway.cli import app, feeds_new, feeds_show, main
+from gateway.cli.screen import show_table
 from gateway.feeds.drafts.unknown import Unknown
 from gateway.feeds.files import FORMATS, feed_from_toml
 from gateway.feeds.parsers.readings import ERROR_UNITS
@@ -81,11 +84,10 @@ def test_options_offer_what_feeds_may_say() -> None:
 # --- list and show ---------------------------------------------------------------------------
 
 
-def test_list_has_a_line_for_each_feed_and_fits_100_columns(run: Run) -> None:
+def test_list_has_a_line_for_each_feed(run: Run) -> None:
     done = run("list")
     lines = done.out.splitlines()
     assert done.status == 0
-    assert max(len(line.rstrip()) for line in lines) <= 100
     assert lines[0].split() == [
         "name", "title", "messenger", "format", "state", "version", "topics", "file",
     ]  # fmt: skip
@@ -93,12 +95,25 @@ def test_list_has_a_line_for_each_feed_and_fits_100_columns(run: Run) -> None:
     assert not Path("mmgateway-data").exists()
 
 
-def test_list_with_long_names_still_fits(run: Run) -> None:
+@pytest.mark.parametrize("width", [80, 100])
+def test_on_a_terminal_the_list_fits_and_keeps_names_and_versions(width: int, run: Run) -> None:
+    rows = run("list --json").json["feeds"]
+    out = io.StringIO()
+    show_table(Console(file=out, width=width), feeds_show._table(rows, width))
+    lines = out.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width
+    assert "title" in lines[0]
+    for row in rows:
+        assert any(line.startswith(row["name"]) and row["version"] in line for line in lines)
+
+
+def test_long_names_stay_whole(run: Run) -> None:
     name = "a" * 60
     run(f"new --from sample.json --name {name} --topic t --stream {'s' * 40} --yes")
-    done = run("list")
-    assert max(len(line.rstrip()) for line in done.out.splitlines()) <= 100
-    assert "streams" in done.out
+    rows = run("list --json").json["feeds"]
+    out = io.StringIO()
+    show_table(Console(file=out, width=80), feeds_show._table(rows, 80))
+    assert f"{name}.toml" in out.getvalue()
 
 
 def test_list_as_json(run: Run) -> None:
@@ -122,6 +137,26 @@ def test_list_tells_of_a_broken_file(run: Run) -> None:
     assert "own.toml: not valid TOML" in done.out
     (problem,) = run("list --json").json["problems"]
     assert problem["feed"] == "own"
+
+
+def test_a_new_file_that_is_broken_has_a_row_and_tells_its_problem(run: Run) -> None:
+    FEEDS.mkdir(parents=True)
+    (FEEDS / "young.toml").write_text('name = "young"\ntopcs = ["a"]\n')
+    (row,) = [r for r in run("list --json").json["feeds"] if r["state"] == "broken"]
+    assert (row["name"], row["file"].endswith("young.toml")) == ("young", True)
+    assert "young" in next(line for line in run("list").out.splitlines() if "broken" in line)
+    for command in ("show young", "show young --json", "show young --toml"):
+        done = run(command)
+        assert done.status == 2
+        assert "young.toml: topcs: no such key; did you mean topics?" in done.err
+
+
+def test_a_broken_copy_of_a_built_in_feed_tells_its_problem_with_it(run: Run) -> None:
+    FEEDS.mkdir(parents=True)
+    (FEEDS / "fermi_gbm.toml").write_text("name =")
+    done = run("show fermi_gbm")
+    assert done.status == 0
+    assert "fermi_gbm.toml: not valid TOML" in done.out
 
 
 def test_show_tells_what_matters(run: Run) -> None:
