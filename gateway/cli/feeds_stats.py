@@ -78,12 +78,15 @@ def _read(config: Config) -> Stats:
 
 def _named(found: Stats, name: str) -> FeedStats:
     from crossmatch.errors import ConfigError
+    from gateway.near import did_you_mean
 
     for one in found.feeds:
         if one.verdict.feed == name:
             return one
-    known = ", ".join(f.verdict.feed for f in found.feeds)
-    raise ConfigError(f"no feed is called {name!r}; known: {known}")
+    hint = did_you_mean(
+        name, (f.verdict.feed for f in found.feeds), "'mmgateway feeds list' shows all"
+    )
+    raise ConfigError(f"no feed is called {name!r}; {hint}")
 
 
 def _show(
@@ -194,7 +197,7 @@ def _show_one(one: FeedStats, found: Stats, console: Console) -> None:
             "silence told after",
             verdict.silent_after_hours and f"{verdict.silent_after_hours:.3g} h",
         ),
-        ("outcomes", ", ".join(f"{n} {k}" for k, n in sorted(record.outcomes.items()))),
+        ("outcomes", ", ".join(f"{n} {k}" for k, n in one.outcomes.items())),
         ("last 14 days", " ".join(map(str, one.as_dict(found.now)["last_14_days"]))),
         ("event → received", _latency(record, "event_received")),
         ("issued → received", _latency(record, "issued_received")),

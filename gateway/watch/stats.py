@@ -24,10 +24,14 @@ class FeedStats:
     held: int
     waiting: int
 
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Messages by what became of them, by name; what was held and released is not among them."""
+        return {name: n for name, n in sorted(self.record.outcomes.items()) if n}
+
     def as_dict(self, now: datetime) -> dict[str, Any]:
         """Plain values for JSON."""
         record = self.record
-        counts = record.outcomes
         today = int(now.timestamp() // DAY)
         return {
             "feed": self.verdict.feed,
@@ -40,7 +44,7 @@ class FeedStats:
             "usual_per_day": self.verdict.usual_per_day,
             "silent_after_hours": self.verdict.silent_after_hours,
             "heard": record.heard,
-            "outcomes": dict(sorted(counts.items())),
+            "outcomes": self.outcomes,
             "last_14_days": [record.days.get(today - back, 0) for back in range(13, -1, -1)],
             "latency_seconds": {name: quantiles(record, name) for name in LATENCIES},
             "held": self.held,

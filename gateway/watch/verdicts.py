@@ -139,9 +139,11 @@ def _verdict(health: Health, feed: Feed, at: float, paused: bool) -> FeedVerdict
         return FeedVerdict(feed=feed.name, state="paused", sentence=sentence)
     if record is None or record.last is None:
         return _never(health, feed, at)
-    usual = usual_per_day(health, record)
     gap = health.listened(record.last, at)
     limit = silent_after(health, record)
+    # A rate of which nothing can be concluded is no rate: two messages in a second are not
+    # a hundred thousand a day.
+    usual = None if limit is None else usual_per_day(health, record)
     soft = _silence(health, record, QUIET_PROBABILITY, 1.0)
     own = feed.max_silence_hours
     if own is not None:

@@ -120,6 +120,30 @@ def test_one_feed(place: Path) -> None:
     assert sum(one["last_14_days"]) == 1
 
 
+def test_messages_that_were_released_leave_nothing_behind(place: Path) -> None:
+    put_feed(place)
+    at = listened(place, timedelta(seconds=10))
+    snapshot = snapshot_path(place)
+    table = json.loads(snapshot.read_text())
+    table["feeds"]["ourteam"]["outcomes"]["held"] = 0
+    snapshot.write_text(json.dumps(table))
+    assert "0 held" not in stats("ourteam").output
+    (one,) = stats_json("ourteam")["feeds"]
+    assert one["outcomes"] == {"region": 1}
+    assert one["usual_per_day"] is None
+    assert "usual a day" not in stats("ourteam").output
+    assert at.isoformat(timespec="milliseconds") == one["last_heard"]
+
+
+def test_unknown_names_are_answered_with_near_ones(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["feeds", "stats", "fermi_gmb"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean fermi_gbm" in said
+    assert "svom" not in said
+
+
 def test_json_has_everything(place: Path) -> None:
     put_feed(place)
     at = listened(place, timedelta(seconds=10))

@@ -246,6 +246,14 @@ def test_maps_that_wait(tmp_path: Path) -> None:
     assert (row["event_id"], row["url"], row["tries"]) == ("S1a", "https://x.example/a.fits", 2)
 
 
+def test_nothing_is_usual_before_there_is_a_verdict(tmp_path: Path) -> None:
+    """Two messages in a second are not a hundred thousand a day."""
+    health = heard_at(path_in(tmp_path), [0, 0.2 / DAY])
+    for changed in ({}, {"max_silence_hours": 1.0}):
+        assert verdict(health, 1, **changed).usual_per_day is None
+    assert verdict(health, 1, max_silence_hours=1.0).state == "silent"
+
+
 def test_regular_feed_that_stops_is_silent(tmp_path: Path) -> None:
     """Two arrivals a day: by Poisson silent after ln(1000)/2 = 3.5 days."""
     health = heard_at(path_in(tmp_path), np.arange(0, 20, 0.5))
