@@ -1,9 +1,10 @@
 """Reading notices within bounds: what could take long or much is read in a process of its own.
 
 Small notices of built-in formats are read here: their size bounds the work. Large ones,
-those with a sky map and those that a parser of the operator's reads go to one long-lived
-child, which may be killed without harm: when the time is over, when memory is short, or
-when a C library takes it down. Both sides run our own code under the same user, so what
+those with a sky map inside, however small, and those that a parser, patterns or queries of
+the operator's read (:mod:`gateway.listener.wary`) go to one long-lived child, which may be
+killed without harm: when the time is over, when memory is short, or when a C library takes
+it down. Both sides run our own code under the same user, so what
 passes between them is pickled; nothing from outside is ever unpickled.
 """
 
@@ -18,17 +19,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from typing import Any
 
 from crossmatch.chains import Chain
 from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
-from crossmatch.model import Notice
-from gateway.feeds.message import Ignored, Message
 from gateway.feeds.registry import Registry
-from gateway.feeds.spec import Feed
 from gateway.listener.sandbox_child import Task, packed, receive, send
+from gateway.listener.wary import Elsewhere, wary
 from gateway.logs import EventLog
 from gateway.understand import SkymapFile, Understood, understand
 
@@ -118,7 +117,7 @@ class Sandbox:
             if skymap is None and len(raw) <= self._small_bytes:
                 try:
                     return self._here(Task(raw, topic, feed, None, heed_pause, audience))
-                except _Elsewhere:
+                except Elsewhere:
                     pass
             return self._in_child(Task(raw, topic, feed, skymap, heed_pause, audience))
 
@@ -145,8 +144,7 @@ class Sandbox:
     def _adopt(self, registry: Registry) -> None:
         _check_parsers(registry)
         self._registry = registry
-        own = {f.name: _elsewhere for f in registry.feeds if f.parser}
-        self._quick = replace(registry, parsers={**registry.parsers, **own})
+        self._quick = wary(registry)
 
     def _here(self, task: Task) -> Understood:
         raw, topic, feed = task.raw, task.topic, task.feed
@@ -219,17 +217,6 @@ class _Answer:
     rejected: Rejected | None = None
     feed: str = ""
     fault: str = ""
-
-
-class _Elsewhere(BaseException):
-    """Raised in place of a parser of the operator's: not in this process.
-
-    No ``Exception``, so that it is not taken for a failure of the parser.
-    """
-
-
-def _elsewhere(message: Message, feed: Feed) -> Notice | Ignored:
-    raise _Elsewhere
 
 
 def _named(registry: Registry, raw: bytes, topic: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import signal
@@ -19,10 +20,13 @@ import pytest
 from crossmatch import sky
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError, ServiceError
+from crossmatch.fits_table import write_table
 from crossmatch.model import MultiOrderMap
 from crossmatch.skymap import write_skymap
+from gateway.feeds.files import feed_from_toml
 from gateway.feeds.registry import Registry, load_feeds
 from gateway.listener.sandbox import Sandbox
+from gateway.listener.wary import may_take_long
 from gateway.understand import SkymapFile, Understood, understand
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +136,12 @@ def skymap_fits(order: int = 6) -> bytes:
     return write_skymap(MultiOrderMap(start, end, density, far, far, far), {})
 
 
+def flat_map(nside: int) -> bytes:
+    n = 12 * nside**2
+    cards = {"ORDERING": "NESTED", "NSIDE": nside}
+    return write_table([("PROB", "", np.full(n, 1 / n, np.float32))], cards)
+
+
 def gw(fits: bytes) -> bytes:
     event = {**GW["event"], "skymap": base64.b64encode(fits).decode()}
     return json.dumps({**GW, "event": event}).encode()
@@ -151,6 +161,96 @@ def same_region(a: Understood, b: Understood) -> bool:
 def test_a_small_notice_needs_no_child(sandbox: Sandbox) -> None:
     assert sandbox.understand(GBM) == understand(load_feeds(), DEFAULT_CHAINS, GBM)
     assert sandbox._child is None
+
+
+def test_a_small_notice_with_a_map_goes_to_the_child_before_the_map_is_read(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flat map of the whole sky packs well: kilobytes become hundreds of megabytes."""
+    raw = gw(gzip.compress(flat_map(512)))
+    assert len(raw) < 64 * 1024
+
+    def here(*args: object) -> None:
+        raise AssertionError("the map was read here")
+
+    monkeypatch.setattr("gateway.understand.read_skymap", here)
+    found = sandbox.understand(raw)
+
+    assert found.region is not None
+    assert found.region.localized_by == "map_embedded"
+
+
+def test_a_small_notice_with_a_map_has_its_time(folder: Path) -> None:
+    with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=0.05, megabytes=1000) as sandbox:
+        found = sandbox.understand(gw(gzip.compress(flat_map(512))))
+
+    assert (found.outcome, found.reason, found.feed) == ("rejected", "too_slow", "lvk")
+
+
+OPERATORS = """
+name = "dome"
+title = "Dome"
+mission = "Dome"
+instrument = "camera"
+messenger = "optical"
+format = "json"
+trigger = ["id"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "long"),
+    [
+        ("", False),
+        ('members = ["dome", "$.a.b[0]"]', False),
+        ('test_triggers = "T"', True),
+        ('skymap_rules = [["a+$", ""]]', True),
+        ('skymap_urls = ["$..url"]', True),
+        ('members = ["dome", "$.a[?@.b == 1]"]', True),
+        ('trigger = ["$.id or $..id"]', True),
+        ('test_when = { word = "*a*b*" }', True),
+        ('test_when = { word = "*a*" }', False),
+        ('retraction_when = { "$.a[*].b" = "x" }', True),
+        ('[fields]\nra = "$.ra[?@ > 1]"', True),
+        ('[[kinds]]\nname = "a"\nwhen = { "$..a" = "1" }', True),
+    ],
+)
+def test_patterns_and_queries_of_the_operators_are_for_the_child(line: str, long: bool) -> None:
+    trigger = 'trigger = ["id"]\n'
+    text = OPERATORS.replace(trigger, "") if line.startswith("trigger") else OPERATORS
+    members = "" if line.startswith("members") else 'members = ["dome"]\n'
+
+    assert may_take_long(feed_from_toml(text + members + line, "dome.toml")) is long
+
+
+def test_no_built_in_feed_is_slow() -> None:
+    assert [f.name for f in load_feeds().feeds if may_take_long(f)] == []
+
+
+@pytest.mark.parametrize(
+    "line", ['skymap_rules = [["(a+)+$", ""]]\nskymap_urls = ["map"]', 'test_triggers = "(a+)+$"']
+)
+def test_a_pattern_without_end_costs_one_notice(folder: Path, line: str) -> None:
+    (folder / "dome.toml").write_text(OPERATORS + 'members = ["dome"]\n' + line)
+    many = "a" * 60 + "!"
+    record = {"dome": 1, "id": "a" * 60 + ".", "map": many, "trigger_time": "2026-01-02T03:04:05Z",
+              "ra": 1, "dec": 2, "ra_dec_error": 1}  # fmt: skip
+    with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=0.3, megabytes=1000) as sandbox:
+        found = sandbox.understand(json.dumps(record).encode())
+        other = sandbox.understand(GBM)
+
+    assert (found.reason, other.outcome) == ("too_slow", "region")
+
+
+def test_other_messages_are_still_read_here(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "dome.toml").write_text(OPERATORS + 'members = ["dome", "$.a[?@.b == 1]"]\n')
+    sandbox.replace(load_feeds([folder]))
+
+    assert sandbox.understand(GBM).outcome == "region"
+    wxt = sandbox.understand((DATA / "wxt.json").read_bytes())
+    assert (wxt.outcome, sandbox._child) == ("region", None)
+    sandbox.understand(b'{"dome": 1, "a": []}')
+    assert sandbox._child is not None
 
 
 def test_a_big_map_gives_the_region_that_it_gives_here(shared: Sandbox) -> None:
