@@ -502,6 +502,27 @@ def test_state_is_that_of_the_rule_written_out(data: st.DataObject) -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_sweeps_change_no_answer(data: st.DataObject) -> None:
+    """Whatever comes when, repeats after they were forgotten included."""
+    chosen = data.draw(st.lists(st.sampled_from(POOL), min_size=1, max_size=40))
+    gaps = data.draw(st.lists(st.integers(0, 30), min_size=40, max_size=40))
+    windows = data.draw(st.lists(st.sampled_from([0, 20, 200]), min_size=40, max_size=40))
+    swept, alone = EventBook(), EventBook()
+    day = 0
+    for one, gap, window in zip(chosen, gaps, windows, strict=False):
+        day += gap
+        expires = T0 + (day + window) * DAY
+        told = [heard(book, one, day, expires=expires) for book in (swept, alone)]
+        assert told[0] == told[1]
+        swept.forget(T0 + day * DAY)
+    known = [book.forget(T0 + day * DAY) for book in (swept, alone)]
+    assert known[0] <= known[1]
+    assert states(swept) == states(alone)
+    assert len(swept) == len(alone)
+
+
+@settings(max_examples=200, deadline=None)
 @given(order=st.permutations(POOL))
 def test_changes_are_told(order: list[Notice]) -> None:
     """Following ``changed`` alone gives the state in force of every event."""
