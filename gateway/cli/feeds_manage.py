@@ -83,7 +83,7 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """Show what changed in the feeds and when, and which versions can be brought back."""
-    from gateway.feeds.registry import BUILT_IN
+    from gateway.feeds.loading import BUILT_IN
 
     store = feed_store(context)
     # What was edited while nothing ran is a change too.

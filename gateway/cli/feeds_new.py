@@ -233,7 +233,7 @@ def _finish(
     from gateway.feeds.drafts.suggest import trial
     from gateway.feeds.drafts.template import feed_toml
     from gateway.feeds.files import feed_from_toml
-    from gateway.feeds.registry import parser_of
+    from gateway.feeds.loading import parser_of
 
     about = "" if sample is None else f"Drafted from {sample.path.name}."
     text = feed_toml(draft, about)

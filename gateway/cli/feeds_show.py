@@ -216,7 +216,7 @@ def _broken_row(problem: Problem) -> dict[str, Any]:
 
 
 def _row(feed: Feed, loaded: Loaded) -> dict[str, Any]:
-    from gateway.feeds.registry import BUILT_IN
+    from gateway.feeds.loading import BUILT_IN
 
     return {
         "name": feed.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from reprlib import repr as short
 from typing import TYPE_CHECKING
 
 from crossmatch.errors import ConfigError
@@ -50,28 +51,53 @@ def check_dialect(feed: Feed, source: str) -> None:
         ("time_system", feed.time_system, TIME_SYSTEMS),
     ):
         if value not in known:
-            raise ConfigError(f"{source}: {key}: {value!r}; one of {', '.join(known)}")
+            raise ConfigError(f"{source}: {key}: {short(value)}; one of {', '.join(known)}")
     # A parser of the operator's may ask for fields of its own.
     names = {"json": FIELDS, "voevent": VOEVENT_FIELDS}.get(feed.format)
     if names is not None and not feed.parser:
         for name in feed.fields:
             if name not in names:
                 known_fields = ", ".join(sorted(names))
-                raise ConfigError(f"{source}: fields: {name}: no such field; known: {known_fields}")
+                raise ConfigError(
+                    f"{source}: fields: {name[:60]}: no such field; known: {known_fields}"
+                )
     for pattern, address in feed.skymap_rules:
         try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ConfigError(f"{source}: skymap_rules: {pattern!r}: {error}") from error
-        if any(int(number) > groups for number in re.findall(r"\\(\d)", address)):
-            raise ConfigError(
-                f"{source}: skymap_rules: {address!r} has more groups than {pattern!r}"
-            )
+            check_pattern(pattern, address)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: skymap_rules: {error}") from error
     for key, path in _paths(feed):
         try:
             check_path(path)
         except ConfigError as error:
-            raise ConfigError(f"{source}: {key}: {error}") from error
+            raise ConfigError(f"{source}: {key[:80]}: {error}") from error
+
+
+def check_pattern(pattern: str, template: str = "") -> None:
+    """Refuse what is no regular expression, and a template that does not belong to it.
+
+    Raises
+    ------
+    ConfigError
+        Naming what is wrong, and with which of them.
+
+    Examples
+    --------
+    >>> check_pattern(r"(a)", r"\\1")
+    >>> check_pattern("(")
+    Traceback (most recent call last):
+    crossmatch.errors.ConfigError: '(': missing ), unterminated subpattern at position 0
+    """
+    try:
+        # The template is read before anything is looked for.
+        re.compile(pattern).sub(template, "")
+    except Exception as error:
+        # re raises OverflowError, RecursionError and IndexError besides its own.
+        if "group reference" in str(error):
+            said = f"{short(template)} has more groups than {short(pattern)}"
+        else:
+            said = f"{short(pattern)}: {str(error)[:200]}"
+        raise ConfigError(said) from error
 
 
 def _paths(feed: Feed) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
 from jsonpath import JSONPathEnvironment, JSONPathError
@@ -71,7 +72,7 @@ def check_path(path: str) -> None:
     elif path.startswith("/"):
         _xml(path)
     elif not path.strip() or (path.startswith("$") and not re.fullmatch(r"\$\w+", path)):
-        raise ConfigError(f"path {path!r}: write a name, a JSONPath ($.a) or an XPath (//a)")
+        raise ConfigError(f"path {short(path)}: write a name, a JSONPath ($.a) or an XPath (//a)")
 
 
 def marked(message: Message, marks: Mapping[str, str]) -> bool:
@@ -129,13 +130,14 @@ def _json(path: str) -> Callable[[Any], Any]:
         return _walk(tuple(map(_key, _STEPS.findall(path))))
     try:
         query = _ENVIRONMENT.compile(path)
-    except JSONPathError as error:
-        raise ConfigError(f"path {path!r}: not a JSONPath: {error.args[0]}") from error
+    except (JSONPathError, RecursionError, ValueError) as error:
+        said = str(error.args[0])[:200]
+        raise ConfigError(f"path {short(path)}: not a JSONPath: {said}") from error
 
     def find(record: Any) -> Any:
         try:
             match = query.match(record)
-        except JSONPathError as error:
+        except (JSONPathError, RecursionError) as error:
             raise NoticeError("path_failed", f"{path[:60]!r}: {error}") from error
         return None if match is None else match.obj
 
@@ -171,9 +173,9 @@ def _xml(path: str) -> etree.XPath:
         query = etree.XPath(path)
         # Unknown prefixes and functions show only when the path is followed.
         query(etree.Element("VOEvent"))
-    except etree.XPathError as error:
+    except (etree.XPathError, ValueError) as error:
         hint = "; write names without prefix" if "prefix" in str(error) else ""
-        raise ConfigError(f"path {path!r}: not an XPath: {error}{hint}") from error
+        raise ConfigError(f"path {short(path)}: not an XPath: {str(error)[:200]}{hint}") from error
     return query
 
 

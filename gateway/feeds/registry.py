@@ -8,33 +8,21 @@ group ``mmgateway.feeds``, or ``module:function``, stands as ``parser`` in the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module, resources
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice, Window
-from gateway.feeds.files import feed_from_toml
+from gateway.feeds.loading import Found, Trouble, built_in_files, parser_of, read_feeds
+from gateway.feeds.loading import Parser as Parser
 from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.strictjson import load_object
 from gateway.feeds.recognition import Index, fits, may_claim
 from gateway.feeds.spec import Feed
 from voevents.parse import parse_voevent
 
-GROUP = "mmgateway.feeds"
-BUILT_IN = "gateway/feeds/missions/"
 HEARTBEAT = "gcn.heartbeat"
-
-Parser = Callable[[Message, Feed], Notice | Ignored]
-
-# Resolved without entry points, so that a checkout works before it is installed.
-_BUILT_IN = {
-    "voevent": "gateway.feeds.parsers.voevent:parse",
-    "json": "gateway.feeds.parsers.unified:parse",
-    "igwn": "gateway.feeds.parsers.igwn:parse",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,18 +251,16 @@ def load_feeds(folders: Sequence[Path] = ()) -> Registry:
         For a folder that cannot be read, a bad file, two operator feeds of one
         name, or a parser that is not there.
     """
-    own: dict[str, tuple[Feed, str]] = {}
-    for folder in folders:
-        for path in _toml_files(folder):
-            feed = feed_from_toml(_read_text(path), str(path))
-            if feed.name in own:
-                raise ConfigError(f"{path}: feed {feed.name!r} stands in {own[feed.name][1]} too")
-            own[feed.name] = (feed, str(path))
-    found = {name: feed for name, (feed, _) in own.items()}
-    for source, text in built_in_files():
-        feed = feed_from_toml(text, source)
-        found.setdefault(feed.name, feed)
-    return registry_of(found.values(), {f.name: parser_of(f) for f in found.values()})
+    found = Found()
+
+    def troubled(trouble: Trouble) -> None:
+        raise ConfigError(trouble.sentence)
+
+    def add(feed: Feed, text: str) -> None:
+        found.add(feed, parser_of(feed), text)
+
+    read_feeds(found, folders, built_in_files(), add, troubled)
+    return registry_of(found.feeds.values(), found.parsers)
 
 
 def registry_of(
@@ -282,77 +268,6 @@ def registry_of(
 ) -> Registry:
     """Registry that asks ``feeds`` in their order, fall-back feeds last."""
     return Registry(tuple(sorted(feeds, key=lambda f: f.fallback)), parsers, paused)
-
-
-def built_in_files() -> Iterator[tuple[str, str]]:
-    """Source (``gateway/feeds/missions/<name>.toml``) and text of the built-in feeds, by name."""
-    for resource in sorted(
-        (resources.files("gateway.feeds") / "missions").iterdir(), key=lambda r: r.name
-    ):
-        if resource.name.endswith(".toml"):
-            yield f"{BUILT_IN}{resource.name}", resource.read_text("utf-8")
-
-
-def feed_files(folder: Path) -> list[Path]:
-    """Files of a folder that are feeds: its own ``*.toml``, not those below nor hidden ones.
-
-    Raises
-    ------
-    OSError
-        When the folder cannot be read.
-    """
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix == ".toml" and not p.name.startswith(".") and not p.is_dir()
-    )
-
-
-def _toml_files(folder: Path) -> list[Path]:
-    try:
-        return feed_files(folder)
-    except OSError as error:
-        raise ConfigError(f"[paths] feeds: {folder}: {error.strerror}") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-
-
-def parser_of(feed: Feed) -> Parser:
-    """The function that reads the feed's messages.
-
-    Raises
-    ------
-    ConfigError
-        When there is none of that name.
-    """
-    source = feed.source
-    name = feed.parser or feed.format
-    target = _BUILT_IN.get(name, name)
-    if ":" in target:
-        module, _, function = target.partition(":")
-        try:
-            found = getattr(import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{source}: parser {name!r}: {error}") from error
-    else:
-        points = entry_points(group=GROUP, name=target)
-        if not points:
-            raise ConfigError(
-                f"{source}: parser {name!r}: no entry point of that name in the group {GROUP};"
-                " install the package that has it, or write module:function"
-            )
-        try:
-            found = next(iter(points)).load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{source}: parser {name!r}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"{source}: parser {name!r} is not a function")
-    return found  # type: ignore[no-any-return]
 
 
 def _read(raw: bytes, topic: str) -> Message:

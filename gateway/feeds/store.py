@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -19,15 +18,18 @@ from typing import Literal
 from crossmatch.errors import ConfigError, ServiceError
 from gateway.feeds.files import feed_from_toml
 from gateway.feeds.history import Change, History, LastLook, Seen
-from gateway.feeds.registry import (
+from gateway.feeds.loading import (
     BUILT_IN,
+    Found,
     Parser,
-    Registry,
+    Trouble,
     built_in_files,
     feed_files,
+    parsed,
     parser_of,
-    registry_of,
+    read_feeds,
 )
+from gateway.feeds.registry import Registry, registry_of
 from gateway.feeds.spec import Feed
 
 State = Literal["on", "paused", "off", "broken"]
@@ -63,12 +65,9 @@ class Loaded:
 
 
 @dataclass(slots=True)
-class _Look:
+class _Look(Found):
     """What one look at the files finds."""
 
-    feeds: dict[str, Feed] = field(default_factory=dict)
-    parsers: dict[str, Parser] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
 
@@ -279,66 +278,44 @@ class FeedStore:
 
     def _read(self, known: Mapping[str, Seen]) -> _Look:
         look = _Look()
-        for folder in self._folders:
-            try:
-                paths = feed_files(folder)
-            except OSError as error:
-                self._folder_away(look, folder, error, known)
-                continue
-            for path in paths:
-                self._read_file(look, path, known)
         if self._built_in is None:
             # Once: a package that is replaced while we run speaks a newer language than we do.
             self._built_in = tuple(built_in_files())
-        for source, text in self._built_in:
-            try:
-                feed = _parsed(text, source)
-                if feed.name not in look.feeds:
-                    self._add(look, feed, text)
-            except ConfigError as error:
-                names = [n for n, seen in known.items() if seen.source == source]
-                self._keep(look, Path(source), str(error), names, known)
+
+        def add(feed: Feed, text: str) -> None:
+            self._add(look, feed, text)
+
+        def troubled(trouble: Trouble) -> None:
+            if trouble.path in self._folders:
+                self._folder_away(look, trouble, known)
+                return
+            source = str(trouble.path)
+            if not source.startswith(BUILT_IN):
+                look.broken[source] = sha256(trouble.text.encode()).hexdigest()[:12]
+            names = [n for n, seen in known.items() if seen.source == source]
+            self._keep(look, trouble.path, trouble.sentence, names[:1], known)
+
+        read_feeds(look, self._folders, self._built_in, add, troubled)
         return look
 
     def _add(self, look: _Look, feed: Feed, text: str) -> None:
         good = self._good.get(feed.name)
-        found = good[1] if good is not None and good[0] is feed else parser_of(feed)
-        look.parsers[feed.name] = found
-        look.feeds[feed.name] = feed
-        look.texts[feed.name] = text
+        parser = good[1] if good is not None and good[0] is feed else parser_of(feed)
+        look.add(feed, parser, text)
 
-    def _read_file(self, look: _Look, path: Path, known: Mapping[str, Seen]) -> None:
-        text = ""
-        try:
-            text = path.read_text("utf-8")
-            feed = _parsed(text, str(path))
-            if feed.name in look.feeds:
-                other = look.feeds[feed.name].source
-                raise ConfigError(f"{path}: feed {feed.name!r} stands in {other} too")
-            self._add(look, feed, text)
-        except FileNotFoundError:
-            return
-        except (OSError, UnicodeDecodeError, ConfigError) as error:
-            sentence = str(error)
-            if not isinstance(error, ConfigError):
-                sentence = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
-            look.broken[str(path)] = sha256(text.encode()).hexdigest()[:12]
-            names = [n for n, seen in known.items() if seen.source == str(path)]
-            self._keep(look, path, sentence, names[:1], known)
-
-    def _folder_away(
-        self, look: _Look, folder: Path, error: OSError, known: Mapping[str, Seen]
-    ) -> None:
+    def _folder_away(self, look: _Look, trouble: Trouble, known: Mapping[str, Seen]) -> None:
         """A disk that is not mounted must not take its feeds away."""
+        folder = trouble.path
         names = [n for n, seen in known.items() if Path(seen.source).parent == folder]
-        if isinstance(error, FileNotFoundError) and folder == self._own:
+        if isinstance(trouble.cause, FileNotFoundError) and folder == self._own:
             names = []
         elif not names:
-            sentence = f"{folder}: {error.strerror}; make it or correct [paths] feeds"
-            look.problems.append(Problem(folder, sentence))
+            look.problems.append(Problem(folder, trouble.sentence))
+        said = "" if trouble.cause is None else trouble.cause.strerror
         for name in names:
-            sentence = f"{folder}: {error.strerror}; feed {name} stays as it was"
-            self._keep(look, folder, sentence, [name], known)
+            self._keep(
+                look, folder, f"{folder}: {said}; feed {name} stays as it was", [name], known
+            )
 
     def _keep(
         self,
@@ -358,20 +335,14 @@ class FeedStore:
             try:
                 if good is not None and good[0].version == known[name].version:
                     # Its function, too, stays the one that could be found.
-                    look.feeds[name], look.parsers[name], look.texts[name] = good
+                    look.add(*good)
                 else:
-                    self._add(look, _parsed(text, known[name].source), text)
+                    self._add(look, parsed(text, known[name].source), text)
             except ConfigError as error:
                 sentence = f"{sentence}; nor can its last version be used: {error}"
                 continue
             kept = name
         look.problems.append(Problem(path, sentence, kept))
-
-
-@lru_cache(maxsize=512)
-def _parsed(text: str, source: str) -> Feed:
-    # Most files are the same at each look.
-    return feed_from_toml(text, source)
 
 
 def _switched(feed: Feed, switch: str | None) -> Feed:

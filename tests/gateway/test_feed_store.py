@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from crossmatch.errors import ConfigError
-from gateway.feeds.registry import built_in_files, load_feeds
+from gateway.feeds.loading import built_in_files
+from gateway.feeds.registry import load_feeds
 from gateway.feeds.store import FeedStore, Loaded
 
 OWN = """

@@ -13,16 +13,9 @@ from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Notice
 from gateway.feeds.files import feed_from_toml
+from gateway.feeds.loading import GROUP, feed_files, parser_of
 from gateway.feeds.message import Ignored, Message
-from gateway.feeds.registry import (
-    GROUP,
-    Registry,
-    feed_files,
-    load_feeds,
-    marked,
-    parser_of,
-    registry_of,
-)
+from gateway.feeds.registry import Registry, load_feeds, marked, registry_of
 from gateway.feeds.spec import Feed
 from gateway.understand import understand
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossmatch.chains import DEFAULT_CHAINS
-from crossmatch.errors import NoticeError
+from crossmatch.errors import ConfigError, NoticeError
 from crossmatch.model import Circle, Notice
 from gateway.feeds.drafts import unknown
 from gateway.feeds.drafts.guess import draft_from, feed_name
@@ -20,7 +21,8 @@ from gateway.feeds.drafts.suggest import suggestions, trial
 from gateway.feeds.drafts.template import Draft, feed_toml
 from gateway.feeds.drafts.unknown import Sign, Unknown, read_unknown, samples_of, sign_of
 from gateway.feeds.files import feed_from_toml
-from gateway.feeds.registry import load_feeds, parser_of, registry_of
+from gateway.feeds.loading import parser_of
+from gateway.feeds.registry import load_feeds, registry_of
 from gateway.feeds.spec import Feed
 from gateway.reports import NoticeReport
 from gateway.understand import Understood
@@ -362,12 +364,14 @@ def test_feed_names_are_names(text: str, name: str) -> None:
 def test_hostile_texts_stay_texts() -> None:
     """What a stranger writes into a message cannot become a line of the file."""
     evil = 'x"\nprivate = true\n[transport]\nkafka = "evil:1'
-    raw = json.dumps({evil: {"ra": 1, "dec": 2}, "mission": "M", "t0": "2026-01-01T00:00:00Z"})
-    draft = draft_from([raw.encode()], topic=evil)
+    record = {evil: {"ra": 1, "dec": 2}, "mission": evil, "t0": "2026-01-01T00:00:00Z"}
+    draft = draft_from([json.dumps(record).encode()], topic="own.topic")
     feed = feed_from_toml(feed_toml(draft, "two\nlines"), "draft")
-    assert feed.topics == (evil,)
+    assert feed.topics == ("own.topic",)
     assert not feed.private
     assert feed.transport.kafka == ""
+    with pytest.raises(ConfigError, match="topics"):
+        feed_from_toml(feed_toml(replace(draft, topics=(evil,))), "draft")
 
 
 _TEXT = st.text(st.characters(min_codepoint=32, exclude_categories=["Cc", "Cs", "Cn"]), max_size=10)

@@ -13,7 +13,8 @@ from gateway.feeds.drafts.guess import draft_from
 from gateway.feeds.drafts.template import feed_toml
 from gateway.feeds.drafts.unknown import Stranger, read_unknown, samples_of
 from gateway.feeds.files import feed_from_toml
-from gateway.feeds.registry import Registry, parser_of, registry_of
+from gateway.feeds.loading import parser_of
+from gateway.feeds.registry import Registry, registry_of
 from gateway.understand import Understood, understand
 
 
