@@ -174,13 +174,20 @@ class NoticePipeline:
         """Arrivals as they were stored, and where: of what Kafka does not take, the beginning."""
         try:
             return arrivals, self._sink.store(arrivals)
-        except TooLarge as error:
-            kept, places = list(arrivals), dict(error.stored)
+        except TooLarge as refused:
+            kept, places = list(arrivals), dict(refused.stored)
             for number, arrival in enumerate(arrivals):
                 if number not in places:
-                    kept[number] = cut(arrival, error)
-                    (places[number],) = self._sink.store([kept[number]])
+                    kept[number], places[number] = self._stored_alone(arrival)
             return kept, [places[number] for number in range(len(kept))]
+
+    def _stored_alone(self, arrival: Arrival) -> tuple[Arrival, int]:
+        # Messages are sent together, so that a small one is refused with its neighbour.
+        try:
+            return arrival, self._sink.store([arrival])[0]
+        except TooLarge as error:
+            short = cut(arrival, error)
+            return short, self._sink.store([short])[0]
 
     def resume(self, arrivals: Sequence[tuple[Arrival, int]]) -> list[str]:
         """Work through notices that are stored at these offsets of the notices topic."""

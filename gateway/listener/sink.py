@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from broker import kafka_io, topics
 from broker.codec import decode
@@ -51,22 +51,30 @@ class KafkaSink:
     def __init__(self, bootstrap: str, properties: Mapping[str, str], name: str = _NAME) -> None:
         self._bootstrap = bootstrap
         self._properties = properties
+        self._name = name
         self._plain = kafka_io.producer(bootstrap, properties)
-        self._outputs = kafka_io.producer(
-            bootstrap,
-            properties,
-            transactional_id=name,
+        self._outputs = self._transactional()
+
+    def _transactional(self) -> Producer:
+        return kafka_io.producer(
+            self._bootstrap,
+            self._properties,
+            transactional_id=self._name,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         )
 
-    def start(self) -> Progress:
-        """Fence earlier listeners; how far the last one came."""
+    def _fence(self) -> None:
+        """End what earlier producers of our name began."""
         try:
             self._outputs.init_transactions(30)
         except KafkaException as error:
             raise ServiceError(
                 f"Kafka at {self._bootstrap} does not take transactions: {error.args[0].str()}"
             ) from error
+
+    def start(self) -> Progress:
+        """Fence earlier listeners; how far the last one came."""
+        self._fence()
         place: dict[str, Any] = {}
         wanted: dict[str, Wanted] = {}
         messages = kafka_io.read_all(
@@ -144,13 +152,16 @@ class KafkaSink:
         try:
             self._outputs.begin_transaction()
             large = self._send(records)
-            if large:
-                self._outputs.abort_transaction(30)
-            else:
+            if not large:
                 self._outputs.commit_transaction(30)
         except KafkaException as error:
             raise _failure("regions were not published", error) from error
         if large:
+            # After a refusal librdkafka misses a number in its sequence and goes no further with
+            # it; another producer of the same name aborts what this one began.
+            self._outputs.purge()
+            self._outputs = self._transactional()
+            self._fence()
             raise TooLarge(f"Kafka takes no such message on {large}")
 
     def _send(self, records: Sequence[Record]) -> str:

@@ -132,6 +132,9 @@ class MemorySink:
                 offsets[number] = len(self.stored)
                 self.stored.append(one)
         if len(offsets) < len(arrivals):
+            # A small one that was sent with it is refused too.
+            if len(offsets) > 1 and self.stored.pop():
+                offsets.popitem()
             raise TooLarge("too large for mm.notices", offsets)
         return list(offsets.values())
 

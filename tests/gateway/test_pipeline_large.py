@@ -105,11 +105,13 @@ def test_bytes_that_kafka_does_not_store_are_stored_in_part(
 ) -> None:
     sink.limits[topics.NOTICES] = 100_000
     pipeline = large_pipeline(sink, tmp_path)
-    done = pipeline.take([arrival(LARGE), arrival(gbm(1, 10)), arrival(LARGE)])
-    assert done == ["rejected", "region", "rejected"]
-    assert [len(a.raw) for a in sink.stored[1:]] == [KEPT_BYTES] * 2
+    small = [arrival(gbm(number, 10 * number)) for number in (1, 2)]
+    done = pipeline.take([arrival(LARGE), small[0], arrival(LARGE), small[1]])
+    assert done == ["rejected", "region", "rejected", "region"]
+    cut = LARGE[:KEPT_BYTES]
+    assert [a.raw for a in sink.stored] == [small[0].raw, cut, cut, small[1].raw]
     assert [r["reason"] for r in sink.letters()] == ["too_large_for_kafka"] * 2
-    assert pipeline.next_notice == 3
+    assert pipeline.next_notice == 4
 
 
 def test_topics_of_what_strangers_write_take_large_messages() -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from broker import kafka_io, topics
 from broker.codec import decode
+from broker.embedded.kafka import EmbeddedKafka
 from broker.ledger import notice_hole
 from gateway import runfiles, supervisor
 from tests.gateway.memory import a_map, gbm
@@ -329,3 +330,49 @@ def test_private_feed_is_taken_up_paused_and_released_without_a_restart(gateway:
     assert gateway.records(topics.REGIONS) == public
     log_of_regions = gateway.records(topics.REGION_LOG)
     assert len([r for r in log_of_regions if r["streams"] == ["ourteam"]]) == 5
+
+
+def test_what_a_broker_does_not_take_ends_neither_sink_nor_transaction(
+    kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused by the broker, and by the client before it is sent; then the sink goes on."""
+    from datetime import UTC, datetime
+
+    from gateway.listener.outbox import Batch, TooLarge
+    from gateway.listener.sink import KafkaSink
+    from gateway.listener.sources import Arrival
+
+    small = {"max.message.bytes": "20000"}
+    names = {"NOTICES": "small.notices", "DEAD_LETTER": "small.letters"}
+    for name, topic in names.items():
+        monkeypatch.setattr(topics, name, topic)
+    specs = [kafka_io.TopicSpec(topic, 1, small) for topic in names.values()]
+    plain = [kafka_io.TopicSpec(topic) for topic in (topics.MARKER, topics.LEDGER)]
+    kafka_io.ensure_topics(kafka.bootstrap, {}, [*specs, *plain])
+    sink = KafkaSink(kafka.bootstrap, {}, "test-large")
+    sink.start()
+
+    def batch(number: int, size: int) -> Batch:
+        made = Batch(number)
+        made.add([topics.DEAD_LETTER], b"notice", os.urandom(size))
+        made.counts.update(["received", "rejected"])
+        return made
+
+    for size in (50_000, kafka_io.MAX_MESSAGE_BYTES + 1):
+        with pytest.raises(TooLarge, match=r"small\.letters"):
+            sink.commit(batch(1, size))
+        sink.commit(batch(1, 100))
+    letters = list(kafka_io.read_all(kafka.bootstrap, {}, topics.DEAD_LETTER))
+    assert [len(m.value) for m in letters] == [100, 100]
+
+    sizes = (10, 50_000, 20, kafka_io.MAX_MESSAGE_BYTES + 1, 30)
+    now = datetime.now(UTC)
+    with pytest.raises(TooLarge) as refused:
+        sink.store([Arrival(os.urandom(size), "test:here", "", now) for size in sizes])
+    # Those that were sent together with a large one may be refused with it.
+    assert set(refused.value.stored) <= {0, 2, 4}
+    (offset,) = sink.store([Arrival(bytes(40), "test:here", "", now)])
+    stored = sink.stored_at(offset)
+    assert stored is not None
+    assert len(stored.raw) == 40
+    assert sink.stored_at(offset + 1) is None
