@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Protocol
 
-from crossmatch.errors import ConfigError
+from crossmatch.errors import ConfigError, ServiceError
 from gateway.feeds.registry import Registry
 from gateway.feeds.store import FeedStore, Loaded, Problem
 from gateway.listener.outbox import Held
@@ -71,6 +71,9 @@ class LiveFeeds:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._told: set[Problem] = set()
+        # Feeds that are not in force yet, and whether the sources may be those of other ones.
+        self._next: Registry | None = None
+        self._behind = False
         self.registry = loaded.registry
         self.broken: dict[str, str] = {}
         self._tell(loaded.problems)
@@ -123,20 +126,31 @@ class LiveFeeds:
             self._thread.join(30.0)
 
     def look(self, worker: Worker, sources: Sources) -> bool:
-        """Take up what changed, without losing a message; whether anything did."""
-        if not self._store.changed():
-            return False
-        loaded = self._store.load()
-        self._tell(loaded.problems)
-        registry = loaded.registry
-        sources.prepare(registry)
+        """Take up what changed, without losing a message; whether anything did.
+
+        What fails because Kafka is away is tried again at the next look.
+        """
+        if self._store.changed():
+            loaded = self._store.load()
+            self._tell(loaded.problems)
+            self._next = loaded.registry
+        taken = False
         try:
-            # In the worker's thread, so that each message is read with the old feeds or the new.
-            taken: bool = worker.call(lambda: self._swap(registry)).result()
+            if self._next is not None:
+                registry = self._next
+                # Whatever becomes of the change, the sources must be opened again after this.
+                self._behind = True
+                sources.prepare(registry)
+                # In the worker's thread: each message is read with the old feeds or the new.
+                taken = worker.call(lambda: self._swap(registry)).result()
+                self._next = None
+            if self._behind:
+                sources.follow(self.registry)
+                self._behind = False
         except CancelledError:
             return False
-        if taken:
-            sources.follow(registry)
+        except ServiceError as error:
+            log.warning("feeds_must_wait", detail=str(error))
         return taken
 
     def _swap(self, registry: Registry) -> bool:
@@ -144,6 +158,7 @@ class LiveFeeds:
             self._reader.replace(registry)
         except ConfigError as error:
             log.error("feed_broken", detail=str(error))
+            self.broken = {**self.broken, "feeds": f"no change is taken up: {error}"}
             return False
         before = {f.name: f.version for f in self.registry.feeds}
         after = {f.name: f.version for f in registry.feeds}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crossmatch.errors import ConfigError
+from crossmatch.errors import ConfigError, ServiceError
 from gateway.feeds.registry import Registry
 from gateway.feeds.store import Loaded, Problem
 from gateway.listener import livefeeds
@@ -44,12 +44,18 @@ class Sources:
     """Sources that only note what they are told."""
 
     events: list[tuple[str, Registry]] = field(default_factory=list)
+    away: str = ""
 
     def prepare(self, registry: Registry) -> None:
-        self.events.append(("prepare", registry))
+        self._note("prepare", registry)
 
     def follow(self, registry: Registry) -> None:
-        self.events.append(("follow", registry))
+        self._note("follow", registry)
+
+    def _note(self, name: str, registry: Registry) -> None:
+        if name == self.away:
+            raise ServiceError("Kafka is away")
+        self.events.append((name, registry))
 
 
 @dataclass
@@ -145,6 +151,11 @@ def test_parser_that_cannot_be_used_leaves_the_old_feeds_in_force(
     monkeypatch.setattr(stage.direct, "replace", refuse)
     assert stage.change(REGISTRY) is False
     assert stage.feeds.registry is PAUSED
+    # What was closed for the new feeds is opened again for the old ones.
+    assert stage.sources.events == [("prepare", REGISTRY), ("follow", PAUSED)]
+    assert "a parser must be a function" in stage.feeds.broken["feeds"]
+    assert stage.feeds.look(stage.worker, stage.sources) is False
+    assert len(stage.sources.events) == 2
     stage.worker.deliver([arrival(gbm(1, 10))])
     stage.worker.stop()
     assert stage.sink.batches[-1].outcomes == ["held"]
@@ -179,6 +190,24 @@ def test_door_says_who_may_see_what_comes_by_it(stage: Stage) -> None:
     gone = {"own": ("ourteam",)}
     stage.change(replace(REGISTRY, private_feeds=gone))
     assert stage.feeds.heard(by_feed).streams == ("ourteam",)
+
+
+@pytest.mark.parametrize(
+    ("away", "events"),
+    [("prepare", ["prepare", "follow"]), ("follow", ["prepare", "follow"])],
+)
+def test_change_is_taken_up_once_kafka_is_back(stage: Stage, away: str, events: list[str]) -> None:
+    stage.worker.deliver([arrival(gbm(1, 10))])
+    stage.sources.away = away
+    assert stage.change(REGISTRY) is (away == "follow")
+    assert stage.feeds.look(stage.worker, stage.sources) is False
+    stage.sources.away = ""
+    assert stage.feeds.look(stage.worker, stage.sources) is (away == "prepare")
+    assert [name for name, _ in stage.sources.events] == events
+    assert {registry is REGISTRY for _, registry in stage.sources.events} == {True}
+    assert stage.feeds.look(stage.worker, stage.sources) is False
+    assert [r["version"] for r in stage.sink.regions()] == [1]
+    assert len(stage.sources.events) == 2
 
 
 def test_look_ends_when_the_worker_has(stage: Stage) -> None:
