@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
@@ -15,6 +16,7 @@ import voeventparse
 from astropy.table import Table
 
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.model import MultiOrderMap
 from crossmatch.region import make_region
 from gateway.bench import samples
 from gateway.bench.measure import OURS, Row, Subject, measured
@@ -22,6 +24,8 @@ from gateway.feeds.registry import Registry, load_feeds
 from gateway.understand import SkymapFile, Understood, placed, understand
 
 BENCH = "notices"
+# A map of LIGO/Virgo/KAGRA has 20,000 cells as a rule.
+_MIXED_CELLS = 20_000
 PACKAGES = ("mmgateway", "voevent-parse", "lxml", "numpy", "astropy", "mocpy")
 
 
@@ -40,7 +44,12 @@ def cases(sizes: Sizes, tell: Callable[[str], None] = lambda _: None) -> list[Ro
     """Rows of all cases that need no Kafka."""
     registry = load_feeds()
     rows: list[Row] = []
-    for name, case in (("voevent", _voevents), ("json", _records), ("map", _map)):
+    for name, case in (
+        ("voevent", _voevents),
+        ("json", _records),
+        ("mixed", _mixed),
+        ("map", _map),
+    ):
         tell(name)
         rows += case(registry, sizes)
     return rows
@@ -97,6 +106,48 @@ def _records(registry: Registry, sizes: Sizes) -> list[Row]:
     ]
     compared = "Einstein Probe alerts: ours to a region; equal: position, error and time"
     return measured(BENCH, "json", subjects, len(raws), sizes.runs, compared)
+
+
+def _mixed(registry: Registry, sizes: Sizes) -> list[Row]:
+    """Many missions in turn, one in ten with a sky map inside: nearer to what comes in a night."""
+    count, cells = max(10, sizes.voevents // 10), min(_MIXED_CELLS, sizes.cells)
+    raws = samples.mixed(count, sizes.seed, cells)
+
+    def peer() -> list[Any]:
+        return list(map(_read_by_others, raws))
+
+    equal = all(
+        _agree(ours, theirs) for ours, theirs in zip(_all(registry, raws), peer(), strict=True)
+    )
+    subjects = [
+        Subject(name=OURS, run=partial(_all, registry, raws)),
+        Subject(name="voevent-parse, json.loads and astropy", run=peer, equal=equal),
+    ]
+    compared = (
+        "Fermi GBM, Swift BAT, IceCube, Einstein Probe and, one in ten, LIGO/Virgo/KAGRA with a"
+        f" map of {cells:,} cells: ours to a region; equal: position and error, or cells of the map"
+    )
+    return measured(BENCH, "mixed", subjects, len(raws), sizes.runs, compared)
+
+
+def _read_by_others(raw: bytes) -> tuple[float, ...]:
+    """Position and error of a message, or how many cells the map in it has."""
+    if raw.startswith(b"<"):
+        place = voeventparse.get_event_position(voeventparse.loads(raw))
+        return place.ra, place.dec, place.err
+    record = json.loads(raw)
+    if "event" not in record:
+        return record["ra"], record["dec"], record["ra_dec_error"]
+    fits = base64.b64decode(record["event"]["skymap"])
+    return (float(len(Table.read(io.BytesIO(fits), format="fits"))),)
+
+
+def _agree(ours: Understood, theirs: tuple[float, ...]) -> bool:
+    assert ours.region is not None, ours.reason
+    place: Any = ours.region.localization
+    if isinstance(place, MultiOrderMap):
+        return theirs == (len(place.start),)
+    return all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(_circle(ours), theirs, strict=True))
 
 
 def _map(registry: Registry, sizes: Sizes) -> list[Row]:

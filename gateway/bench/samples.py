@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -61,6 +62,68 @@ def wxt_records(count: int, seed: int) -> list[bytes]:
         }
         records.append(json.dumps(record).encode())
     return records
+
+
+# Far more gravitational waves than in a night: their maps are what takes time.
+_MIXTURE = ("gbm", "swift", "wxt", "icecube", "gbm", "swift", "wxt", "icecube", "gbm", "wave")
+
+
+def mixed(count: int, seed: int, cells: int) -> list[bytes]:
+    """Messages of many missions in turn: Fermi GBM, Swift BAT, IceCube, Einstein Probe, LVK.
+
+    One in ten is a gravitational wave with a map of ``cells`` cells inside.
+    """
+    rng = np.random.default_rng(seed)
+    gbm, wxt = iter(gbm_voevents(count, seed)), iter(wxt_records(count, seed))
+    skymap = base64.b64encode(large_map(cells, seed)).decode()
+    found = []
+    for i in range(count):
+        ra, dec = (
+            round(float(rng.uniform(0, 360)), 4),
+            round(float(np.degrees(np.arcsin(rng.uniform(-1, 1)))), 4),
+        )
+        when = _BEGIN + timedelta(seconds=100 * i)
+        sent = when + timedelta(seconds=30)
+        kind = _MIXTURE[i % len(_MIXTURE)]
+        if kind == "gbm":
+            found.append(next(gbm))
+        elif kind == "wxt":
+            found.append(next(wxt))
+        elif kind == "swift":
+            found.append(voevents.swift_bat(str(1_300_000 + i), when, sent, ra, dec, 0.05))
+        elif kind == "icecube":
+            name = f"{140_000 + i}_{10_000 + i}"
+            found.append(voevents.icecube_gold(name, when, sent, ra, dec, (0.8, 0.4)))
+        else:
+            found.append(_wave(i, when, sent, skymap))
+    return found
+
+
+def _wave(number: int, when: datetime, sent: datetime, skymap: str) -> bytes:
+    """An alert of LIGO/Virgo/KAGRA as JSON."""
+    event = {
+        "significant": True,
+        "time": when.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "far": 4.2e-10,
+        "instruments": ["H1", "L1", "V1"],
+        "group": "CBC",
+        "pipeline": "gstlal",
+        "search": "AllSky",
+        "properties": {"HasNS": 1.0, "HasRemnant": 0.9, "HasMassGap": 0.0},
+        "classification": {"BNS": 0.94, "NSBH": 0.02, "BBH": 0.0, "Terrestrial": 0.04},
+        "duration": None,
+        "central_frequency": None,
+        "skymap": skymap,
+    }
+    alert = {
+        "alert_type": "PRELIMINARY",
+        "time_created": sent.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "superevent_id": f"S{when:%y%m%d}x{number}",
+        "urls": {"gracedb": "https://gracedb.invalid/"},
+        "event": event,
+        "external_coinc": None,
+    }
+    return json.dumps(alert).encode()
 
 
 def large_map(cells: int, seed: int) -> bytes:

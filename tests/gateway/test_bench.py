@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 
 import pytest
 
+from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.skymap import read_skymap
 from gateway.bench import notices, samples
 from gateway.bench.measure import OURS, Subject, measured
 from gateway.cli import main
+from gateway.feeds.registry import load_feeds
+from gateway.understand import understand
 
 KEYS = {
     "bench",
@@ -45,7 +49,7 @@ def test_rows_tell_medians_and_ratios_of_subjects_that_take_turns():
 def test_bench_notices_prints_a_json_line_a_subject(capsys):
     assert main(["bench", "notices", *SMALL, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {row["case"] for row in rows} == {"voevent", "json", "map"}
+    assert {row["case"] for row in rows} == {"voevent", "json", "mixed", "map"}
     for row in rows:
         assert row.keys() >= KEYS
         assert row["equal"] is (None if row["subject"] == OURS else True)
@@ -74,5 +78,20 @@ def test_generated_maps_have_the_size_asked_for_and_differ_by_seed(cells):
 
 
 def test_generated_messages_are_all_different():
-    for raws in (samples.gbm_voevents(30, 1), samples.wxt_records(30, 1)):
+    kinds = (samples.gbm_voevents(30, 1), samples.wxt_records(30, 1), samples.mixed(30, 1, 100))
+    for raws in kinds:
         assert len(set(raws)) == 30
+
+
+def test_the_mixture_has_many_missions_and_a_map_in_ten_messages():
+    registry = load_feeds()
+    raws = samples.mixed(20, 1, 20_000)
+    found = [understand(registry, DEFAULT_CHAINS, raw) for raw in raws]
+    assert Counter(u.feed for u in found) == {
+        "fermi_gbm": 6, "swift_bat": 4, "icecube": 4, "einstein_probe": 4, "lvk": 2,
+    }  # fmt: skip
+    assert {u.outcome for u in found} == {"region"}
+    assert len({u.notice.event_id for u in found}) == 20
+    (cells,) = {len(u.notice.localization.start) for u in found if u.feed == "lvk"}
+    assert abs(cells - 20_000) <= 3
+    assert raws == samples.mixed(20, 1, 20_000) != samples.mixed(20, 2, 20_000)
