@@ -94,11 +94,12 @@ class Doors:
         """Hear the topics of these feeds, and their own sources."""
         config = self._config
         wanted = list(config.gcn.topics) or list(registry.topics())
-        if config.gcn.enabled and wanted:
-            # Another Kafka with the same topics need not have the heartbeat.
-            beats = [] if config.gcn.bootstrap or HEARTBEAT in wanted else [HEARTBEAT]
-            self._hear("gcn", [*wanted, *beats])
         subscribed = config.gcn.enabled and config.gcn.bootstrap == self._bootstrap
+        asked = wanted if config.gcn.topics or subscribed else topics_for_others(registry)
+        if config.gcn.enabled and asked:
+            # Another Kafka with the same topics need not have the heartbeat.
+            beats = [] if config.gcn.bootstrap or HEARTBEAT in asked else [HEARTBEAT]
+            self._hear("gcn", [*asked, *beats])
         if not config.kafka.bootstrap and wanted and not subscribed:
             large = {"max.message.bytes": str(kafka_io.MAX_MESSAGE_BYTES)}
             specs = [kafka_io.TopicSpec(name, 1, large) for name in wanted]
@@ -111,6 +112,10 @@ class Doors:
         for remote in self._remotes:
             remote.tell(link, self._now())
         self._transports.tell(link)
+
+    def broken(self) -> dict[str, str]:
+        """What is wrong with the feeds' own sources, by feed (from any thread)."""
+        return self._transports.broken()
 
     def close(self) -> Any:
         """Close all; a Deferred. While the reactor still runs, so that VTP closes in order."""
@@ -220,6 +225,15 @@ class Doors:
         arrival = Arrival(raw, f"vtp:{peer}", "", self._now(), feed=feed, refused=error)
         if not self._worker.offer(arrival, lambda: None):
             log.error("refused_packet_lost", peer=peer, reason=error.reason, bytes=len(raw))
+
+
+def topics_for_others(registry: Registry) -> list[str]:
+    """Topics that somebody else's Kafka may be asked for: a private name betrays its feed.
+
+    All of public feeds, and of private ones those that are that Kafka's own by their names.
+    """
+    public = {t for feed in registry.feeds if not feed.audience for t in feed.topics}
+    return [t for t in registry.topics() if t in public or t.startswith(("gcn.", "igwn."))]
 
 
 def _own_consumer(config: Config, bootstrap: str, extra: dict[str, Any]) -> tuple[str, Any]:

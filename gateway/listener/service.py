@@ -133,7 +133,7 @@ class Listener:
         held = {feed: place.waiting for feed, place in list(self.pipeline.held.items())}
         self._health.note_held(held)
         self._health.note_waiting(self._fetcher.waiting)
-        self._health.note_broken(self._feeds.broken)
+        self._health.note_broken(self._feeds.broken, self._doors.broken())
         self._doors.tell(self._health)
 
     def _pipeline_of(self, sandbox: Sandbox, progress: Progress) -> NoticePipeline:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -30,11 +31,19 @@ MEMBER: Mapping[str, int] = {
 }
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+STEADY_SECONDS = 60.0
+"""A source that worked this long is well again: its next failure is a first one."""
+TOLD_FAILURES = 3
+"""So many failures one after the other are trouble; fewer are a hiccup."""
 _VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 
 
 class Running(Protocol):
-    """A source that can be ended."""
+    """A source that can be ended; ``trouble`` says what is wrong with it, if anything is."""
+
+    @property
+    def trouble(self) -> str:
+        """A sentence, or empty."""
 
     def end(self) -> None:
         """Begin to end; does not wait."""
@@ -83,15 +92,40 @@ class Persistent:
         What it is, for the log.
     run : callable
         Gets an event and works until that is set; raises when it cannot go on.
+    monotonic : callable
+        Seconds.
     """
 
-    def __init__(self, feed: str, door: str, run: Callable[[threading.Event], None]) -> None:
+    def __init__(
+        self,
+        feed: str,
+        door: str,
+        run: Callable[[threading.Event], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._feed = feed
         self._door = door
         self._run = run
+        self._monotonic = monotonic
+        # Failures one after the other, what the last one was, and since when it has worked.
+        self._failures = 0
+        self._detail = ""
+        self._since: float | None = None
+        self._unusable = ""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"{door} {feed}", daemon=True)
         self._thread.start()
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, for whoever runs the gateway; empty: nothing, or not for long."""
+        if self._unusable:
+            return self._unusable
+        since = self._since
+        steady = since is not None and self._monotonic() - since >= STEADY_SECONDS
+        if steady or self._failures < TOLD_FAILURES:
+            return ""
+        return f"the {self._door} of the feed {self._feed} fails: {self._detail}"
 
     def end(self) -> None:
         """Begin to end; does not wait."""
@@ -102,15 +136,23 @@ class Persistent:
         self._thread.join(timeout)
 
     def _work(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
         while not self._over.is_set():
+            begin = self._since = self._monotonic()
             try:
                 self._run(self._over)
             except ConfigError as error:
                 # Nothing but another file or another start can mend it.
+                self._unusable = str(error)
                 log.error("transport_unusable", feed=self._feed, detail=str(error))
                 return
             except Exception as error:
+                self._since = None
+                if self._monotonic() - begin >= STEADY_SECONDS:
+                    self._failures = 0
+                pause = min(FIRST_PAUSE_SECONDS * 2**self._failures, LONGEST_PAUSE_SECONDS)
+                # Beyond this the pause is the longest one.
+                self._failures = min(self._failures + 1, 30)
+                self._detail = str(error)
                 log.warning(
                     "transport_failed",
                     feed=self._feed,
@@ -119,7 +161,20 @@ class Persistent:
                     again_in_seconds=pause,
                 )
                 self._over.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+class Unusable:
+    """A source that cannot be, and why: the feed file or the environment must be mended."""
+
+    def __init__(self, feed: str, trouble: str) -> None:
+        self.trouble = trouble
+        log.error("transport_unusable", feed=feed, detail=trouble)
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+    def join(self, timeout: float) -> None:
+        """Nothing to wait for."""
 
 
 class VtpSource:
@@ -137,6 +192,7 @@ class VtpSource:
     def __init__(self, reactor: Any, server: str, subscriber: Callable[[], Any]) -> None:
         self._reactor = reactor
         self.server = server
+        self.trouble = ""  # a broker that is away is told to the link
         self._subscriber: Any = None
 
         def begin() -> None:
@@ -217,6 +273,15 @@ class Transports:
                 if isinstance(source, VtpSource):
                     source.tell(link, self._now())
 
+    def broken(self) -> dict[str, str]:
+        """What is wrong with the sources, by feed (from any thread)."""
+        found = {}
+        for name, (_, sources) in list(self._running.items()):
+            troubles = [source.trouble for source in sources if source.trouble]
+            if troubles:
+                found[name] = "; ".join(troubles)
+        return found
+
     def close(self) -> None:
         """End all."""
         self._end(list(self._running))
@@ -238,7 +303,7 @@ class Transports:
             host, _, port = transport.vtp.rpartition(":")
             if not host or not port.isdigit():
                 detail = f"{feed.source}: [transport] vtp: {transport.vtp!r} is not host:port"
-                log.error("transport_unusable", feed=feed.name, detail=detail)
+                yield Unusable(feed.name, detail)
             else:
                 if self._link is not None:
                     self._link.opened(transport.vtp)
@@ -256,7 +321,7 @@ class Transports:
                 feed.transport.properties, self._environ, feed.source or feed.name
             )
         except ConfigError as error:
-            log.error("transport_unusable", feed=feed.name, detail=str(error))
+            yield Unusable(feed.name, str(error))
             return
         yield Persistent(feed.name, "kafka", lambda over: self._hear_kafka(feed, properties, over))
 

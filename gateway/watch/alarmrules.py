@@ -212,9 +212,12 @@ def _away(health: Health, at: float) -> list[Alarm]:
 
 
 def _troubles(health: Health, at: float) -> list[Alarm]:
+    broken = dict(health.broken)
+    for name, sentence in health.doors.items():
+        broken[name] = f"{broken[name]}; {sentence}" if name in broken else sentence
     found = [
         Alarm(kind="feed_broken", subject=name, sentence=sentence, since=utc(at))
-        for name, sentence in health.broken.items()
+        for name, sentence in broken.items()
     ]
     for event, trouble in health.maps_given_up.items():
         if at - trouble.at <= TOLD_SECONDS:

@@ -11,7 +11,7 @@ listener::
     health.lost(server, detail, when)           # when it is away; the next contact ends that
     health.note_held(counts)                    # messages of paused feeds that wait
     health.note_waiting(fetcher.waiting)
-    health.note_broken({file or feed: sentence})    # all of them, each time
+    health.note_broken({file or feed: sentence}, {feed: sentence})  # all of them, each time
     health.map_given_up(wanted, reason, when); health.map_came(wanted)
     health.save()                          # from a timer (gateway.watch.alarms.Watch does)
 
@@ -157,10 +157,16 @@ class FeedHealth:
         with self._lock:
             self._health.waiting = rows[:1000]
 
-    def note_broken(self, broken: Mapping[str, str]) -> None:
-        """What is wrong with feed files, by feed or file; empty when all is well."""
+    def note_broken(
+        self, broken: Mapping[str, str], doors: Mapping[str, str] | None = None
+    ) -> None:
+        """What is wrong with feed files, by feed or file, and with feeds' own sources, by feed.
+
+        Empty when all is well.
+        """
         with self._lock:
             self._health.broken = dict(broken)
+            self._health.doors = dict(doors or {})
 
     def map_given_up(self, wanted: Wanted, reason: str, when: datetime) -> None:
         """A map will not be asked for again."""

@@ -146,6 +146,8 @@ class Health:
         ``next_try``, ``last_reason``.
     broken : dict
         What is wrong with a feed file, by feed or file.
+    doors : dict
+        What is wrong with the own source of a feed, by feed.
     maps_given_up : dict
         By event.
     unknown : dict
@@ -162,6 +164,7 @@ class Health:
     held: dict[str, int] = field(default_factory=dict)
     waiting: list[dict[str, Any]] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
+    doors: dict[str, str] = field(default_factory=dict)
     maps_given_up: dict[str, Trouble] = field(default_factory=dict)
     unknown: dict[str, UnknownRecord] = field(default_factory=dict)
 

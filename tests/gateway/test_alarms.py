@@ -193,6 +193,9 @@ def test_broken_files(tmp_path: Path) -> None:
     health, clock = health_in(tmp_path)
     health.note_broken({"own.toml": "own.toml: containment: 3 is not inside (0, 1)"})
     assert keys(health, clock, timedelta()) == ["feed_broken/own.toml"]
+    doors = {"own.toml": "no such folder", "team": "team.toml: TEAM is not set"}
+    health.note_broken({"own.toml": "a word is missing"}, doors)
+    assert keys(health, clock, timedelta()) == ["feed_broken/own.toml", "feed_broken/team"]
     health.note_broken({})
     assert keys(health, clock, timedelta()) == []
 

@@ -222,11 +222,12 @@ def test_maps_and_held_messages_are_counted() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     feed = Feed(name="a", title="a", mission="m", instrument="i", messenger="gw", format="json")
     health = Health(written=at.timestamp(), held={"a": 3}, waiting=[{"feed": "a"}, {"feed": "b"}])
+    health.doors = {"a": "the folder of the feed a fails"}
     loaded = Loaded(Registry((feed,), {}), (Problem(Path("x.toml"), "bad", ""),))
     settings = Alarms(topic=True, command=(), webhook="", credentials_days=25.0)
     found = feed_stats(health, loaded, settings, at, "running")
     assert (found.feeds[0].held, found.feeds[0].waiting) == (3, 1)
-    assert [a.key for a in found.alarms] == ["feed_broken/x.toml"]
+    assert [a.key for a in found.alarms] == ["feed_broken/a", "feed_broken/x.toml"]
 
 
 def test_waiting_maps_are_listed(place: Path) -> None:

@@ -16,6 +16,7 @@ from gateway.feeds.spec import Feed, Transport
 from gateway.listener import transports
 from gateway.listener.sources import Arrival
 from gateway.listener.transports import Persistent, Transports, with_environment
+from gateway.runfiles import wait_until
 from tests.gateway.memory import NOW, private_registry
 
 
@@ -114,7 +115,10 @@ def test_missing_variable_is_a_problem_of_that_feed_only(
     )
     running = stage.transports()
     running.open(registry_with(transport))
+    assert list(running.broken()) == ["own"]
+    assert "the environment variable NOWHERE is not set" in running.broken()["own"]
     running.close()
+    assert running.broken() == {}
     told = [facts for event, facts in lines if event == "transport_unusable"]
     assert [(t["feed"], "NOWHERE is not set" in t["detail"]) for t in told] == [("own", True)]
     assert stage.made[0].events == ["start", "stop"]
@@ -175,6 +179,25 @@ def test_address_that_is_none_is_told(
     assert lines[0][0] == "transport_unusable"
     assert "'nowhere' is not host:port" in lines[0][1]["detail"]
     assert stage.made == []
+    assert "'nowhere' is not host:port" in running.broken()["own"]
+    mended = registry_with(Transport(vtp="127.0.0.1:8099"))
+    running.drop(mended)
+    running.open(mended)
+    assert running.broken() == {}
+
+
+def test_folder_that_cannot_be_watched_is_trouble(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transports, "FIRST_PAUSE_SECONDS", 0.001)
+    (tmp_path / "file").write_text("where the folder should be")
+    running = stage.transports()
+    running.open(registry_with(Transport(folder=str(tmp_path / "file"))))
+    try:
+        assert wait_until(running.broken, 10, 0.01)
+        assert "cannot be watched" in running.broken()["own"]
+    finally:
+        running.close()
 
 
 def test_folder_of_a_feed_brings_its_messages(stage: Stage, tmp_path: Path) -> None:
@@ -210,6 +233,61 @@ def test_what_fails_is_tried_again(
     source.join(10)
     pauses = [facts["again_in_seconds"] for event, facts in lines if event == "transport_failed"]
     assert pauses == [0.001, 0.002]
+
+
+def test_pause_begins_anew_after_a_source_worked_for_long(
+    monkeypatch: pytest.MonkeyPatch, lines: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """Failures of a year must not add up; and trouble is over when it works again."""
+    monkeypatch.setattr(transports, "FIRST_PAUSE_SECONDS", 0.001)
+    clock = [0.0]
+    tries: list[int] = []
+    last = threading.Event()
+
+    def run(over: threading.Event) -> None:
+        tries.append(1)
+        if len(tries) == 6:
+            last.set()
+            over.wait()
+            return
+        clock[0] += 61.0 if len(tries) == 5 else 0.5
+        raise ServiceError("away")
+
+    source = Persistent("own", "folder", run, lambda: clock[0])
+    assert last.wait(10)
+    pauses = [facts["again_in_seconds"] for event, facts in lines if event == "transport_failed"]
+    assert pauses == [0.001, 0.002, 0.004, 0.008, 0.001]
+    assert source.trouble == ""
+    source.end()
+    source.join(10)
+
+
+def test_trouble_is_told_from_the_third_failure_until_it_has_worked_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch, lines: list[tuple[str, dict[str, Any]]]
+) -> None:
+    monkeypatch.setattr(transports, "FIRST_PAUSE_SECONDS", 0.001)
+    clock = [0.0]
+    said: list[str] = []
+    there = threading.Event()
+    last = threading.Event()
+
+    def run(over: threading.Event) -> None:
+        there.wait(10)
+        said.append(source.trouble)
+        if len(said) == 4:
+            last.set()
+            over.wait()
+            return
+        raise ServiceError("away")
+
+    source = Persistent("own", "folder", run, lambda: clock[0])
+    there.set()
+    assert last.wait(10)
+    assert said == ["", "", "", "the folder of the feed own fails: away"]
+    clock[0] += 61.0
+    assert source.trouble == ""
+    source.end()
+    source.join(10)
 
 
 def test_feed_without_a_source_of_its_own_opens_nothing(stage: Stage) -> None:
