@@ -26,7 +26,7 @@ class FeedStats:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Messages by what became of them, by name; what was held and released is not among them."""
+        """Messages by what became of them; nothing of which there are none (any more)."""
         return {name: n for name, n in sorted(self.record.outcomes.items()) if n}
 
     def as_dict(self, now: datetime) -> dict[str, Any]:

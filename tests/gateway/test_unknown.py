@@ -18,7 +18,7 @@ from crossmatch.model import Circle, Notice
 from gateway.feeds.drafts import unknown
 from gateway.feeds.drafts.guess import draft_from, feed_name
 from gateway.feeds.drafts.suggest import suggestions, trial
-from gateway.feeds.drafts.template import Draft, feed_toml
+from gateway.feeds.drafts.template import Draft, feed_toml, guesses
 from gateway.feeds.drafts.unknown import Sign, Unknown, read_unknown, samples_of, sign_of
 from gateway.feeds.files import feed_from_toml
 from gateway.feeds.loading import parser_of
@@ -288,10 +288,23 @@ def test_forms_of_position(members: dict[str, Any], place: Circle | None) -> Non
 def test_words_that_may_mark_a_test_or_a_retraction() -> None:
     raw = record(status="observation", retracted=False)
     draft = draft_from([raw])
-    assert draft.test_when == {"is_test": "true", "status": "test*"}
-    assert draft.retraction_when == {"retracted": "true", "status": "retraction*"}
+    assert (draft.test_params, draft.retraction_params) == (("is_test",), ("retracted",))
+    assert draft.test_when == {"status": "test*"}
+    assert draft.retraction_when == {"status": "retraction*"}
+    marks = {"test_params", "retraction_params", "test_when", "retraction_when"}
+    assert marks < draft.guessed
+    assert "test_params (is_test)" in guesses(draft)
+    assert "retraction_when (status = retraction*)" in guesses(draft)
     found = alone(draft, record(status="retraction", retracted=True))
     assert found.outcome == "retraction"
+
+
+@pytest.mark.parametrize("word", [True, "true", "Yes", 1, "1", False, "no", 0])
+def test_all_words_for_yes_mark_a_test(word: object) -> None:
+    draft = draft_from([record(is_test=False)])
+    notice = alone(draft, record(is_test=word)).notice
+    assert notice is not None
+    assert notice.role == ("test" if word in (True, "true", "Yes", "1") else "observation")
 
 
 def test_odd_member_names_make_paths() -> None:
@@ -399,7 +412,7 @@ def test_every_line_of_a_file_is_explained() -> None:
     lines = feed_toml(draft_from([OWN], topic="own.topic"), "About.").splitlines()
     assert lines[0] == "# About."
     assert all(len(line) <= 100 for line in lines)
-    keys = [n for n, line in enumerate(lines) if line.startswith(("messenger", "topics", "["))]
+    keys = [n for n, line in enumerate(lines) if line.startswith(("mess", "topics", "test_", "["))]
     assert len(keys) > 3
     assert all(lines[n - 1].startswith("#") for n in keys)
     assert "GUESSED" in lines[next(n for n in keys if lines[n].startswith("messenger")) - 1]

@@ -127,6 +127,8 @@ def _of_voevent(packets: Sequence[Packet], topic: str) -> Draft:
     prefix = f"{stream}#" if has_fragment else stream
     mission = re.split(r"[/#]", stream.removeprefix("ivo://"))[-1] or "VOEvent"
     trigger = _trigger_param(packets)
+    tests = _flags(first.params.items(), _TEST)
+    retractions = _flags(first.params.items(), _RETRACTED)
     types = sorted({p.packet_type for p in packets if p.packet_type is not None})
     described = " ".join([first.description, *first.concepts])
     return Draft(
@@ -139,12 +141,13 @@ def _of_voevent(packets: Sequence[Packet], topic: str) -> Draft:
         prefix=feed_name(mission),
         trigger=(trigger or "@ivoid",),
         serial=next((p for p in first.params if re.fullmatch(_SERIAL_PARAM, p, re.I)), ""),
-        test_when=_flags(first.params.items(), _TEST),
-        retraction_when=_flags(first.params.items(), _RETRACTED),
+        test_params=tests,
+        retraction_params=retractions,
         fields=_param_fields(first),
         skymap_urls=tuple(name for name, value in first.params.items() if _is_map(value)),
         packet_types=tuple(types),
-        guessed=frozenset({"messenger", "containment", "systematic_included", "trigger"}),
+        guessed=frozenset({"messenger", "containment", "systematic_included", "trigger"})
+        | _marks(test_params=tests, retraction_params=retractions),
     )
 
 
@@ -197,6 +200,12 @@ def _of_json(records: Sequence[Mapping[str, Any]], topic: str) -> Draft:
     error_path = fields.get("ra_dec_error", "")
     stated = _stated_containment(error_path)
     members = " ".join(path for path, _ in leaves[:200])
+    marks: dict[str, Any] = {
+        "test_params": _flags(leaves, _TEST),
+        "retraction_params": _flags(leaves, _RETRACTED),
+        "test_when": _modes(leaves, "test"),
+        "retraction_when": _modes(leaves, "retraction"),
+    }
     return Draft(
         name=feed_name(base),
         mission=mission or _last_words(base),
@@ -212,9 +221,9 @@ def _of_json(records: Sequence[Mapping[str, Any]], topic: str) -> Draft:
         time_format=_time_format(_found(leaves, fields.get("trigger_time", ""))) or "iso",
         # Members with the names of the unified schema are read strictly, unless named here.
         fields={k: v for k, v in fields.items() if k != v or _loosely(k, _found(leaves, v))},
-        test_when=_flags(leaves, _TEST) | _modes(leaves, "test"),
-        retraction_when=_flags(leaves, _RETRACTED) | _modes(leaves, "retraction"),
+        **marks,
         guessed=frozenset({"messenger", "systematic_included"})
+        | _marks(**marks)
         | (frozenset() if stated else {"containment"}),
     )
 
@@ -394,13 +403,19 @@ def _stated_containment(path: str) -> float | None:
     return int(match[1]) / 100 if match else None
 
 
-def _flags(leaves: Iterable[tuple[str, Any]], pattern: str) -> dict[str, str]:
-    """Members that are true or false and say so of the message."""
-    return {
-        path: "true"
+def _flags(leaves: Iterable[tuple[str, Any]], pattern: str) -> tuple[str, ...]:
+    """Members that say yes or no of the message, in any of the words for it."""
+    return tuple(
+        path
         for path, value in leaves
-        if re.fullmatch(pattern, _step(path), re.I) and str(value).lower() in ("true", "false")
-    }
+        if re.fullmatch(pattern, _step(path), re.I)
+        and str(value).strip().lower() in ("true", "false", "1", "0", "yes", "no")
+    )
+
+
+def _marks(**found: object) -> frozenset[str]:
+    """Names of those keys that hold something: a wrong mark would hide events."""
+    return frozenset(key for key, value in found.items() if value)
 
 
 def _modes(leaves: Iterable[tuple[str, Any]], word: str) -> dict[str, str]:

@@ -38,7 +38,10 @@ _MEANING = {
     "streams": "Only these private streams see what it brings, and everything derived from that.",
     "fields": "Where its messages keep what the unified schema calls by the name on the left:"
     " the name of a member or Param, a JSONPath ($.a.b[0]) or an XPath (//...).",
-    "test_when": "Any of these marks a message as a test: path = value, * for any value.",
+    "test_params": "A message is a test when any of these is true, yes or 1.",
+    "retraction_params": "A message takes its event back when any of these is true, yes or 1.",
+    "test_when": "Any of these marks a message as a test: path = value as it is written there (true"
+    " is not yes or 1), * for any.",
     "retraction_when": "Any of these marks a message that takes the event back.",
     "ignore_when": "Any of these marks a message that is no notice of an event.",
     "details": "What else is kept with the notice: our name = where it stands.",
@@ -57,6 +60,7 @@ _OPTIONAL: Mapping[str, Any] = {
     "topics": (), "ivoids": (), "schemas": (), "members": (), "prefix": "", "trigger": (),
     "serial": "", "skymap_urls": (), "containment": None, "systematic_included": None,
     "error_unit": "deg", "time_format": "iso", "time_system": "UTC", "frame": "icrs",
+    "test_params": (), "retraction_params": (),
 }  # fmt: skip
 
 
@@ -90,6 +94,8 @@ class Draft:
     private: bool = False
     streams: tuple[str, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
+    test_params: tuple[str, ...] = ()
+    retraction_params: tuple[str, ...] = ()
     test_when: Mapping[str, str] = field(default_factory=dict)
     retraction_when: Mapping[str, str] = field(default_factory=dict)
     transport: Transport = field(default_factory=Transport)
@@ -127,7 +133,7 @@ def _tables(draft: Draft) -> Iterator[str]:
     for key in ("fields", "test_when", "retraction_when"):
         table = getattr(draft, key)
         if table:
-            yield from ("", *_comment(_MEANING[key]), f"[{key}]")
+            yield from ("", *_comment(_meaning(draft, key)), f"[{key}]")
             yield from (f"{_key(k)} = {_value(v)}" for k, v in table.items())
     transport = draft.transport
     if transport != Transport():
@@ -142,10 +148,27 @@ def _tables(draft: Draft) -> Iterator[str]:
 
 
 def _line(draft: Draft, key: str, value: Any) -> list[str]:
+    return [*_comment(_meaning(draft, key)), f"{key} = {_value(value)}"]
+
+
+def _meaning(draft: Draft, key: str) -> str:
     meaning = _MEANING[key]
-    if key in draft.guessed:
-        meaning = f"{meaning} GUESSED: please check.".strip()
-    return [*_comment(meaning), f"{key} = {_value(value)}"]
+    return f"{meaning} GUESSED: please check.".strip() if key in draft.guessed else meaning
+
+
+def guesses(draft: Draft) -> list[str]:
+    """What was guessed, each with the guess: ``test_params (is_test)``."""
+    found = []
+    for key in sorted(draft.guessed):
+        value = getattr(draft, key)
+        if isinstance(value, Mapping):
+            text = ", ".join(f"{k} = {v}" for k, v in value.items())
+        elif isinstance(value, tuple):
+            text = ", ".join(map(str, value))
+        else:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+        found.append(f"{key} ({text})" if text else key)
+    return found
 
 
 def _comment(text: str) -> list[str]:
