@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from crossmatch.errors import NoticeError
 from crossmatch.model import Notice
@@ -22,6 +23,8 @@ MAX_NAME = 1000
 MAX_NAMES = 1000
 MAX_NAMES_BYTES = 128 * 1024
 
+_WORDS = ("mission", "instrument", "kind", "event_class", "no_position_reason")
+_NO_MAP = "map_address_too_long"
 _MAX_WORDS = 200
 _MAX_KEY = 100
 _MAX_VALUE = 1000
@@ -46,22 +49,23 @@ def bounded(notice: Notice) -> Notice:
         _check_name(name)
     for names in (notice.cites, notice.retracts):
         _check_names(names)
-    address, details, reason = notice.skymap_url, notice.details, notice.no_position_reason
-    if address is not None and len(address) > LONGEST_ADDRESS:
-        address, details = None, {MAP_ADDRESS: ADDRESS_TOO_LONG, **details}
-        if notice.localization is None and notice.skymap_fits is None and not reason:
-            reason = "map_address_too_long"
-    return replace(
-        notice,
-        mission=shortened(notice.mission, _MAX_WORDS),
-        instrument=shortened(notice.instrument, _MAX_WORDS),
-        kind=shortened(notice.kind, _MAX_WORDS),
-        event_class=shortened(notice.event_class, _MAX_WORDS),
-        no_position_reason=shortened(reason, _MAX_WORDS),
-        skymap_url=address,
-        details=_few_details(details),
-        classification=_few_classes(notice.classification),
-    )
+    changes: dict[str, Any] = {}
+    for field in _WORDS:
+        text = getattr(notice, field)
+        if len(text) > _MAX_WORDS:
+            changes[field] = shortened(text, _MAX_WORDS)
+    details = notice.details
+    if notice.skymap_url is not None and len(notice.skymap_url) > LONGEST_ADDRESS:
+        details = {MAP_ADDRESS: ADDRESS_TOO_LONG, **details}
+        changes |= {"skymap_url": None, "details": details}
+        if notice.localization is None and notice.skymap_fits is None:
+            changes.setdefault("no_position_reason", notice.no_position_reason or _NO_MAP)
+    if _is_much(details, _MAX_DETAILS) or any(len(v) > _MAX_VALUE for v in details.values()):
+        changes["details"] = _few_details(details)
+    if _is_much(notice.classification, _MAX_CLASSES):
+        changes["classification"] = _few_classes(notice.classification)
+    # Nearly all notices are within bounds, and a copy takes as long as all that looking.
+    return replace(notice, **changes) if changes else notice
 
 
 def shortened(text: str, most: int) -> str:
@@ -95,6 +99,10 @@ def _check_names(names: tuple[str, ...]) -> None:
             "too_many_names",
             f"the names of other notices have {size:,} bytes; at most {MAX_NAMES_BYTES:,}",
         )
+
+
+def _is_much(table: Mapping[str, Any], most: int) -> bool:
+    return len(table) > most or any(len(name) > _MAX_KEY for name in table)
 
 
 def _few_details(details: Mapping[str, str]) -> dict[str, str]:

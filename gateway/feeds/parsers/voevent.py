@@ -35,6 +35,11 @@ from voevents.parse import Packet
 _ELSEWHERE = ("pointing_direction", "unavailable", "inappropriate")
 _COORDS_TYPE = re.compile(r"coordinates are of the type:\s*([\w/]+)")
 _WORDS = re.compile(r"[A-Za-z0-9]+")
+_NOWHERE: dict[str, Any] = {
+    "localization": None,
+    "skymap_url": None,
+    "no_position_reason": "retraction",
+}
 # Short names of [fields], besides those of the unified schema.
 _LONG_NAMES = {
     "trigger": "id",
@@ -70,7 +75,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         raise NoticeError("bad_time", "neither Who/Date nor an ISOTime")
     trigger_id = _trigger_id(message, feed)
     withdrawn = _is_retraction(message, feed, kind)
-    where = _nowhere() if withdrawn else _where(message, feed, kind, issued)
+    where, fault = (_NOWHERE, {}) if withdrawn else _where(message, feed, kind, issued)
     if time is None and not where["no_position_reason"]:
         raise NoticeError("bad_time", "a position without ISOTime")
     # Of what was issued in the same second, a retraction is the last word.
@@ -89,6 +94,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         sha256=message.sha256,
         cites=tuple(ivoid for _, ivoid in packet.citations),
         retracts=_retracts(packet, event_name(feed, trigger_id), trigger_id, withdrawn),
+        details=_details(message, feed, kind) | fault,
         **_content(message, feed, kind),
         **where,
     )
@@ -142,7 +148,7 @@ def _stated(message: Message, feed: Feed) -> Stated:
         return number_from(value_at(message, theirs[name]), name) if name in theirs else None
 
     error = number("ra_dec_error") if "ra_dec_error" in theirs else packet.error_deg
-    radii = () if error is None else (error * unit,)
+    radii: tuple[float, ...] = () if error is None else (error * unit,)
     major, minor = number("semi_major"), number("semi_minor")
     if major is not None and minor is not None and min(major, minor) > 0:
         radii = (major * unit, minor * unit)
@@ -164,22 +170,22 @@ def _stated(message: Message, feed: Feed) -> Stated:
 
 def _theirs(feed: Feed) -> Mapping[str, str]:
     """The feed's ``fields`` by the names of the unified schema."""
+    if not feed.fields:
+        return feed.fields
     return {_LONG_NAMES.get(ours, ours): path for ours, path in feed.fields.items() if path}
 
 
-def _nowhere() -> dict[str, Any]:
-    return {"localization": None, "skymap_url": None, "no_position_reason": "retraction"}
+def _where(
+    message: Message, feed: Feed, kind: Kind, issued: datetime
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a notice says of the place: shape, address of a map, or why there is none.
 
-
-def _where(message: Message, feed: Feed, kind: Kind, issued: datetime) -> dict[str, Any]:
-    """What a notice says of the place: shape, address of a map, or why there is none."""
+    Besides, for the details, what is wrong with such an address.
+    """
     place, reason = _localize(message, feed, kind, issued)
-    url = _map_url(message, feed)[0] if kind.skymap else None
-    return {
-        "localization": place,
-        "skymap_url": url,
-        "no_position_reason": "" if place or url else reason,
-    }
+    url, fault = _map_url(message, feed) if kind.skymap else (None, {})
+    reason = "" if place or url else reason
+    return {"localization": place, "skymap_url": url, "no_position_reason": reason}, fault
 
 
 def _localize(
@@ -325,7 +331,7 @@ def _serial(message: Message, feed: Feed) -> int:
 
 
 def _content(message: Message, feed: Feed, kind: Kind) -> dict[str, Any]:
-    """Whose a notice is, and what it says besides time, place and other notices."""
+    """Whose a notice is, and what it says besides time, place, other notices and details."""
     stated = _stated_text(message, feed.instrument_param)
     worth = not feed.significant or is_true(_text(message, feed.significant))
     classification, event_class = _classes(message, feed)
@@ -337,7 +343,6 @@ def _content(message: Message, feed: Feed, kind: Kind) -> dict[str, Any]:
         "far_hz": rate_hz(number_in(_stated_text(message, feed.far)), feed.far_unit),
         "event_class": kind.event_class or event_class,
         "classification": classification,
-        "details": _details(message, feed, kind),
         "known_source": kind.known_source,
         "chain": kind.chain,
     }
@@ -385,4 +390,4 @@ def _details(message: Message, feed: Feed, kind: Kind) -> dict[str, str]:
         details["packet_type"] = str(packet.packet_type)
     if packet.notes:
         details["notes"] = "; ".join(dict.fromkeys(packet.notes))
-    return details | (_map_url(message, feed)[1] if kind.skymap else {})
+    return details
