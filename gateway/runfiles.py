@@ -20,6 +20,18 @@ from typing import Any
 from crossmatch.errors import ServiceError
 
 
+def make_state(state: Path) -> None:
+    """Make the state folder for its owner alone, who sees what is private; as it is if it is there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    state.parent.mkdir(parents=True, exist_ok=True)
+    state.mkdir(mode=0o700, exist_ok=True)
+
+
 def run_folder(state: Path) -> Path:
     """``<state>/run``, made if it is not there.
 
@@ -30,7 +42,8 @@ def run_folder(state: Path) -> Path:
     """
     folder = state / "run"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_state(state)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ServiceError(
             f"{folder}: cannot be made: {error.strerror}; set [paths] state to a folder of yours"

@@ -99,8 +99,20 @@ def find_bootstrap(config: Config) -> str:
 
 
 def check_disk(state: Path, min_free_bytes: int = MIN_FREE_BYTES) -> None:
-    """Raise ServiceError when ``state`` cannot be written or its disk is nearly full."""
+    """Raise ServiceError when ``state`` cannot be written or its disk is nearly full.
+
+    It is made for its owner alone if it is not there.
+    """
     folder = runfiles.run_folder(state)
+    mode = state.stat().st_mode & 0o777
+    if mode & 0o077:
+        # Its owner may have reasons: it is not changed.
+        log.warning(
+            "state_folder_open",
+            folder=state,
+            mode=f"{mode:o}",
+            detail="others may look at private events: chmod 700 unless they should",
+        )
     if not os.access(folder, os.W_OK):
         raise ServiceError(f"{folder}: not writable; set [paths] state to a folder of yours")
     free = shutil.disk_usage(folder).free
@@ -191,8 +203,7 @@ def service_command(service: str, config_path: Path | None) -> list[str]:
 def _start_supervisor(state: Path, config_path: Path | None) -> None:
     path = supervisor.log_path(state, "supervisor")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as output:
+        with supervisor.open_log(path) as output:
             begin = output.tell()
             process = subprocess.Popen(
                 service_command("supervisor", config_path),

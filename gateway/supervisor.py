@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from crossmatch.errors import ServiceError
 from gateway import runfiles
@@ -68,6 +69,19 @@ def change_wanted(state: Path, *, add: Iterable[str] = (), drop: Iterable[str] =
 def log_path(state: Path, service: str) -> Path:
     """Where the output of ``service`` goes."""
     return state / "logs" / f"{service}.log"
+
+
+def open_log(path: Path) -> BinaryIO:
+    """File of a service's output, for its owner alone: it has names of private events.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made or written to.
+    """
+    runfiles.make_state(path.parent.parent)
+    path.parent.mkdir(exist_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def stop_process(pid: int, start: str, grace: float = GRACE_SECONDS) -> None:
@@ -218,10 +232,9 @@ class Supervisor:
     def _start(self, name: str, worker: _Worker, now: float) -> None:
         path = log_path(self._state, name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
                 path.replace(path.with_suffix(".log.1"))
-            with path.open("ab") as output:
+            with open_log(path) as output:
                 worker.log_start = output.tell()
                 popen = subprocess.Popen(
                     self._command(name),

@@ -8,10 +8,14 @@ import tempfile
 from pathlib import Path
 
 from crossmatch.errors import RegionError, ServiceError
+from gateway.runfiles import make_state
 
 
 class SkymapStore:
-    """Sky maps by the SHA-256 of their bytes: ``<state>/skymaps/<sha256>.fits``."""
+    """Sky maps by the SHA-256 of their bytes: ``<state>/skymaps/<sha256>.fits``.
+
+    For the owner alone, since some are private; who matches is the same user.
+    """
 
     def __init__(self, state: Path) -> None:
         self._folder = state / "skymaps"
@@ -28,7 +32,8 @@ class SkymapStore:
         path = self._folder / name
         try:
             if not path.exists():
-                self._folder.mkdir(parents=True, exist_ok=True)
+                make_state(self._folder.parent)
+                self._folder.mkdir(exist_ok=True)
                 # A reader may look at any moment, and the power may fail: all or nothing.
                 descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")
                 try:
@@ -36,7 +41,6 @@ class SkymapStore:
                         file.write(fits)
                         file.flush()
                         os.fsync(file.fileno())
-                    os.chmod(temporary, 0o644)
                     os.replace(temporary, path)
                 except BaseException:
                     Path(temporary).unlink(missing_ok=True)

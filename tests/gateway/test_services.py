@@ -291,3 +291,46 @@ def test_log_events_are_one_line_without_secrets() -> None:
     assert r'detail="two\nlines \"quoted\""' in line
     assert "hush" not in line
     assert line.endswith("offset=3")
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_state_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    state = tmp_path / "deep" / "state"
+    services.check_disk(state, 0)
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_state_folder_that_others_may_read_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    told = io.StringIO()
+    handler = logs.start_logging(told)
+    try:
+        services.check_disk(state, 0)
+        state.chmod(0o700)
+        services.check_disk(state, 0)
+    finally:
+        logging.getLogger("mmgateway").removeHandler(handler)
+    lines = told.getvalue().splitlines()
+    assert len(lines) == 1
+    assert "event=state_folder_open" in lines[0]
+    assert "mode=755" in lines[0]
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_logs_are_for_their_owner_alone(tmp_path: Path) -> None:
+    path = supervisor.log_path(tmp_path / "state", "listen")
+    for line in (b"one\n", b"two\n"):
+        with supervisor.open_log(path) as file:
+            file.write(line)
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
