@@ -10,7 +10,8 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossmatch.errors import ConfigError
-from gateway.feeds.spec import Feed
+from gateway.feeds.spec import Feed, audience
 
 Action = Literal["added", "changed", "removed", "enabled", "paused", "rolled_back", "broken"]
 
@@ -52,6 +53,46 @@ class LastLook:
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who may see what comes by the topics that a feed has at GCN or on our own Kafka."""
+
+    topics: tuple[str, ...]
+    audience: tuple[str, ...]
+
+    @classmethod
+    def of(cls, feed: Feed) -> Door:
+        """That of a feed; no topics when they are those of a Kafka of its own."""
+        return cls(() if feed.transport.kafka else feed.topics, feed.audience)
+
+
+_Audiences = dict[str, tuple[str, ...]]
+
+
+def former(
+    doors: Mapping[str, Iterable[Door]], feeds: Mapping[str, Feed]
+) -> tuple[_Audiences, _Audiences]:
+    """Private topics, and private feeds, that are no more, and who may see what still comes so.
+
+    A topic that one of ``feeds`` names is what that feed says. Of others every one of
+    ``doors`` counts, so that nothing is public that ever was private.
+    """
+    named = {topic for feed in feeds.values() for topic in Door.of(feed).topics}
+    topics: dict[str, set[str]] = {}
+    gone: dict[str, set[str]] = {}
+    for name, those in doors.items():
+        for door in those:
+            for topic in set(door.topics) - named:
+                topics.setdefault(topic, set()).update(door.audience)
+            if name not in feeds:
+                gone.setdefault(name, set()).update(door.audience)
+    return _sorted(topics), _sorted(gone)
+
+
+def _sorted(table: Mapping[str, set[str]]) -> _Audiences:
+    return {name: tuple(sorted(streams)) for name, streams in table.items()}
+
+
 class History:
     """Files under ``<state>/feeds`` that remember.
 
@@ -66,15 +107,28 @@ class History:
         self._log = folder / "changes.jsonl"
         self._current = folder / "current.json"
         self._versions = folder / "history"
+        # Versions never change, so each is read once.
+        self._doors: dict[Path, Door] = {}
 
     def seen(self) -> LastLook:
-        """What the last look found; nothing before the first."""
+        """What the last look found; nothing before the first.
+
+        Raises
+        ------
+        ConfigError
+            When the file is damaged.
+        """
         table = _read_json(self._current)
-        feeds = table.get("feeds", {})
-        return LastLook(
-            {name: Seen(str(f["version"]), str(f["source"])) for name, f in feeds.items()},
-            table.get("broken", {}),
-        )
+        feeds, broken = table.get("feeds", {}), table.get("broken", {})
+        try:
+            seen = {
+                name: Seen(_text(f["version"]), _text(f["source"])) for name, f in feeds.items()
+            }
+            return LastLook(seen, {source: _text(digest) for source, digest in broken.items()})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self._current}: it is not what the gateway wrote; mend or delete it"
+            ) from error
 
     def switches(self) -> dict[str, str]:
         """``on`` or ``paused`` for each feed that was switched.
@@ -133,7 +187,10 @@ class History:
         return changes
 
     def roll_back(self, feed: Feed, text: str, path: Path) -> None:
-        """Write ``text`` to the feed's file; what stood there is kept."""
+        """Write ``text`` to the feed's file; what stood there is kept.
+
+        The file is the owner's alone when ``text`` is confidential; else it may be read as before.
+        """
         with self._locked():
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
@@ -141,7 +198,7 @@ class History:
                 digest = sha256(old).hexdigest()[:12]
                 if not (self._versions / feed.name / f"{digest}.toml").exists():
                     _write(self._private(feed.name) / f"{digest}.replaced", old)
-            _write(path, text.encode(), mode=_mode_of(path))
+            _write(path, text.encode(), 0o600 if feed.confidential else _mode_of(path))
             before = self.seen()
             seen = Seen(feed.version, feed.source)
             replaced = before.feeds.get(feed.name)
@@ -154,14 +211,17 @@ class History:
     def changes(self) -> list[Change]:
         """The whole log, oldest first."""
         try:
-            lines = self._log.read_text("utf-8").splitlines()
+            lines = self._log.read_text("utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise ConfigError(f"{self._log}: cannot be read: {error.strerror}") from error
         found = []
         for line in lines:
             try:
-                found.append(Change(**json.loads(line)))
-            except (ValueError, TypeError):
+                words = {key: _text(value) for key, value in json.loads(line).items()}
+                found.append(Change(**words))  # type: ignore[arg-type]
+            except (ValueError, TypeError, AttributeError, RecursionError):
                 # A line that a crash cut short; the next one begins anew.
                 continue
         return found
@@ -174,11 +234,39 @@ class History:
         return [p.stem for p in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name))]
 
     def text(self, name: str, version: str) -> str | None:
-        """Text of a version, named by its digest or the first digits; None if there is none."""
+        """Text of a version, named by its digest or the first digits; None if there is none.
+
+        Raises
+        ------
+        ConfigError
+            When its file cannot be read.
+        """
         fitting = [v for v in self.versions(name) if version and v.startswith(version)]
         if len(fitting) != 1:
             return None
-        return (self._versions / name / f"{fitting[0]}.toml").read_bytes().decode("utf-8")
+        path = self._versions / name / f"{fitting[0]}.toml"
+        try:
+            return path.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+    def doors(self, damaged: Callable[[Path, str], None]) -> dict[str, set[Door]]:
+        """Private doors of all versions that are kept, by feed.
+
+        ``damaged`` is told the path of a version that cannot be read, and why.
+        """
+        found: dict[str, set[Door]] = {}
+        for path in sorted(self._versions.glob("*/*.toml")):
+            if path not in self._doors:
+                try:
+                    self._doors[path] = _door(path.parent.name, path.read_text("utf-8"))
+                except (OSError, ValueError, RecursionError) as error:
+                    damaged(path, f"{path}: cannot be read: {str(error)[:200]}; mend or delete it")
+                    continue
+            door = self._doors[path]
+            if door.audience:
+                found.setdefault(path.parent.name, set()).add(door)
+        return found
 
     def _keep(self, name: str, version: str, text: str) -> None:
         path = self._private(name) / f"{version}.toml"
@@ -221,6 +309,25 @@ class History:
             yield
 
 
+def _door(name: str, text: str) -> Door:
+    """As :meth:`Door.of`, also of a file in an older language than the one we read."""
+    table = tomllib.loads(text)
+    streams, topics = (
+        [t for t in values if isinstance(t, str)] if isinstance(values, list) else []
+        for values in (table.get("streams"), table.get("topics"))
+    )
+    transport = table.get("transport")
+    own = isinstance(transport, dict) and transport.get("kafka")
+    who = audience(name, streams, table.get("private") is True)
+    return Door(() if own else tuple(topics), who)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected text")
+    return value
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -230,7 +337,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         table = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}; mend or delete it") from error
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: expected one JSON object; mend or delete it")

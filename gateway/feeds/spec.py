@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,7 +11,14 @@ from crossmatch.model import SystematicTerm
 from gateway.feeds.message import Message
 from gateway.feeds.paths import alternatives, is_like, value_at
 
+VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+"""``$$``, ``$NAME`` or ``${NAME}`` in a property."""
 STREAM_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+def audience(name: str, streams: Iterable[str], private: bool) -> tuple[str, ...]:
+    """Private streams that may see what a feed of that name brings, sorted; empty: everybody."""
+    return tuple(sorted(set(streams))) or ((name,) if private else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,17 @@ class Transport:
     group: str = ""
     vtp: str = ""
     folder: str = ""
+
+    def variables(self) -> tuple[str, ...]:
+        """Variables of the environment that the properties name, each once.
+
+        Examples
+        --------
+        >>> Transport(properties={"sasl.password": "$TEAM${SECRET}$$X"}).variables()
+        ('TEAM', 'SECRET')
+        """
+        found = (m for value in self.properties.values() for m in VARIABLE.finditer(value))
+        return tuple(dict.fromkeys(m[2] or m[3] for m in found if not m[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +215,12 @@ class Feed:
     @property
     def audience(self) -> tuple[str, ...]:
         """Private streams that may see what the feed brings, sorted; empty: everybody may."""
-        return tuple(sorted(self.streams)) or ((self.name,) if self.private else ())
+        return audience(self.name, self.streams, self.private)
+
+    @property
+    def confidential(self) -> bool:
+        """Whether its file is for its owner's eyes alone: it is private, or may hold secrets."""
+        return bool(self.audience or self.transport.properties)
 
     def kind_of(self, message: Message) -> Kind | None:
         """Kind of a VOEvent of this feed, the first that fits; ``None`` when none does."""

@@ -17,7 +17,7 @@ from typing import Literal
 
 from crossmatch.errors import ConfigError, ServiceError
 from gateway.feeds.files import feed_from_toml
-from gateway.feeds.history import Change, History, LastLook, Seen
+from gateway.feeds.history import Change, Door, History, LastLook, Seen, former
 from gateway.feeds.loading import (
     BUILT_IN,
     Found,
@@ -63,6 +63,19 @@ class Loaded:
             return "paused"
         return "on" if self.registry.feed(name).enabled else "off"
 
+    def sound(self) -> Registry:
+        """The feeds, for those who need all of them as their files have them.
+
+        Raises
+        ------
+        ConfigError
+            For the first problem.
+        """
+        if self.problems:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise ConfigError(self.problems[0].sentence + more)
+        return self.registry
+
 
 @dataclass(slots=True)
 class _Look(Found):
@@ -83,9 +96,18 @@ class FeedStore:
         ``[paths] state``; the store keeps what it must remember in ``<state>/feeds``.
     now : callable
         UTC, for the log of changes.
+    environ : mapping, optional
+        Where the feeds' own sources find their secrets, for who opens them: a variable that is
+        not set is a problem then.
     """
 
-    def __init__(self, folders: Sequence[Path], state: Path, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        state: Path,
+        now: Callable[[], datetime],
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._folders = tuple(dict.fromkeys(f.absolute() for f in folders))
         self._own = (state / "feeds").absolute()
         self._history = History(self._own, now)
@@ -93,6 +115,9 @@ class FeedStore:
         self._switches: dict[str, str] | None = None
         self._built_in: tuple[tuple[str, str], ...] | None = None
         self._good: dict[str, tuple[Feed, Parser, str]] = {}
+        self._environ = environ
+        # Private doors of this run: the history may be unwritten.
+        self._doors: dict[str, set[Door]] = {}
 
     @property
     def folder(self) -> Path:
@@ -120,14 +145,45 @@ class FeedStore:
         if record and not troubles:
             try:
                 self._history.record(look.feeds, look.texts, look.broken)
-            except OSError as error:
-                sentence = f"the history of feeds cannot be kept: {error.strerror or error}"
+            except (OSError, ConfigError) as error:
+                said = error.strerror if isinstance(error, OSError) else None
+                sentence = f"the history of feeds cannot be kept: {said or error}"
                 look.problems.append(Problem(self._own, sentence))
         self._good = {n: (f, look.parsers[n], look.texts[n]) for n, f in look.feeds.items()}
         switches = self._read_switches(look)
         feeds = [_switched(f, switches.get(f.name)) for f in look.feeds.values()]
         paused = frozenset(f.name for f in feeds if switches.get(f.name) == "paused")
-        return Loaded(registry_of(feeds, look.parsers, paused), tuple(look.problems))
+        look.problems += self._unset(feeds)
+        topics, gone = former(self._private_doors(look), look.feeds)
+        registry = registry_of(feeds, look.parsers, paused)
+        registry = replace(registry, private_topics=topics, private_feeds=gone)
+        return Loaded(registry, tuple(look.problems))
+
+    def _private_doors(self, look: _Look) -> dict[str, set[Door]]:
+        """All private doors that feeds have or had, by feed."""
+        for name, feed in look.feeds.items():
+            if feed.audience:
+                self._doors.setdefault(name, set()).add(Door.of(feed))
+        kept = self._history.doors(lambda path, said: look.problems.append(Problem(path, said)))
+        for name, doors in kept.items():
+            self._doors.setdefault(name, set()).update(doors)
+        return self._doors
+
+    def _unset(self, feeds: Sequence[Feed]) -> list[Problem]:
+        """Feeds whose own source cannot be opened, for a variable of the environment is missing."""
+        if self._environ is None:
+            return []
+        return [
+            Problem(
+                Path(feed.source),
+                f"{feed.source}: [transport] properties: the environment variable {variable} is"
+                f" not set, so feed {feed.name} hears nothing; set it and start the listener anew",
+            )
+            for feed in feeds
+            if feed.enabled and feed.transport.kafka
+            for variable in feed.transport.variables()
+            if variable not in self._environ
+        ]
 
     def _last_look(self, troubles: list[Problem]) -> LastLook:
         try:
@@ -328,11 +384,11 @@ class FeedStore:
         """Tell the problem and, where there is one, use the last good version."""
         kept = ""
         for name in names:
-            text = self._history.text(name, known[name].version)
-            if text is None or name in look.feeds:
-                continue
             good = self._good.get(name)
             try:
+                text = self._history.text(name, known[name].version)
+                if text is None or name in look.feeds:
+                    continue
                 if good is not None and good[0].version == known[name].version:
                     # Its function, too, stays the one that could be found.
                     look.add(*good)

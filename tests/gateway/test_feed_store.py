@@ -458,3 +458,176 @@ def test_disk_that_cannot_be_written_is_a_problem_told(
     loaded = store.load()
     assert loaded.state("own") == "on"
     assert "No space left" in loaded.problems[-1].sentence
+
+
+# --- what was private ------------------------------------------------------------------------
+
+PRIVATE = OWN.replace("containment", 'streams = ["b", "a"]\ncontainment')
+
+
+def again(folder: Path, tmp_path: Path) -> FeedStore:
+    return FeedStore([folder], tmp_path / "state", Clock())
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_topic_of_a_removed_private_feed_stays_private(
+    store: FeedStore, folder: Path, tmp_path: Path, recorded: bool
+) -> None:
+    path = write(folder, PRIVATE)
+    assert store.load(record=recorded).registry.private_topics == {}
+    path.unlink()
+    stores = [store, again(folder, tmp_path)] if recorded else [store]
+    for one in stores:
+        registry = one.load(record=recorded).registry
+        assert registry.audience_of("own.events") == ("a", "b")
+        assert registry.audience_of("", feed="own") == ("a", "b")
+        assert registry.route(b'{"a": 1}', topic="own.events").feed is None
+
+
+def test_topic_that_a_private_feed_no_longer_names_stays_private(
+    store: FeedStore, folder: Path, tmp_path: Path
+) -> None:
+    write(folder, PRIVATE)
+    store.load()
+    write(folder, PRIVATE.replace("own.events", "own.more"))
+    for one in (store, again(folder, tmp_path)):
+        registry = one.load().registry
+        assert registry.audience_of("own.events") == registry.audience_of("own.more") == ("a", "b")
+
+
+def test_feeds_in_force_say_who_sees_their_topics(store: FeedStore, folder: Path) -> None:
+    """Who lost the right to see a topic does not keep it; what is made public is public."""
+    write(folder, PRIVATE)
+    store.load()
+    write(folder, PRIVATE.replace('"b", "a"', '"c"'))
+    registry = store.load().registry
+    assert registry.audience_of("own.events") == ("c",)
+    write(folder, OWN)
+    registry = store.load().registry
+    assert registry.audience_of("own.events") == registry.audience_of("", feed="own") == ()
+    assert registry.private_topics == registry.private_feeds == {}
+
+
+def test_topic_of_gcn_is_public_again_without_its_private_copy(
+    store: FeedStore, folder: Path
+) -> None:
+    public = "gcn.notices.einstein_probe.wxt.alert"
+    path = write(folder, PRIVATE.replace("own.events", public))
+    assert store.load().registry.audience_of(public) == ("a", "b")
+    path.unlink()
+    assert store.load().registry.audience_of(public) == ()
+
+
+def test_topics_of_a_kafka_of_its_own_are_private_only_there(
+    store: FeedStore, folder: Path
+) -> None:
+    path = write(folder, PRIVATE + '[transport]\nkafka = "kafka.example.org:9092"\n')
+    store.load()
+    path.unlink()
+    registry = store.load().registry
+    assert registry.audience_of("own.events") == ()
+    assert registry.audience_of("own.events", feed="own") == ("a", "b")
+
+
+def test_version_of_an_older_language_still_tells_who_may_see(
+    store: FeedStore, folder: Path, tmp_path: Path
+) -> None:
+    write(folder, OWN).unlink()
+    store.load()
+    kept = tmp_path / "state" / "feeds" / "history" / "gone"
+    kept.mkdir()
+    old = 'name = "gone"\nprivate = true\ntopics = ["gone.t"]\nold_key = 1\n'
+    (kept / "0123456789ab.toml").write_text(old)
+    (kept / "1123456789ab.toml").write_bytes(b"\xff")
+    loaded = again(folder, tmp_path).load()
+    assert loaded.registry.audience_of("gone.t") == ("gone",)
+    assert [p.path.name for p in loaded.problems] == ["1123456789ab.toml"]
+
+
+# --- damage ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "{", '{"feeds": 1}', '{"feeds": {"own": 1}}', '{"feeds": {"own": {}}}',
+     '{"broken": 1}', '{"feeds": {"own": {"version": 1, "source": []}}, "broken": {"a": []}}',
+     "[" * 100_000, "\udcff"],
+)  # fmt: skip
+def test_damaged_memory_is_a_problem_told(
+    store: FeedStore, folder: Path, tmp_path: Path, text: str
+) -> None:
+    write(folder, OWN)
+    store.load()
+    (tmp_path / "state" / "feeds" / "current.json").write_bytes(
+        text.encode("utf-8", "surrogateescape")
+    )
+    write(folder, "name = ")
+    for one in (store, again(folder, tmp_path)):
+        loaded = one.load()
+        assert "current.json" in loaded.problems[-1].sentence
+        assert "lvk" in names(loaded)
+
+
+def test_damaged_log_and_version_are_told(store: FeedStore, folder: Path, tmp_path: Path) -> None:
+    write(folder, OWN)
+    own = version(store.load())
+    state = tmp_path / "state" / "feeds"
+    (state / "changes.jsonl").write_bytes(b"\xff\xfe\n[1]\n" + b"[" * 100_000 + b"\n{}\n")
+    assert store.history() == []
+    (state / "history" / "own" / f"{own}.toml").write_bytes(b"\xff")
+    write(folder, "name = ")
+    loaded = again(folder, tmp_path).load()
+    assert "own.toml: not valid TOML" in loaded.problems[0].sentence
+    with pytest.raises(ConfigError, match="cannot be read"):
+        store.rollback("own", own)
+
+
+# --- one feed's own way ----------------------------------------------------------------------
+
+
+def test_variable_that_is_not_set_is_a_problem_told(folder: Path, tmp_path: Path) -> None:
+    """The feed is still recognised; where it comes from cannot be asked without."""
+    way = '[transport]\nkafka = "kafka.example.org:9092"\n[transport.properties]\n'
+    secrets = '"sasl.password" = "$OWN_PASSWORD"\n"sasl.username" = "${OWN_NAME}$$X"\n'
+    write(folder, PRIVATE + way + secrets)
+    environ = {"OWN_NAME": "me"}
+    store = FeedStore([folder], tmp_path / "state", Clock(), environ)
+    loaded = store.load()
+    (problem,) = loaded.problems
+    assert (problem.path.name, problem.feed) == ("own.toml", "")
+    assert "OWN_PASSWORD is not set" in problem.sentence
+    assert loaded.state("own") == "on"
+    assert again(folder, tmp_path).load().problems == (), "commands do not open it"
+    environ["OWN_PASSWORD"] = "s3"
+    assert store.load().problems == ()
+    write(folder, OFF + way + secrets)
+    environ.clear()
+    assert store.load().problems == (), "nobody asks for what is off"
+
+
+def test_sound_feeds_are_all_or_a_sentence(store: FeedStore, folder: Path) -> None:
+    write(folder, OWN)
+    assert "own" in {f.name for f in store.load(record=False).sound().feeds}
+    write(folder, "name = ")
+    with pytest.raises(ConfigError, match=r"own\.toml: not valid TOML"):
+        store.load(record=False).sound()
+
+
+@pytest.mark.parametrize(
+    ("extra", "mode"),
+    [
+        ('streams = ["a"]\n', 0o600),
+        ("private = true\n", 0o600),
+        ('[transport]\nvtp = "a:1"\n[transport.properties]\na = "b"\n', 0o600),
+        ("", 0o644),
+    ],
+)
+def test_rollback_of_a_private_feed_is_for_its_owner_alone(
+    store: FeedStore, folder: Path, extra: str, mode: int
+) -> None:
+    path = write(folder, OWN + extra)
+    first = version(store.load())
+    write(folder, OWN.replace("0.95", "0.9"))
+    path.chmod(0o644)
+    store.rollback("own", first)
+    assert path.stat().st_mode & 0o777 == mode
