@@ -13,16 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from lxml import etree
 from lxml.etree import _Element as Element
 
 from crossmatch.errors import NoticeError
+from voevents.document import safe_root
 from voevents.schema import NAMESPACE_2_0, schema_fault
 from voevents.times import TIME_SYSTEMS, parse_time, truncated_julian_time
 
-MAX_BYTES = 4 * 1024 * 1024
-MAX_DEPTH = 64
-MAX_ELEMENTS = 100_000
 MAX_IVOID = 1000
 
 # Above this a packet is read, but no longer compared with the schema.
@@ -35,10 +32,6 @@ FRAMES = ("ICRS", "FK5")
 _NOWHERE = (-1.0, -999.0)
 
 _KNOWN_NAMESPACES = re.compile(r"http://www\.ivoa\.net/xml/VOEvent/v(1\.1|2\.0|2\.1)$")
-# Encodings in which the bytes "<!DOCTYPE" mean just that; VTP asks for ASCII or UTF-8 (section 2).
-_ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252")
-_DECLARED = re.compile(rb"""^<\?xml[^>]{0,200}?encoding\s*=\s*["']([^"']{1,40})["']""")
-_SPACE = re.compile(rb"[ \t\r\n]*")
 _DEGREES = {
     "deg": 1.0, "degree": 1.0, "degrees": 1.0, "deg deg": 1.0, "deg-deg": 1.0, "": 1.0,
     "rad": 180 / math.pi, "radian": 180 / math.pi, "arcmin": 1 / 60, "arcsec": 1 / 3600,
@@ -102,7 +95,7 @@ def parse_voevent(data: bytes) -> Packet:
         ``xml_broken``, ``not_voevent``, ``bad_version``, ``no_ivoid``, ``bad_ivoid``,
         ``bad_role``, ``bad_position`` or ``bad_citation``.
     """
-    root = _root(data)
+    root = safe_root(data)
     notes: list[str] = []
     _check_envelope(root, notes)
     _compare_with_schema(root, len(data), notes)
@@ -136,75 +129,6 @@ def parse_voevent(data: bytes) -> Packet:
         notes=tuple(notes),
         time_fault=time_fault,
     )
-
-
-def safe_root(data: bytes) -> Element:
-    """Root element of a VOEvent, read without DTD, entities or network, its size bounded.
-
-    Raises
-    ------
-    NoticeError
-        As :func:`parse_voevent` does for what is no XML or too much of it.
-    """
-    return _root(data)
-
-
-def _root(data: bytes) -> Element:
-    """Root element, read without DTD, entities or network, its size and depth checked."""
-    if len(data) > MAX_BYTES:
-        raise NoticeError("too_large", f"{len(data)} bytes; a VOEvent may have {MAX_BYTES}")
-    document = data.removeprefix(b"\xef\xbb\xbf").lstrip()
-    declared = _DECLARED.match(document)
-    if declared and declared[1].decode("latin-1").lower() not in _ENCODINGS:
-        raise NoticeError("xml_encoding", f"encoding {declared[1]!r}; expected UTF-8 or ASCII")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
-        raise NoticeError("xml_encoding", "UTF-16 or UTF-32; expected UTF-8 or ASCII")
-    if _has_doctype(document):
-        # Refused before libxml2 sees it: entity definitions never get parsed.
-        raise NoticeError("xml_dtd", "a document type declaration is not accepted")
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False,
-        attribute_defaults=False, huge_tree=False, remove_comments=True, remove_pis=True,
-    )  # fmt: skip
-    try:
-        root = etree.fromstring(document, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        # libxml2 itself stops at 256 levels, and says so.
-        if "depth" in str(error).lower():
-            raise NoticeError("too_deep", f"more than {MAX_DEPTH} levels") from error
-        raise NoticeError("xml_broken", str(error)) from error
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise NoticeError("xml_dtd", "a document type declaration is not accepted")
-    _check_bounds(root)
-    return root
-
-
-def _has_doctype(document: bytes) -> bool:
-    """Whether a DOCTYPE stands in the prolog; a mention in a comment or CDATA is harmless."""
-    position = 0
-    while True:
-        position = _SPACE.match(document, position).end()  # type: ignore[union-attr]
-        for opening, closing in ((b"<?", b"?>"), (b"<!--", b"-->")):
-            if document.startswith(opening, position):
-                end = document.find(closing, position + len(opening))
-                if end < 0:
-                    return False
-                position = end + len(closing)
-                break
-        else:
-            return document[position : position + 9].upper() == b"<!DOCTYPE"
-
-
-def _check_bounds(root: Element) -> None:
-    level, count = [root], 1
-    for _ in range(MAX_DEPTH):
-        count += sum(map(len, level))
-        if count > MAX_ELEMENTS:
-            raise NoticeError("too_large", f"more than {MAX_ELEMENTS} elements")
-        level = [child for element in level for child in element]
-        if not level:
-            return
-    raise NoticeError("too_deep", f"more than {MAX_DEPTH} levels")
 
 
 def _check_envelope(root: Element, notes: list[str]) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossmatch.errors import NoticeError
-from voevents.parse import MAX_BYTES, MAX_VALIDATED, Packet, parse_voevent
+from voevents.document import MAX_BYTES
+from voevents.parse import MAX_VALIDATED, Packet, parse_voevent
 from voevents.times import parse_time, truncated_julian_time
 
 DATA = Path(__file__).parents[1] / "data" / "notices"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from crossmatch.errors import NoticeError
 from crossmatch.model import AlertType, Notice
 from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.members import map_bytes, number_of, probabilities, text_of
-from gateway.feeds.parsers.readings import checked_trigger, rate_hz
+from gateway.feeds.parsers.readings import checked_trigger, is_mock, rate_hz
 from gateway.feeds.spec import Feed
 from voevents.times import parse_time
 
@@ -43,9 +42,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     if record is None:
         raise NoticeError("not_json", f"feed {feed.name} expects a JSON object")
     superevent = checked_trigger(_required(record, "superevent_id"))
-    alert = _required(record, "alert_type").upper()
-    if alert not in _TYPES:
-        raise NoticeError("bad_field", f"alert_type is {alert[:40]!r}; known: {', '.join(_TYPES)}")
+    alert = _alert(record)
     rank, alert_type = _TYPES[alert]
     created = _required(record, "time_created")
     issued = parse_time(created)
@@ -58,7 +55,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     skymap = combined or map_bytes(event.get("skymap"))
     skymap_url = (text_of(urls, "skymap") or None) if alert_type != "retraction" else None
     classification, event_class = _classification(event)
-    mock = re.match(feed.test_triggers or "[MT]", superevent) or details.get("search") == "MDC"
+    mock = is_mock(feed, superevent, "[MT]") or details.get("search") == "MDC"
     return Notice(
         feed=feed.name,
         mission=feed.mission,
@@ -85,6 +82,13 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
         no_position_reason=_no_position(alert_type, bool(skymap or skymap_url)),
         details=details,
     )
+
+
+def _alert(record: Mapping[str, Any]) -> str:
+    alert = _required(record, "alert_type").upper()
+    if alert not in _TYPES:
+        raise NoticeError("bad_field", f"alert_type is {alert[:40]!r}; known: {', '.join(_TYPES)}")
+    return alert
 
 
 def _combined(record: Mapping[str, Any], feed: Feed) -> bytes | None:

@@ -204,9 +204,10 @@ def event_name(feed: Feed, trigger_id: str) -> str:
     return f"{feed.prefix}_{trigger_id}" if feed.prefix else trigger_id
 
 
-def is_mock(feed: Feed, trigger_id: str) -> bool:
-    """Whether triggers so named are tests."""
-    return bool(feed.test_triggers and re.match(feed.test_triggers, trigger_id))
+def is_mock(feed: Feed, trigger_id: str, otherwise: str = "") -> bool:
+    """Whether triggers so named are tests; ``otherwise`` is the pattern of a feed that has none."""
+    pattern = feed.test_triggers or otherwise
+    return bool(pattern and re.match(pattern, trigger_id))
 
 
 def checked_trigger(text: str) -> str:
