@@ -11,8 +11,6 @@ from crossmatch.model import SystematicTerm
 from gateway.feeds.message import Message
 from gateway.feeds.paths import alternatives, is_like, value_at
 
-VARIABLE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
-"""``$$``, ``$NAME`` or ``${NAME}`` in a property."""
 STREAM_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
@@ -45,17 +43,6 @@ class Transport:
     group: str = ""
     vtp: str = ""
     folder: str = ""
-
-    def variables(self) -> tuple[str, ...]:
-        """Variables of the environment that the properties name, each once.
-
-        Examples
-        --------
-        >>> Transport(properties={"sasl.password": "$TEAM${SECRET}$$X"}).variables()
-        ('TEAM', 'SECRET')
-        """
-        found = (m for value in self.properties.values() for m in VARIABLE.finditer(value))
-        return tuple(dict.fromkeys(m[2] or m[3] for m in found if not m[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,18 +96,9 @@ class FeedStore:
         ``[paths] state``; the store keeps what it must remember in ``<state>/feeds``.
     now : callable
         UTC, for the log of changes.
-    environ : mapping, optional
-        Where the feeds' own sources find their secrets, for who opens them: a variable that is
-        not set is a problem then.
     """
 
-    def __init__(
-        self,
-        folders: Sequence[Path],
-        state: Path,
-        now: Callable[[], datetime],
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, folders: Sequence[Path], state: Path, now: Callable[[], datetime]) -> None:
         self._folders = tuple(dict.fromkeys(f.absolute() for f in folders))
         self._own = (state / "feeds").absolute()
         self._history = History(self._own, now)
@@ -115,7 +106,6 @@ class FeedStore:
         self._switches: dict[str, str] | None = None
         self._built_in: tuple[tuple[str, str], ...] | None = None
         self._good: dict[str, tuple[Feed, Parser, str]] = {}
-        self._environ = environ
         # Private doors of this run: the history may be unwritten.
         self._doors: dict[str, set[Door]] = {}
 
@@ -153,7 +143,6 @@ class FeedStore:
         switches = self._read_switches(look)
         feeds = [_switched(f, switches.get(f.name)) for f in look.feeds.values()]
         paused = frozenset(f.name for f in feeds if switches.get(f.name) == "paused")
-        look.problems += self._unset(feeds)
         topics, gone = former(self._private_doors(look), look.feeds)
         registry = registry_of(feeds, look.parsers, paused)
         registry = replace(registry, private_topics=topics, private_feeds=gone)
@@ -168,22 +157,6 @@ class FeedStore:
         for name, doors in kept.items():
             self._doors.setdefault(name, set()).update(doors)
         return self._doors
-
-    def _unset(self, feeds: Sequence[Feed]) -> list[Problem]:
-        """Feeds whose own source cannot be opened, for a variable of the environment is missing."""
-        if self._environ is None:
-            return []
-        return [
-            Problem(
-                Path(feed.source),
-                f"{feed.source}: [transport] properties: the environment variable {variable} is"
-                f" not set, so feed {feed.name} hears nothing; set it and start the listener anew",
-            )
-            for feed in feeds
-            if feed.enabled and feed.transport.kafka
-            for variable in feed.transport.variables()
-            if variable not in self._environ
-        ]
 
     def _last_look(self, troubles: list[Problem]) -> LastLook:
         try:

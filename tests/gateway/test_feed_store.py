@@ -582,27 +582,7 @@ def test_damaged_log_and_version_are_told(store: FeedStore, folder: Path, tmp_pa
         store.rollback("own", own)
 
 
-# --- one feed's own way ----------------------------------------------------------------------
-
-
-def test_variable_that_is_not_set_is_a_problem_told(folder: Path, tmp_path: Path) -> None:
-    """The feed is still recognised; where it comes from cannot be asked without."""
-    way = '[transport]\nkafka = "kafka.example.org:9092"\n[transport.properties]\n'
-    secrets = '"sasl.password" = "$OWN_PASSWORD"\n"sasl.username" = "${OWN_NAME}$$X"\n'
-    write(folder, PRIVATE + way + secrets)
-    environ = {"OWN_NAME": "me"}
-    store = FeedStore([folder], tmp_path / "state", Clock(), environ)
-    loaded = store.load()
-    (problem,) = loaded.problems
-    assert (problem.path.name, problem.feed) == ("own.toml", "")
-    assert "OWN_PASSWORD is not set" in problem.sentence
-    assert loaded.state("own") == "on"
-    assert again(folder, tmp_path).load().problems == (), "commands do not open it"
-    environ["OWN_PASSWORD"] = "s3"
-    assert store.load().problems == ()
-    write(folder, OFF + way + secrets)
-    environ.clear()
-    assert store.load().problems == (), "nobody asks for what is off"
+# --- for strict users and for the owner alone ------------------------------------------------
 
 
 def test_sound_feeds_are_all_or_a_sentence(store: FeedStore, folder: Path) -> None:
