@@ -11,7 +11,8 @@ from typing import Any
 from lxml import etree
 
 from voevents.digest import event_digest
-from voevents.parse import Packet, safe_root
+from voevents.document import safe_root
+from voevents.parse import Packet
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ REJECTIONS = frozenset(
     """
     empty unknown_format too_large too_deep no_feed not_json json_broken json_nan json_number
     json_duplicate_key json_not_object json_text xml_broken xml_dtd xml_encoding not_voevent
-    bad_version no_ivoid bad_ivoid bad_role bad_citation path_failed
+    bad_version no_ivoid bad_ivoid bad_role bad_citation path_failed name_too_long too_many_names
 
     bad_field missing_field no_trigger_id bad_trigger_id bad_time bad_position bad_skymap
     position_invalid radius_invalid containment_invalid angle_invalid polygon_invalid

@@ -9,7 +9,7 @@ from typing import Literal
 from lxml import etree
 
 from crossmatch.errors import NoticeError
-from voevents.parse import safe_root
+from voevents.document import safe_root
 from voevents.validate import local_name
 
 # No line breaks or blanks: the identifier goes into receipts and logs.
@@ -50,7 +50,7 @@ def read_packet(raw: bytes) -> Packet:
     Raises
     ------
     NoticeError
-        As :func:`voevents.parse.safe_root` for what is no XML; ``bad_ivoid`` for a
+        As :func:`voevents.document.safe_root` for what is no XML; ``bad_ivoid`` for a
         VOEvent without an identifier or with blanks in it; ``unexpected_message`` for a
         document that is neither a VOEvent nor a Transport message. Three namespaces of
         Transport are in use, so names are compared without theirs.
