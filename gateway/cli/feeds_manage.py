@@ -12,6 +12,7 @@ import typer
 from gateway.cli import options
 
 if TYPE_CHECKING:
+    from gateway.config import Config
     from gateway.feeds.store import FeedStore
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -34,9 +35,13 @@ ROLLBACK_EPILOG = (
 
 def feed_store(context: typer.Context) -> FeedStore:
     """The feeds that the configuration names."""
+    return store_of(options(context).load())
+
+
+def store_of(config: Config) -> FeedStore:
+    """The feeds that ``config`` names."""
     from gateway.feeds.store import FeedStore
 
-    config = options(context).load()
     return FeedStore(config.feed_folders, config.paths.state, lambda: datetime.now(UTC))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from gateway.cli.feeds_manage import JsonOption, feed_store
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.feeds.drafts.template import Draft
+    from gateway.feeds.registry import Registry
+    from gateway.feeds.spec import Feed
     from gateway.feeds.store import FeedStore
     from gateway.understand import Understood
 
@@ -139,10 +142,11 @@ def new(
     """Write the file of a new feed, each line explained: from a sample, answers, or both.
 
     Without [bold]--yes[/bold] it asks for what no option says; what stands in brackets is taken
-    when you just press Enter. An existing file is never replaced.
+    when you just press Enter, and - means none. A wrong answer is asked for again. An existing
+    file is never replaced.
     """
     from crossmatch.errors import ConfigError
-    from gateway.cli.feeds_questions import asked, pairs
+    from gateway.cli.feeds_questions import Ground, asked, check_given, pairs
 
     places = pairs(field, "--field")
     said = {
@@ -161,12 +165,24 @@ def new(
     config = options(context).load()
     given = None if sample is None else _Sample(sample, _bytes_of(sample))
     draft = _drafted(given, said)
+    form_of_sample = _drafted(given, {}).format
     draft = replace(draft, fields=dict(draft.fields) | places)
-    if not yes:
-        draft = asked(draft, said.keys() | places.keys())
-    elif given is None and not said.keys() & {"topics", "ivoids", "schemas", "vtp"}:
+    store = feed_store(context)
+    taken = {f.name: f.source for f in store.load(record=False).registry.feeds}
+    ground = Ground(taken, "" if given is None else form_of_sample)
+    check_given(draft, said.keys(), ground, asks=not yes)
+    if yes and given is None and not said.keys() & {"topics", "ivoids", "schemas", "vtp"}:
         raise ConfigError("say how its messages come: --from FILE, --topic, --ivoid or --vtp")
-    _finish(config, feed_store(context), draft, given, out, as_json)
+    while not yes:
+        draft = asked(draft, said.keys() | places.keys(), ground)
+        try:
+            _checked(draft, given)
+        except ConfigError as error:
+            # Nothing is lost: the answers are the defaults of the next round.
+            typer.echo(f"Error: {error}. Once more, with your answers in brackets:", err=True)
+        else:
+            break
+    _finish(config, store, draft, given, out, as_json)
 
 
 def _without_secrets(table: dict[str, str]) -> dict[str, str]:
@@ -231,28 +247,27 @@ def _finish(
 ) -> None:
     """Check the draft, write it, and say what to do next."""
     from gateway.feeds.drafts.suggest import trial
-    from gateway.feeds.drafts.template import feed_toml
-    from gateway.feeds.files import feed_from_toml
-    from gateway.feeds.loading import parser_of
+    from gateway.feeds.drafts.template import guesses
 
-    about = "" if sample is None else f"Drafted from {sample.path.name}."
-    text = feed_toml(draft, about)
-    parser_of(feed_from_toml(text, "the new feed"))
+    text, feed = _checked(draft, sample)
     topic = next(iter(draft.topics), "")
     tried = None if sample is None else trial(text, sample.raw, config.chains, topic)
-    path = _write(draft.name, text, out, store)
+    path = _write(feed, text, out, store)
     in_force = path.parent in {f.absolute() for f in config.feed_folders}
-    if in_force:
-        store.load()
+    loaded = store.load(record=in_force)
+    claim = _claim(feed, loaded.registry, sample)
     if as_json:
         found = {"name": draft.name, "path": str(path), "in_force": in_force, "toml": text}
+        found |= {"guessed": sorted(draft.guessed), "claim": claim}
         typer.echo(json.dumps(found | {"tried": None if tried is None else as_row(tried)}))
         return
     typer.echo(f"Wrote {path}")
     if tried is not None and sample is not None:
         typer.echo(f"{sample.path}: {in_words(tried)}")
+    if claim:
+        typer.echo(claim)
     if draft.guessed:
-        typer.echo(f"Guessed, please look: {', '.join(sorted(draft.guessed))}.")
+        typer.echo(f"Guessed, please look: {', '.join(guesses(draft))}.")
     file = "FILE" if sample is None else sample.path
     folder = f"It is used once {path.parent} is among [paths] feeds."
     if in_force:
@@ -260,10 +275,39 @@ def _finish(
     typer.echo(_OWN_NEWS if in_force else folder)
 
 
-def _write(name: str, text: str, out: Path | None, store: FeedStore) -> Path:
+def _checked(draft: Draft, sample: _Sample | None) -> tuple[str, Feed]:
+    """Text of the draft's file, and its feed; ConfigError when it cannot be used."""
+    from gateway.feeds.drafts.template import feed_toml
+    from gateway.feeds.files import feed_from_toml
+    from gateway.feeds.loading import parser_of
+
+    about = "" if sample is None else f"Drafted from {sample.path.name}."
+    text = feed_toml(draft, about)
+    feed = feed_from_toml(text, "the new feed")
+    parser_of(feed)
+    return text, feed
+
+
+def _claim(feed: Feed, registry: Registry, sample: _Sample | None) -> str:
+    """Who has the sample when it is heard, if other feeds know it too; else empty."""
+    from gateway.feeds.loading import parser_of
+    from gateway.feeds.registry import registry_of
+    from gateway.offline.claims import claim_on
+
+    if sample is None:
+        return ""
+    if feed.name not in {f.name for f in registry.feeds}:
+        # Written elsewhere: as it will be once its folder is read.
+        parsers = {**registry.parsers, feed.name: parser_of(feed)}
+        registry = registry_of([feed, *registry.feeds], parsers, registry.paused)
+    return claim_on(registry, sample.raw, feed.name).sentence
+
+
+def _write(feed: Feed, text: str, out: Path | None, store: FeedStore) -> Path:
     """Write a new file, never over another, nor a second feed of that name."""
     from crossmatch.errors import ConfigError, ServiceError
 
+    name = feed.name
     path = store.folder if out is None else out.absolute()
     path = path if path.suffix == ".toml" else path / f"{name}.toml"
     feeds = {f.name: f.source for f in store.load(record=False).registry.feeds}
@@ -272,14 +316,27 @@ def _write(name: str, text: str, out: Path | None, store: FeedStore) -> Path:
             f"feed {name} stands in {feeds[name]} already; choose another --name, or copy it with"
             f" 'mmgateway feeds show {name} --toml'"
         )
-    return write_new(path, text, ConfigError, ServiceError)
+    return write_new(path, text, ConfigError, ServiceError, feed.confidential)
 
 
-def write_new(path: Path, text: str, exists: type[Exception], unwritable: type[Exception]) -> Path:
-    """Write ``text`` to a file that is not there yet, with its folder if need be."""
+def write_new(
+    path: Path,
+    text: str,
+    exists: type[Exception],
+    unwritable: type[Exception],
+    confidential: bool = True,
+) -> Path:
+    """Write ``text`` to a file that is not there yet, with its folder if need be.
+
+    What is ``confidential`` nobody but its owner can read.
+    """
+
+    def created(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600 if confidential else 0o666)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
+        with open(path, "x", encoding="utf-8", opener=created) as file:
             file.write(text)
     except FileExistsError as error:
         raise exists(f"{path} exists; it is not replaced") from error

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from crossmatch.errors import ConfigError
 from crossmatch.model import Messenger
 from gateway.cli import app, feeds_new, feeds_show, main
 from gateway.cli.screen import show_table
@@ -148,7 +149,7 @@ def test_a_new_file_that_is_broken_has_a_row_and_tells_its_problem(run: Run) -> 
     for command in ("show young", "show young --json", "show young --toml"):
         done = run(command)
         assert done.status == 2
-        assert "young.toml: topcs: no such key; did you mean topics?" in done.err
+        assert "young.toml: topcs: no such key; did you mean topics" in done.err
 
 
 def test_a_broken_copy_of_a_built_in_feed_tells_its_problem_with_it(run: Run) -> None:
@@ -309,9 +310,17 @@ def test_new_elsewhere_says_how_it_comes_into_force(run: Run) -> None:
         ("new --from sample.json --field ra --yes", "NAME=VALUE"),
         ("new --from sample.json --field right=a --yes", "no such field"),
         ("new --from sample.json --property sasl.password=abc --yes", r"$OURTEAM_PASSWORD"),
-        ("new --from sample.json --name Own --topic t --yes", "use a-z"),
-        ("new --from sample.json --stream 'A B' --yes", "streams"),
+        ("new --from sample.json --name Own --topic t --yes", "of a-z"),
+        ("new --from sample.json --stream 'A B' --yes", "--stream: 'A B'"),
         ("new --topic t --containment 68 --yes", "containment"),
+        ("new --from sample.json --topic 'a b' --yes", "--topic: 'a b' is no topic of Kafka"),
+        ("new --from sample.json --topic t --kafka host --yes", "--kafka: 'host' is not host:port"),
+        ("new --from sample.json --topic t --kafka h:0 --yes", "not host:port"),
+        ("new --ivoid ivo://a/b --vtp host:port --yes", "--vtp: 'host:port' is not host:port"),
+        ("new --from sample.json --vtp host:8099 --yes", "by VTP only VOEvents come"),
+        ("new --topic t --format json --vtp host:8099 --yes", "this feed reads JSON"),
+        ("new --from sample.json --format voevent --yes", "the sample is JSON"),
+        ("new --from sample.json --name lvk", "already"),
         ("new --from /dev/null --yes", "neither a VOEvent nor a JSON object"),
     ],
 )
@@ -343,6 +352,61 @@ def test_new_asks_for_what_was_not_said() -> None:
     assert "[$.where.ra]" in result.output
     assert "one of gw, grb" in result.output
     assert "messenger" not in result.output.partition("Guessed")[2]
+
+
+def test_new_asks_again_for_each_wrong_answer_and_loses_none() -> None:
+    answers = [
+        "Own", "lvk", "own",  # name
+        "Ours", "csv", "voevent", "igwn", "json",  # title, format
+        "grb", "", "", "a b", "own.events",  # messenger, mission, instrument, topics
+        "host", "host:99999", "host:9092", "", "",  # kafka, schema, prefix
+        "", "", "-", "$.[", "$.event.name", "", "", "", "",
+    ]  # fmt: skip
+    result = runner.invoke(
+        app, ["feeds", "new", "--from", "sample.json"], input="\n".join(answers) + "\n"
+    )
+    assert result.exit_code == 0, result.output
+    for said in (
+        "letter first", "stands in", "one of voevent, json, igwn", "the sample is JSON",
+        "no alert of LIGO", "no topic of Kafka", "'host' is not host:port",
+        "'host:99999' is not", "$.[",
+    ):  # fmt: skip
+        assert said in result.output
+    feed = feed_from_toml((FEEDS / "own.toml").read_text(), "x")
+    assert (feed.name, feed.title, feed.messenger) == ("own", "Ours", "grb")
+    assert (feed.topics, feed.transport.kafka) == (("own.events",), "host:9092")
+    assert feed.fields["id"] == "$.event.name"
+
+
+def test_new_asks_once_more_when_the_answers_do_not_go_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = []
+
+    def checked(draft: Any, sample: Any) -> tuple[str, None]:
+        tries.append(draft.title)
+        if len(tries) == 1:
+            raise ConfigError("the new feed: this and that do not go together")
+        return "text", None
+
+    monkeypatch.setattr(feeds_new, "_checked", checked)
+    monkeypatch.setattr(feeds_new, "_finish", lambda *arguments: None)
+    result = runner.invoke(
+        app, ["feeds", "new", "--name", "own"], input="First\n" + "\n" * 4 + "t\n" + "\n" * 40
+    )
+    assert result.exit_code == 0, result.output
+    assert "do not go together" in result.output
+    assert tries == ["First", "First"]
+
+
+def test_new_lists_drafted_marks_and_tells_whose_the_sample_is(run: Run) -> None:
+    Path("flag.json").write_text(json.dumps(SAMPLE | {"is_test": False}))
+    done = run("new --from flag.json --name own --topic own.events --yes")
+    assert "test_params (is_test)" in done.out
+    assert "messenger (optical)" in done.out
+    again = run("new --from flag.json --name second --topic own.second --yes")
+    assert "own has it and not second: own is asked first" in again.out
+    assert run("new --from flag.json --name third --topic t --out x --yes --json").json["claim"]
 
 
 def test_new_asks_for_params_of_voevents() -> None:
