@@ -236,6 +236,18 @@ def test_what_supersedes_notices_of_other_events_says_which_no_longer_stand() ->
     assert followup.retracts == ()
 
 
+def test_an_event_that_was_superseded_is_no_longer_in_force() -> None:
+    stream = "voevent.4pisky.org/ASASSN"
+    old = notice(FEEDS, superseding(stream, "ASASSN-26ab"))
+    new = notice(FEEDS, superseding(stream, "ASASSN-26ad", old.notice_id))
+    for order in ((old, new), (new, old)):
+        book = EventBook()
+        for each in order:
+            book.accept(each)
+        assert book.state(old.event_id).current is None
+        assert book.state(new.event_id).current == new
+
+
 def test_of_one_event_the_order_decides_what_is_superseded() -> None:
     """What was sent once more would withdraw the better position that it was made of."""
     own = "ivo://nasa.gsfc.gcn/Fermi#GBM_Flt_Pos2026-01-02T03:04:05_00100000001_1-1"
