@@ -332,6 +332,28 @@ def test_private_feed_is_taken_up_paused_and_released_without_a_restart(gateway:
     assert len([r for r in log_of_regions if r["streams"] == ["ourteam"]]) == 5
 
 
+def test_what_waited_in_private_stays_so_though_its_feed_is_gone(gateway: Gateway) -> None:
+    """It was stored, the listener died, and the feed file went away; it looks like a public one."""
+    from datetime import UTC, datetime
+
+    from gateway.listener.sink import headers_of
+    from gateway.listener.sources import Arrival
+
+    before, public = gateway.ledger(), gateway.records(topics.REGIONS)
+    gateway.command("down", "listen")
+    (gateway.state / "feeds" / "own.toml").unlink()
+    raw = (SAMPLES / "wxt.json").read_bytes().replace(b'"ra": 1', b'"ra": 2')
+    heard = Arrival(raw, "kafka:x", "own.notices", datetime.now(UTC), streams=("ourteam",))
+    producer = kafka_io.producer(gateway.bootstrap, {})
+    producer.produce(topics.NOTICES, raw, headers=list(headers_of(heard)))
+    assert producer.flush(20) == 0
+    gateway.command("up", "listen")
+    assert gateway.ledger() - before == {"received": 1, "rejected": 1}
+    assert gateway.records(topics.REGIONS) == public
+    last = gateway.records(f"{PRIVATE}deadletter")[-1]
+    assert (last["reason"], last["streams"], last["raw"]) == ("no_feed", ["ourteam"], raw)
+
+
 def test_what_a_broker_does_not_take_ends_neither_sink_nor_transaction(
     kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
