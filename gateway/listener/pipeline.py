@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from broker import topics
 from broker.codec import iso
@@ -34,6 +34,7 @@ from gateway.listener.outbox import (
 from gateway.listener.regionlog import RegionLog, slim
 from gateway.listener.results import (
     Result,
+    Task,
     as_rejected,
     cut,
     kept_private,
@@ -73,15 +74,6 @@ class Understand(Protocol):
         audience: tuple[str, ...] = (),
     ) -> Understood:
         """What the message is."""
-
-
-class _Task(NamedTuple):
-    """An arrival, where its bytes lie, and of one that waited: its feed and where it did."""
-
-    arrival: Arrival
-    offset: int
-    feed: str = ""
-    held_offset: int = -1
 
 
 class NoticePipeline:
@@ -193,7 +185,7 @@ class NoticePipeline:
         """Work through notices that are stored at these offsets of the notices topic."""
         if not arrivals:
             return []
-        return self._run([_Task(*pair) for pair in arrivals], "received")
+        return self._run([Task(*pair) for pair in arrivals], "received")
 
     def release(self, feed: str, held: Iterable[Held]) -> int:
         """Work through messages that waited while ``feed`` was paused; their number.
@@ -202,7 +194,7 @@ class NoticePipeline:
         """
         count = 0
         for part in parts(held, lambda one: len(one.arrival.raw)):
-            tasks = [_Task(o.arrival, o.notice_offset, feed, o.held_offset) for o in part]
+            tasks = [Task(o.arrival, o.notice_offset, feed, o.held_offset) for o in part]
             self._run(tasks, "released")
             count += len(part)
         return count
@@ -223,7 +215,7 @@ class NoticePipeline:
         """Take in what earlier runs wrote to the log of regions; the number of records."""
         return self._log.restore(values, self._book, self._now())
 
-    def _run(self, tasks: Sequence[_Task], origin: str) -> list[str]:
+    def _run(self, tasks: Sequence[Task], origin: str) -> list[str]:
         """Work through what is committed together, or one by one if Kafka refuses all of it."""
         before = self.next_notice, dict(self.held), dict(self.wanted)
         try:
@@ -243,14 +235,14 @@ class NoticePipeline:
         self.restore(self._recall())
         self.forget_repeats()
 
-    def _go_past(self, task: _Task) -> None:
+    def _go_past(self, task: Task) -> None:
         if task.feed:
             waiting = self.held.get(task.feed, HeldPlace()).waiting
             self.held[task.feed] = HeldPlace(task.held_offset + 1, max(waiting - 1, 0))
         else:
             self.next_notice = max(self.next_notice, task.offset + 1)
 
-    def _work(self, tasks: Sequence[_Task], origin: str) -> list[str]:
+    def _work(self, tasks: Sequence[Task], origin: str) -> list[str]:
         for task in tasks:
             self._go_past(task)
         batch = Batch(self.next_notice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from broker import topics
 from broker.codec import encode_dead_letter
@@ -32,6 +32,15 @@ class Result:
     outcome: str
     found: Understood
     wanted: Wanted | None = None
+
+
+class Task(NamedTuple):
+    """An arrival, where its bytes lie, and of one that waited: its feed and where it did."""
+
+    arrival: Arrival
+    offset: int
+    feed: str = ""
+    held_offset: int = -1
 
 
 def as_rejected(found: Understood, error: Exception, arrival: Arrival) -> Understood:
