@@ -171,11 +171,6 @@ class Config:
         """Folders with the operator's feed files; the first is where new ones are written."""
         return self.paths.feeds or (self.paths.state / "feeds",)
 
-    @property
-    def feed_folders_there(self) -> tuple[Path, ...]:
-        """As :attr:`feed_folders`, without the default folder where it is not there yet."""
-        return tuple(f for f in self.feed_folders if f in self.paths.feeds or f.is_dir())
-
 
 def default_toml() -> str:
     """The commented template with every default."""

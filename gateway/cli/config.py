@@ -52,13 +52,13 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 def _check_files(config: Config) -> None:
     """Raise ConfigError for what the configuration names and the services could not use."""
     from crossmatch.errors import ConfigError
-    from gateway.feeds.registry import load_feeds
+    from gateway.cli.feeds_manage import store_of
     from gateway.lookup import local_lookup
 
     for folder in config.paths.feeds:
         if not folder.is_dir():
             raise ConfigError(f"{config.source}: [paths] feeds: {folder} is not a folder")
-    load_feeds(config.feed_folders_there)
+    store_of(config).load(record=False).sound()
     try:
         local_lookup(config.match.catalogs)
     except ConfigError as error:

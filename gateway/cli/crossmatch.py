@@ -117,7 +117,7 @@ def crossmatch(
     version of an event is matched; retracted ones and tests are left out.
     """
     from broker.packets import read_lsst_schemas
-    from gateway.feeds.registry import load_feeds
+    from gateway.cli.feeds_manage import store_of
     from gateway.offline import batch
 
     config = options(context).load()
@@ -138,7 +138,7 @@ def crossmatch(
     with _progress() as progress:
         result = batch.crossmatch(
             given,
-            load_feeds(config.feed_folders_there),
+            store_of(config).load(record=False).sound(),
             config.chains,
             config.cuts,
             schemas,
