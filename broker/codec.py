@@ -34,6 +34,8 @@ from crossmatch.region import best_position, cover_ranges
 from crossmatch.shapes import shape_of
 
 MOC_ORDER = 10
+# A map of noise has millions of separate cells; Kafka takes messages of 1 MiB. Wider cells do.
+MOC_LENGTH = 256 * 1024
 """Finest order of the MOC that travels with a region: 3.4 arcmin, so messages stay small."""
 
 _AVRO_TYPES: Mapping[str, Any] = {
@@ -218,7 +220,9 @@ def encode_region(
         "dec": float(dec),
         "skymap_sha256": region.skymap_sha256,
         "skymap_path": skymap_path,
-        "moc": sky.moc_ascii(cover_ranges(region.localization, region.level), MOC_ORDER),
+        "moc": sky.short_moc(
+            cover_ranges(region.localization, region.level), MOC_ORDER, MOC_LENGTH
+        ),
         "notice_sha256": region.notice_sha256,
         "streams": list(region.streams),
         "feed_version": region.feed_version,

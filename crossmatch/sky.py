@@ -237,6 +237,22 @@ def moc_ascii(ranges: IntArray, max_order: int = MAX_ORDER) -> str:
     return " ".join(parts)
 
 
+def short_moc(ranges: IntArray, max_order: int, most: int) -> str:
+    """:func:`moc_ascii` in at most ``most`` characters, its cells widened as far as that needs.
+
+    ``most`` must have room for the 12 cells of order 0: 30 characters.
+    """
+    for order in range(max_order, -1, -1):
+        shift = 2 * (MAX_ORDER - order)
+        ranges = merge(
+            np.stack([ranges[:, 0] >> shift, -(-ranges[:, 1] >> shift)], axis=1) << shift
+        )
+        # Each range is a number and a blank at least: no text is made only to be thrown away.
+        if 2 * len(ranges) <= most and len(text := moc_ascii(ranges, order)) <= most:
+            return text
+    raise ValueError(f"no MOC has {most} characters")
+
+
 def ranges_from_ascii(text: str) -> IntArray:
     """Set of ranges from a MOC in ASCII.
 

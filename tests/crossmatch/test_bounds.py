@@ -6,15 +6,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.codec import encode_region, encode_retraction
+from crossmatch import sky
 from crossmatch.bounds import ADDRESS_TOO_LONG, MAP_ADDRESS, MARK, MAX_NAMES_BYTES, bounded
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import NoticeError
-from crossmatch.model import Circle, Notice
+from crossmatch.model import Circle, MultiOrderMap, Notice
 from crossmatch.region import make_region
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -120,3 +122,14 @@ def test_a_message_is_far_smaller_than_kafka_takes(changed: dict[str, Any]) -> N
     assert len(sent(found)) < 2 * QUARTER
     assert len(encode_retraction(found)) < 2 * QUARTER
     assert len(repr((found.details, found.classification)).encode()) < 2 * QUARTER
+
+
+def test_a_map_of_noise_makes_a_small_message() -> None:
+    """Its region is half of all cells, none beside another: 3 million characters of MOC."""
+    n = 12 * 4**8
+    shift = 2 * (sky.MAX_ORDER - 8)
+    start = np.arange(n) << shift
+    density = np.where(np.arange(n) % 2 == 0, 2.0, 0.0) / (4 * np.pi)
+    noise = MultiOrderMap(start, start + (1 << shift), density, sha256="0" * 64)
+
+    assert len(sent(replace(NOTICE, localization=noise))) < 2 * QUARTER

@@ -247,3 +247,21 @@ class TestCovers:
             centres = np.stack(healpy.pix2vec(2**order, ipix, nest=True), axis=1)
             reach = np.arccos(np.einsum("ik,ikj->ij", centres, corners).min())
             assert np.degrees(reach) <= sky._cell_radius_deg(order)
+
+
+@pytest.mark.parametrize("most", [30, 1000, 100_000])
+def test_a_short_moc_covers_what_the_long_one_does(most: int) -> None:
+    """Every second cell of order 8 would take 1.8 million characters."""
+    ipix = np.arange(0, 12 * 4**8, 2) << 2 * (sky.MAX_ORDER - 8)
+    ranges = np.stack([ipix, ipix + 4 ** (sky.MAX_ORDER - 8)], axis=1)
+
+    text = sky.short_moc(ranges, 10, most)
+
+    assert len(text) <= most
+    covered = sky.ranges_from_ascii(text)
+    assert np.array_equal(sky.intersection(covered, ranges), ranges)
+
+
+def test_a_moc_that_is_short_stays_as_it_is() -> None:
+    ranges = sky.cone_ranges(10.0, 20.0, 3.0)
+    assert sky.short_moc(ranges, 10, 100_000) == sky.moc_ascii(ranges, 10)
