@@ -130,6 +130,20 @@ class AlertArchive:
         rows = rows.filter(pa.array(inside)).drop_columns(["ipix29"])
         return rows.sort_by([("alert_id", "ascending"), ("batch_id", "ascending")])
 
+    def count_between(self, start_jd: float, end_jd: float) -> int:
+        """Number of alerts of all batches and places with start < time <= end, JD UTC."""
+        table = self._table()
+        if table is None:
+            return 0
+        nights = night_of(pa.array([start_jd, end_jd]))
+        where = (
+            (pc.field("time_jd") > start_jd)
+            & (pc.field("time_jd") <= end_jd)
+            & (pc.field("night") >= nights[0])
+            & (pc.field("night") <= nights[1])
+        )
+        return int(self._dataset(table).count_rows(filter=where))
+
     def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
         """Alert ids of a survey's night that came in batches below ``before_batch``."""
         key = (survey, night)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -108,7 +109,7 @@ def try_files(
         typer.Option(
             metavar="FILE.png",
             help="Draw the region: all-sky and zoom. Of several files the pictures are"
-            " numbered: FILE-1.png, FILE-2.png.",
+            " numbered, of those that have a region: FILE-1.png, FILE-2.png.",
         ),
     ] = None,
     since: Annotated[
@@ -136,15 +137,18 @@ def try_files(
     after = archived.parse_since(since, datetime.now(UTC)) if since else None
     archive = archived.archive_of(config.paths.state) if after else None
     results: list[dict[str, Any]] = []
-    for number, name in enumerate(files, start=1):
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        found = _understood(registry, config, raw, feed, skymap)
+    drawn = 0
+    for name in files:
+        raw, refused = _read(name)
+        found = refused or _understood(registry, config, raw, feed, skymap)
         about = trial.details(registry, raw, trial.row_of(name, found), found, told=feed)
+        about |= _claimed(registry, raw, feed)
         if skymap is not None and about.get("localized_by") != "map_folder":
             about["skymap_note"] = "the notice names no sky map by its address: --skymap not used"
         if plot is not None:
-            where = plot if len(files) == 1 else plot.with_stem(f"{plot.stem}-{number}")
-            about["plot"] = _draw(found, where)
+            where = plot if len(files) == 1 else plot.with_stem(f"{plot.stem}-{drawn + 1}")
+            about |= _drawn(found, where)
+            drawn += bool(about["plot"])
         if after is not None:
             about |= _searched(archive, found, config, after)
         results.append(about)
@@ -164,13 +168,14 @@ def _registry(context: typer.Context, feed: str) -> Registry:
     """The feeds as the listener has them; ConfigError when the one asked for is not usable."""
     from crossmatch.errors import ConfigError
 
-    loaded = feed_store(context).load(record=False)
+    store = feed_store(context)
+    loaded = store.load(record=False)
     for problem in loaded.problems:
         if feed and feed in (problem.feed, problem.path.stem):
             raise ConfigError(problem.sentence)
         print(f"mmgateway: {problem.sentence}", file=sys.stderr)
     if feed:
-        loaded.registry.feed(feed)
+        store.require(feed)
     return loaded.registry
 
 
@@ -240,9 +245,11 @@ def _check_try(files: list[str], plot: Path | None, skymap: Path | None) -> None
     from crossmatch.errors import ConfigError
 
     for name in files:
-        if name != "-" and not Path(name).is_file():
-            hint = "; 'mmgateway feeds check' reads folders" if Path(name).is_dir() else ""
-            raise ConfigError(f"{name}: no such file{hint}")
+        if name != "-" and Path(name).is_dir():
+            raise ConfigError(f"{name} is a folder; 'mmgateway feeds check' reads folders")
+        # Pipes and devices are as good as files: curl ... | try /dev/stdin, try <(curl ...).
+        if name != "-" and not Path(name).exists():
+            raise ConfigError(f"{name}: no such file")
     if files.count("-") > 1:
         raise ConfigError("- (standard input) can be given once")
     if skymap is not None and len(files) > 1:
@@ -276,19 +283,56 @@ def _understood(
         return Understood("rejected", feed, rejected=NoticeError("parser_failed", detail))
 
 
-def _draw(found: Understood, path: Path) -> str:
-    """The picture's path, empty when there is nothing to draw."""
+def _read(name: str) -> tuple[bytes, Understood | None]:
+    """Bytes of a message, or why the listener would not take them; of pipes, no more than that."""
+    from crossmatch.errors import ConfigError
+    from gateway.listener.sources import MAX_NOTICE_BYTES
+    from gateway.offline.check import too_large
+    from gateway.understand import Understood
+
+    most = MAX_NOTICE_BYTES + 1
+    try:
+        if name == "-":
+            raw, size = sys.stdin.buffer.read(most), 0
+        else:
+            with open(name, "rb") as file:
+                raw, size = file.read(most), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from error
+    if len(raw) < most:
+        return raw, None
+    return raw, Understood("rejected", rejected=too_large(max(size, len(raw))))
+
+
+def _claimed(registry: Registry, raw: bytes, told: str) -> dict[str, Any]:
+    """Which feeds know the message too, and which of them has it."""
+    from gateway.offline.claims import claim_on
+
+    claim = claim_on(registry, raw, told)
+    return {"also_known_by": list(claim.others), "claim": claim.sentence}
+
+
+def _drawn(found: Understood, path: Path) -> dict[str, str]:
+    """The picture's path, or why there is none."""
+    from crossmatch.errors import ServiceError
+
     if found.region is None:
-        return ""
+        return {"plot": "", "plot_note": "none: there is no region to draw"}
     from gateway.offline.plot import region_plot
 
-    path.write_bytes(region_plot(found.region))
-    return str(path)
+    picture = region_plot(found.region)
+    try:
+        path.write_bytes(picture)
+    except OSError as error:
+        raise ServiceError(f"--plot {path}: cannot be written: {error.strerror}") from error
+    return {"plot": str(path)}
 
 
 def _searched(
     archive: AlertArchive | None, found: Understood, config: Config, since: datetime
 ) -> dict[str, Any]:
+    from dataclasses import asdict
+
     from gateway.offline.archived import archived_matches
 
     if archive is None:
@@ -301,8 +345,10 @@ def _searched(
     note = ""
     if found.region.role != "observation" and not config.match.include_tests:
         note = f"the live broker leaves it out: its role is {found.region.role}"
-    matches = archived_matches(archive, found.region, config.cuts, since)
-    return {"archived_alerts": matches, "archive_note": note}
+    searched = archived_matches(archive, found.region, config.cuts, since)
+    counts = asdict(searched)
+    matches = counts.pop("matches")
+    return {"archived_alerts": matches, "archive_counts": counts, "archive_note": note}
 
 
 def _show_results(results: list[dict[str, Any]]) -> None:
@@ -328,6 +374,13 @@ def _show_matches(console: Console, about: dict[str, Any]) -> None:
         console.print(f"{note[0].upper()}{note[1:]}.", style="yellow", markup=False)
     if matches is None:
         return
+    counts = about["archive_counts"]
+    console.print(
+        f"Archived alerts since then: {counts['looked_at']:,}; in the window:"
+        f" {counts['in_window']:,}; of these in the region: {counts['in_region']:,}; of these cut:"
+        f" {counts['cut']:,}.",
+        highlight=False,
+    )
     alerts = "alert" if len(matches) == 1 else "alerts"
     console.print(f"{len(matches):,} archived {alerts} would have matched.", highlight=False)
     if not matches:

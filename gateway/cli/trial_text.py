@@ -36,6 +36,7 @@ def lines(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Label and text of each line; an empty text is to be left out."""
     yield "why", about["explanation"]
     yield "feed", _feed(about)
+    yield "other feeds", about.get("claim", "")
     if about["streams"]:
         yield "private to", ", ".join(about["streams"])
     if "kind" in about and "mission" in about:
@@ -49,7 +50,7 @@ def lines(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "details", "; ".join(f"{k} {v}" for k, v in known.items())
     yield "notes", about.get("notes", "")
     yield "--skymap", about.get("skymap_note", "")
-    yield "picture", about.get("plot", "")
+    yield "picture", about.get("plot") or about.get("plot_note", "")
 
 
 def _feed(about: Mapping[str, Any]) -> str:
@@ -57,7 +58,8 @@ def _feed(about: Mapping[str, Any]) -> str:
         return ""
     how = "recognised" if about["recognised"] else "told"
     how += ", paused" if about["paused"] else ""
-    return f"{about['feed']} ({how}), version {about['feed_version']}, {about['feed_file']}"
+    version = f", version {about['feed_version']}" if about["feed_version"] else ""
+    return f"{about['feed']} ({how}){version}, {about['feed_file']}"
 
 
 def _event_lines(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

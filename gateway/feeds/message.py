@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -17,11 +18,19 @@ from voevents.parse import Packet
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A message that is no notice of an event (heartbeat, pointing, data product), and why."""
+    """A message that is no notice of an event (heartbeat, pointing, data product), and why.
+
+    What it says of itself is there as far as it could be read cheaply: texts are empty and the
+    time is ``None`` otherwise.
+    """
 
     reason: str
     feed: str
     notice_id: str
+    kind: str = ""
+    role: str = ""
+    event_id: str = ""
+    trigger_time: datetime | None = None
 
 
 @dataclass(frozen=True)

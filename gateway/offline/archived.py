@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from broker.archive import AlertArchive
 from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.errors import ConfigError
 from crossmatch.index import RegionIndex
-from crossmatch.match import match
+from crossmatch.match import Pairs, match
 from crossmatch.model import Region
 from crossmatch.region import cover_ranges
 from crossmatch.times import datetime_from_jd, iso_utc, jd_from_datetime
 
 # Above every batch that there will ever be.
 _ALL_BATCHES = 2**62
+# The end of the year 9998: no alert is later.
+_LATEST_JD = 5373000.0
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)")
 _UNITS = {
     "s": timedelta(seconds=1),
@@ -66,32 +69,47 @@ def parse_since(text: str, now: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """What a search of the archive found, step by step.
+
+    ``looked_at`` alerts were exposed after the moment asked for, ``in_window`` of them in the
+    region's window of time, ``in_region`` of these in its place; ``cut`` of those by the cuts
+    of the live search. The rest are ``matches``.
+    """
+
+    looked_at: int
+    in_window: int
+    in_region: int
+    cut: int
+    matches: list[dict[str, Any]]
+
+
 def archived_matches(
     archive: AlertArchive, region: Region, cuts: Cuts, since: datetime
-) -> list[dict[str, Any]]:
+) -> Searched:
     """Alerts exposed after ``since`` that the region holds in place and time.
 
     By the cuts, the index and the match of the live search of the archive.
 
     Returns
     -------
-    list of dict
-        ``survey``, ``object_id``, ``alert_id``, ``time_utc``, ``ra_deg``, ``dec_deg``,
-        ``filter``, ``mag``, ``credible_level``, ``separation_deg``, ``time_offset_days``,
-        in the order of credible levels.
+    Searched
+        Its matches have ``survey``, ``object_id``, ``alert_id``, ``time_utc``, ``ra_deg``,
+        ``dec_deg``, ``filter``, ``mag``, ``credible_level``, ``separation_deg``,
+        ``time_offset_days``, in the order of credible levels.
     """
-    trigger = jd_from_datetime(region.trigger_time)
-    rows = archive.search(
-        cover_ranges(region.localization, region.level),
-        max(trigger + region.window.start_days, jd_from_datetime(since)),
-        trigger + region.window.end_days,
-        _ALL_BATCHES,
-    )
-    rows = rows.filter(pa.array(apply_cuts(rows, cuts).keep))
+    trigger, after = jd_from_datetime(region.trigger_time), jd_from_datetime(since)
+    start = max(trigger + region.window.start_days, after)
+    end = trigger + region.window.end_days
+    place = cover_ranges(region.localization, region.level)
+    rows = archive.search(place, start, end, _ALL_BATCHES)
     index = RegionIndex.build([region])
-    time_jd, ra, dec = (rows[name].to_numpy() for name in ("time_jd", "ra_deg", "dec_deg"))
-    pairs = match(time_jd, ra, dec, index)
-    found = rows.take(pa.array(pairs.alert_row)).to_pylist()
+    inside = _pairs(rows, index)
+    kept = rows.take(pa.array(inside.alert_row))
+    good = kept.filter(pa.array(apply_cuts(kept, cuts).keep))
+    pairs = _pairs(good, index)
+    found = good.take(pa.array(pairs.alert_row)).to_pylist()
     matches = [
         {name: alert[name] for name in _SHOWN}
         | {
@@ -102,4 +120,15 @@ def archived_matches(
         }
         for i, alert in enumerate(found)
     ]
-    return sorted(matches, key=lambda m: (m["credible_level"], m["alert_id"]))
+    return Searched(
+        looked_at=archive.count_between(after, _LATEST_JD),
+        in_window=archive.count_between(start, end) if end > start else 0,
+        in_region=kept.num_rows,
+        cut=kept.num_rows - good.num_rows,
+        matches=sorted(matches, key=lambda m: (m["credible_level"], m["alert_id"])),
+    )
+
+
+def _pairs(rows: pa.Table, index: RegionIndex) -> Pairs:
+    time_jd, ra, dec = (rows[name].to_numpy() for name in ("time_jd", "ra_deg", "dec_deg"))
+    return match(time_jd, ra, dec, index)

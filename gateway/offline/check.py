@@ -25,14 +25,14 @@ from crossmatch.chains import Chain
 from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
 from gateway.feeds.message import Ignored
 from gateway.feeds.registry import Registry
+from gateway.listener.sources import MAX_NOTICE_BYTES
 from gateway.mapfolder import find_map
 from gateway.offline.trial import COLUMNS, Row, identity, row_of
 from gateway.understand import Understood, understand
 
-MAX_NOTICE_BYTES = 64 * 2**20
-"""What is larger is rejected unread; notices with two sky maps have 3 MB."""
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
+_TABLE_SUFFIXES = (".csv", ".fits", ".fits.gz", ".parquet")
 _TABLE_HEADS = (b"SIMPLE  =", b"PAR1", b"\x93NUMPY")
 _CHUNK = 64
 _CHUNK_BYTES = 8 * 2**20
@@ -98,12 +98,13 @@ def messages(files: Iterable[str]) -> Iterator[Found]:
             continue
         try:
             size = os.path.getsize(file)
+            refused = _too_large(file, size)
             raw = b"" if size > MAX_NOTICE_BYTES else Path(file).read_bytes()
         except OSError as error:
             why = NoticeError("unreadable", f"the file cannot be read: {error.strerror}")
             yield Found(file, b"", why)
             continue
-        yield Found(file, raw, _too_large(size))
+        yield Found(file, raw, refused)
 
 
 def _members(archive: str) -> Iterator[Found]:
@@ -118,8 +119,9 @@ def _members(archive: str) -> Iterator[Found]:
                     continue
                 if waiting is not None:
                     yield waiting
-                too_large = _too_large(member.size)
-                file = None if too_large else tar.extractfile(member)
+                too_large = _too_large(member.name, member.size)
+                read = member.size <= MAX_NOTICE_BYTES
+                file = tar.extractfile(member) if read else None
                 raw = b"" if file is None else file.read()
                 waiting = Found(f"{archive}:{member.name}", raw, too_large, last=False)
     except _TAR_ERRORS as error:
@@ -134,16 +136,22 @@ def _members(archive: str) -> Iterator[Found]:
         yield replace(waiting, last=True)
 
 
-def _too_large(size: int) -> Rejected | None:
-    if size <= MAX_NOTICE_BYTES:
+def _too_large(name: str, size: int) -> Rejected | None:
+    """Why the listener would refuse the message; what is called a table may have any size."""
+    if size <= MAX_NOTICE_BYTES or name.lower().endswith(_TABLE_SUFFIXES):
         return None
-    return NoticeError("too_large", f"{size} bytes; at most {MAX_NOTICE_BYTES} are read")
+    return too_large(size)
+
+
+def too_large(size: int) -> NoticeError:
+    """Refusal of what the listener would not take; ``size`` in bytes."""
+    return NoticeError("too_large", f"{size} bytes; at most {MAX_NOTICE_BYTES} are taken")
 
 
 def _is_table(found: Found) -> bool:
     head = found.raw[:4096]
     return (
-        found.name.lower().endswith((".csv", ".fits", ".fits.gz", ".parquet"))
+        found.name.lower().endswith(_TABLE_SUFFIXES)
         or head.startswith(_TABLE_HEADS)
         or b"<VOTABLE" in head
     )

@@ -140,8 +140,9 @@ def _titles(figure: Figure, region: Region) -> None:
     who = " ".join(filter(None, (region.mission, region.instrument, region.kind)))
     title = f"{region.event_id}   {who}"
     figure.text(0.03, 0.93, title, color=_INK, fontsize=16, weight="bold")
-    if region.role != "observation":
-        figure.text(0.97, 0.93, region.role.upper(), color=_MARK, fontsize=16, weight="bold",
+    marks = _marks(region)
+    if marks:
+        figure.text(0.97, 0.93, marks, color=_MARK, fontsize=16, weight="bold",
                     ha="right")  # fmt: skip
     by = region.localized_by.replace("_", ", ")
     area50 = area_deg2(region.localization, 0.5)
@@ -150,6 +151,13 @@ def _titles(figure: Figure, region: Region) -> None:
         f"    50 %: {_area(area50)}"
     )
     figure.text(0.03, 0.875, text, color=_FAINT, fontsize=11)
+
+
+def _marks(region: Region) -> str:
+    """What nobody may overlook: that it is a test, and that it is not for everybody."""
+    role = "" if region.role == "observation" else region.role.upper()
+    private = f"private: {', '.join(region.streams)}" if region.streams else ""
+    return "   ".join(filter(None, (role, private)))
 
 
 def _area(deg2: float) -> str:

@@ -18,38 +18,13 @@ from gateway.feeds.message import Message
 from gateway.feeds.paths import value_at
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Feed
+from gateway.offline.reasons import sentence
 from gateway.understand import Understood
 from voevents.digest import event_digest
 
 _ISO_TIME = re.compile(rb"<(?:[\w.-]+:)?ISOTime[^>]*>\s*([^<]*?)\s*<")
 _RADIUS = re.compile(rb"<(?:[\w.-]+:)?Error2Radius[^>]*>\s*([^<]*?)\s*<")
 _UNIT = re.compile(rb"<(?:[\w.-]+:)?Position2D[^>]*?\sunit\s*=\s*[\"']([^\"']*)[\"']")
-
-_WHY = {
-    "alert_without_position": "Notices of this kind come before the mission knows the position.",
-    "circular": "It is a GCN Circular, text for people.",
-    "heartbeat": "It only says that the sender is alive.",
-    "inappropriate": "The sender says that coordinates are inappropriate here.",
-    "json_schema": "It is the schema of a message, not a message.",
-    "nack": "The mission looked and found no position.",
-    "no_error_radius": "It gives a position but no usable error radius.",
-    "no_position": "It gives no position.",
-    "no_skymap": "It comes without a sky map.",
-    "null_position": "Its position is (0, 0) without an error: a placeholder.",
-    "paused": "Its feed is paused; the message would be kept until the feed is enabled.",
-    "pointing": "It tells where the spacecraft looks.",
-    "pointing_direction": "Its coordinates are where the instrument pointed, not the source.",
-    "product": "It announces a data product of an event, not the event.",
-    "retraction": "It takes back what was said before.",
-    "sentinel": "Its coordinates are a placeholder, no position.",
-    "skymap_elsewhere": "It names a sky map by its address, which is not at hand;"
-    " give the file with --skymap.",
-    "slew": "It tells that the spacecraft turns.",
-    "table": "A table or an image, no notice; 'mmgateway crossmatch' reads tables of events.",
-    "unavailable": "The sender says that the position is unavailable.",
-    "utility": "It serves the sender's own business and tells of no event.",
-    "whole_sky": "Its error radius covers the whole sky.",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +61,7 @@ def row_of(path: str, found: Understood) -> Row:
     """Row of one message; whether it is a repeat is not known yet."""
     notice, region = found.notice, found.region
     if notice is None:
-        return Row(path=path, feed=found.feed, outcome=found.outcome, reason=found.reason)
+        return _bare_row(path, found)
     row = Row(
         path=path,
         feed=found.feed,
@@ -107,6 +82,21 @@ def row_of(path: str, found: Understood) -> Row:
         dec_deg=dec,
         radius90_deg=radius90_deg(region.localization, region.area90_deg2),
         area90_deg2=region.area90_deg2,
+    )
+
+
+def _bare_row(path: str, found: Understood) -> Row:
+    """Row of what is no notice, with what it says of itself."""
+    row = Row(path=path, feed=found.feed, outcome=found.outcome, reason=found.reason)
+    said = found.ignored
+    if said is None:
+        return row
+    return replace(
+        row,
+        event_id=said.event_id,
+        kind=said.kind,
+        role=said.role,
+        trigger_time_utc=None if said.trigger_time is None else iso(said.trigger_time),
     )
 
 
@@ -155,8 +145,8 @@ def details(registry: Registry, raw: bytes, row: Row, found: Understood, *, told
     """
     feed = _feed(registry, found.feed)
     about: dict[str, Any] = asdict(row) | {
-        "explanation": explanation(found),
-        "feed_version": found.feed_version,
+        "explanation": _why(found, feed, raw, told),
+        "feed_version": found.feed_version or ("" if feed is None else feed.version),
         "feed_file": "" if feed is None else feed.source,
         "recognised": bool(found.feed) and not told,
         "paused": found.feed in registry.paused,
@@ -179,8 +169,34 @@ def explanation(found: Understood) -> str:
         return ""
     if found.rejected is not None:
         return found.rejected.detail
-    fallback = f"Its feed calls such messages {found.reason.replace('_', ' ')}."
-    return _WHY.get(found.reason, fallback if found.reason else "")
+    if found.outcome == "retraction" and found.notice is not None:
+        what = " ".join(dict.fromkeys((found.notice.event_id, *found.notice.retracts)))
+        return f"It takes back what was said before, of: {what}."
+    return sentence(found.reason)
+
+
+def _why(found: Understood, feed: Feed | None, raw: bytes, told: str) -> str:
+    if told and feed is not None and found.reason == "no_feed" and (why := mismatch(feed, raw)):
+        return why
+    return explanation(found)
+
+
+def written_as(raw: bytes) -> str:
+    """What bytes look like: ``XML``, ``JSON``, or empty for neither."""
+    head = raw[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"<", b"\xff\xfe", b"\xfe\xff", b"\0<", b"\0\0\0<")):
+        return "XML"
+    return "JSON" if head.startswith((b"{", b"[")) else ""
+
+
+def mismatch(feed: Feed, raw: bytes) -> str:
+    """Why a feed cannot read a message at all: it reads another format; empty if it can."""
+    reads = "XML" if feed.format == "voevent" else "JSON"
+    found = written_as(raw)
+    if feed.format == "other" or not found or found == reads:
+        return ""
+    article = "VOEvents (XML)" if reads == "XML" else "JSON"
+    return f"feed {feed.name} reads {article}, this is {found}"
 
 
 def _feed(registry: Registry, name: str) -> Feed | None:

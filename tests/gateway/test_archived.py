@@ -60,8 +60,11 @@ def test_matches_are_those_of_place_time_and_quality(tmp_path: Path) -> None:
         [alert(4), alert(5, time_jd=jd - 1), alert(6, positive=False), alert(7, time_jd=jd + 5)],
     )
 
-    found = archived_matches(kept, region(), CUTS, TRIGGER - timedelta(days=100))
+    searched = archived_matches(kept, region(), CUTS, TRIGGER - timedelta(days=100))
+    found = searched.matches
 
+    assert (searched.looked_at, searched.in_window) == (7, 5)
+    assert (searched.in_region, searched.cut) == (4, 1)
     # The likeliest place first.
     assert [m["alert_id"] for m in found] == [4, 7, 1]
     first, _, last = found
@@ -76,8 +79,16 @@ def test_matches_are_those_of_place_time_and_quality(tmp_path: Path) -> None:
 def test_only_alerts_since_then_are_listed(tmp_path: Path) -> None:
     jd = jd_from_datetime(TRIGGER)
     kept = archive(tmp_path, [alert(1), alert(2, time_jd=jd + 3)])
-    found = archived_matches(kept, region(), CUTS, TRIGGER + timedelta(days=2))
-    assert [m["alert_id"] for m in found] == [2]
+    searched = archived_matches(kept, region(), CUTS, TRIGGER + timedelta(days=2))
+    assert [m["alert_id"] for m in searched.matches] == [2]
+    assert (searched.looked_at, searched.in_window, searched.in_region) == (1, 1, 1)
+
+
+def test_a_window_that_is_over_has_none(tmp_path: Path) -> None:
+    kept = archive(tmp_path, [alert(1), alert(2, time_jd=jd_from_datetime(TRIGGER) + 500)])
+    searched = archived_matches(kept, region(), CUTS, TRIGGER + timedelta(days=400))
+    assert (searched.looked_at, searched.in_window, searched.in_region) == (1, 0, 0)
+    assert searched.matches == []
 
 
 def test_where_nothing_was_archived_there_is_no_archive(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from crossmatch.chains import chains_with
 from crossmatch.errors import ConfigError
 from gateway.feeds.registry import load_feeds
+from gateway.listener.sources import MAX_NOTICE_BYTES
 from gateway.offline import check as core
 from gateway.offline.check import ROW_SCHEMA, Account, Reader, RowFile, check, files_in, messages
 from gateway.offline.trial import COLUMNS, Row
@@ -154,6 +155,13 @@ def test_what_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert account.reasons == {"rejected: too_large": 2}
     # They were not read: nobody knows whether they repeat each other.
     assert account.duplicates == 0
+
+
+def test_what_the_listener_refuses_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "large.json").write_bytes(b"{" + b" " * MAX_NOTICE_BYTES)
+    (tmp_path / "table.csv").write_bytes(b"1,2\n" * (MAX_NOTICE_BYTES // 4 + 1))
+    account, _ = rows_of(tmp_path)
+    assert account.reasons == {"rejected: too_large": 1, "ignored: table": 1}
 
 
 def test_a_fault_of_a_parser_costs_one_notice(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import astropy.units as u
 import matplotlib.image
@@ -26,7 +27,7 @@ from crossmatch.model import (
     SystematicTerm,
 )
 from crossmatch.region import make_region
-from gateway.offline.plot import Field, field_of, from_plane, region_plot, to_plane
+from gateway.offline.plot import Field, _marks, field_of, from_plane, region_plot, to_plane
 
 INNER, OUTER = (0x5B, 0x9B, 0xD8), (0xBC, 0xD7, 0xF2)
 
@@ -134,11 +135,19 @@ def test_zoom_shows_the_50_and_90_percent_regions(place: Localization) -> None:
         assert share_of(zoom, OUTER) > 0.003
 
 
-def test_tests_are_marked() -> None:
+@pytest.mark.parametrize("change", [{"role": "test"}, {"streams": ("ourteam",)}])
+def test_tests_and_private_regions_are_marked(change: dict[str, Any]) -> None:
     real = region(Circle(83.6, 22.01, 1.0, 0.9))
-    plain, marked = region_plot(real), region_plot(replace(real, role="test"))
+    plain, marked = region_plot(real), region_plot(replace(real, **change))
     corner = [
         matplotlib.image.imread(io.BytesIO(png))[:60, -200:, :3].min() for png in (plain, marked)
     ]
     assert corner[0] == 1.0  # nothing but paper
     assert corner[1] < 0.5
+
+
+def test_marks_are_words() -> None:
+    real = region(Circle(83.6, 22.01, 1.0, 0.9))
+    assert _marks(real) == ""
+    both = replace(real, role="test", streams=("a", "ourteam"))
+    assert _marks(both) == "TEST   private: a, ourteam"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from astropy.table import Table
 from broker.archive import AlertArchive
 from crossmatch.columns import ALERT_SCHEMA
 from gateway import cli
+from gateway.listener.sources import MAX_NOTICE_BYTES
 from gateway.offline.trial import COLUMNS
 
 NOTICES = Path(__file__).parents[1] / "data" / "notices"
@@ -135,6 +138,85 @@ def test_try_draws_one_picture_a_region(capsys: pytest.CaptureFixture[str]) -> N
     assert [r["plot"] for r in results] == ["sky-1.png", ""]
     assert Path("sky-1.png").read_bytes().startswith(b"\x89PNG")
     assert not Path("sky-2.png").exists()
+    assert "no region" in results[1]["plot_note"]
+
+
+def test_pictures_are_numbered_without_gaps(capsys: pytest.CaptureFixture[str]) -> None:
+    retraction = NOTICES / "svom_retraction.xml"
+    _, printed = text(capsys, "try", retraction, WXT, GBM, "--plot", "sky.png")
+    assert sorted(p.name for p in Path().glob("*.png")) == ["sky-1.png", "sky-2.png"]
+    assert "none: there is no region to draw" in printed
+    assert "It takes back what was said before" in printed
+
+
+@pytest.mark.parametrize("way", ["fifo", "descriptor", "-"])
+def test_pipes_are_as_good_as_files(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "fifo":
+        name = "pipe"
+        os.mkfifo(name)
+        thread = threading.Thread(target=Path(name).write_bytes, args=(WXT.read_bytes(),))
+        thread.start()
+        status, (result,) = answer(capsys, "try", name)
+        thread.join()
+    elif way == "descriptor":
+        reading, writing = os.pipe()
+        os.write(writing, WXT.read_bytes())
+        os.close(writing)
+        name = f"/dev/fd/{reading}"
+        status, (result,) = answer(capsys, "try", name)
+        os.close(reading)
+    else:
+        name = "-"
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(WXT.read_bytes())))
+        status, (result,) = answer(capsys, "try", name)
+    assert (status, result["path"], result["feed"]) == (0, name, "einstein_probe")
+
+
+def test_nothing_is_called_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = text(capsys, "try", "/dev/null")
+    assert status == 1
+    assert "rejected  empty" in printed
+
+
+def test_what_the_listener_would_refuse_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("large.json").write_bytes(b"{" + b" " * MAX_NOTICE_BYTES)
+    status, (result,) = answer(capsys, "try", "large.json")
+    assert (status, result["outcome"], result["reason"]) == (1, "rejected", "too_large")
+    assert str(MAX_NOTICE_BYTES) in result["explanation"]
+
+
+def test_a_feed_of_another_format_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = text(capsys, "try", GBM, "--feed", "einstein_probe")
+    assert status == 1
+    assert "feed einstein_probe reads JSON, this is XML" in printed
+    assert "version ," not in printed
+
+
+def test_names_that_are_nearly_those_of_feeds_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in ("try", "check"):
+        status, printed = text(capsys, command, GBM, "--feed", "fermi_gmb")
+        assert status == 2
+        assert "did you mean fermi_gbm" in printed
+        assert "swift" not in printed
+
+
+def test_whose_a_message_is_that_several_feeds_know(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    feeds = tmp_path / "mmgateway-data" / "feeds"
+    feeds.mkdir(parents=True)
+    (feeds / "ours.toml").write_text(
+        'name = "ours"\ntitle = "Ours"\nmission = "Own"\ninstrument = "WXT"\n'
+        'messenger = "xray"\nformat = "json"\nschemas = ["wxt/alert"]\n'
+    )
+    _, (result,) = answer(capsys, "try", WXT)
+    assert (result["feed"], result["also_known_by"]) == ("ours", ["einstein_probe"])
+    _, printed = text(capsys, "try", WXT, "--feed", "einstein_probe")
+    assert "ours has it and not einstein_probe: feeds of your own" in printed
 
 
 def test_a_map_can_be_given_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,6 +260,10 @@ def test_archived_alerts_that_would_have_matched_are_listed(
     assert match["separation_deg"] == pytest.approx(0.00994, abs=1e-5)
     _, printed = text(capsys, "try", WXT, "--since", "2026-01-01")
     assert "1 archived alert would have matched" in printed
+    assert "since then: 1; in the window: 1; of these in the region: 1; of these cut: 0" in printed
+    assert results[0]["archive_counts"] == {
+        "looked_at": 1, "in_window": 1, "in_region": 1, "cut": 0,
+    }  # fmt: skip
     assert "ZTF26abc" in printed
     _, results = answer(capsys, "try", WXT, "--since", "2026-03-01")
     assert results[0]["archived_alerts"] == []

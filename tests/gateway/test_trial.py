@@ -13,6 +13,7 @@ import pytest
 from crossmatch.chains import chains_with
 from crossmatch.model import Circle, Ellipse, Localization, Notice, Polygon, SystematicTerm
 from crossmatch.region import area_deg2, credible_level, make_region
+from gateway.feeds.message import Ignored
 from gateway.feeds.registry import load_feeds
 from gateway.offline.trial import COLUMNS, details, explanation, identity, iso, radius90_deg, row_of
 from gateway.understand import Understood, understand
@@ -172,3 +173,37 @@ def _changed(notice: Notice, **values: Any) -> Notice:
     from dataclasses import replace
 
     return replace(notice, **values)
+
+
+def test_rows_of_ignored_messages_tell_what_they_say_of_themselves() -> None:
+    time = datetime(2026, 3, 1, 4, 5, 6, tzinfo=UTC)
+    said = Ignored(
+        "product",
+        "gbm",
+        "n1",
+        kind="lightcurve",
+        role="observation",
+        event_id="E",
+        trigger_time=time,
+    )
+    row = row_of("x", Understood("ignored", "gbm", ignored=said))
+    assert (row.event_id, row.kind, row.role) == ("E", "lightcurve", "observation")
+    assert row.trigger_time_utc == "2026-03-01T04:05:06.000Z"
+    bare = row_of("x", Understood("ignored", ignored=Ignored("heartbeat", "", "")))
+    assert (bare.event_id, bare.kind, bare.role, bare.trigger_time_utc) == ("", "", "", None)
+
+
+def test_a_feed_of_another_format_is_told_in_a_sentence() -> None:
+    about = told("gbm_final.xml", feed="einstein_probe")
+    assert about["reason"] == "no_feed"
+    assert about["explanation"] == "feed einstein_probe reads JSON, this is XML"
+    assert len(about["feed_version"]) == 12
+    about = told("wxt.json", feed="fermi_gbm")
+    assert about["explanation"] == "feed fermi_gbm reads VOEvents (XML), this is JSON"
+
+
+def test_a_retraction_says_so() -> None:
+    about = told("svom_retraction.xml")
+    assert about["outcome"] == "retraction"
+    assert "takes back" in about["explanation"]
+    assert about["event_id"] in about["explanation"]
