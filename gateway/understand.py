@@ -99,7 +99,15 @@ def understand(
             found = replace(found, notice_id=shortened(found.notice_id, MAX_NAME))
             return Understood("ignored", feed, version, streams, ignored=found)
         if found.role == "utility":
-            ignored = Ignored("utility", found.feed, found.notice_id)
+            ignored = Ignored(
+                "utility",
+                found.feed,
+                shortened(found.notice_id, MAX_NAME),
+                kind=shortened(found.kind, MAX_NAME),
+                role=found.role,
+                event_id=shortened(found.event_id, MAX_NAME),
+                trigger_time=found.trigger_time,
+            )
             return Understood("ignored", feed, version, streams, ignored=ignored)
         notice = placed(bounded(found), find_map)
         if notice.alert_type == "retraction":
@@ -110,6 +118,9 @@ def understand(
         region = make_region(notice, 1, chains)
         return Understood("region", feed, version, streams, notice, region=region)
     except Rejected as error:
+        owner = None if feed else registry.owner_of(topic, streams)
+        if owner is not None:
+            feed, version = owner.name, owner.version
         return Understood("rejected", feed, version, streams, rejected=error)
 
 

@@ -19,13 +19,18 @@ _DECLARED = re.compile(rb"""^<\?xml[^>]{0,200}?encoding\s*=\s*["']([^"']{1,40})[
 _SPACE = re.compile(rb"[ \t\r\n]*")
 
 
+# How UTF-16 and UTF-32 begin, with a mark of their own or at once.
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0<", b"<\0", b"\0\0\0<", b"\0\0\xfe\xff")
+
+
 def safe_root(data: bytes) -> Element:
     """Root element of a document, read without DTD, entities or network, its size bounded.
 
     Raises
     ------
     NoticeError
-        ``too_large``, ``too_deep``, ``xml_encoding``, ``xml_dtd``, ``xml_broken``.
+        ``too_large``, ``empty``, ``unknown_format``, ``too_deep``, ``xml_encoding``,
+        ``xml_dtd``, ``xml_broken``.
     """
     if len(data) > MAX_BYTES:
         raise NoticeError("too_large", f"{len(data)} bytes; a VOEvent may have {MAX_BYTES}")
@@ -33,8 +38,12 @@ def safe_root(data: bytes) -> Element:
     declared = _DECLARED.match(document)
     if declared and declared[1].decode("latin-1").lower() not in _ENCODINGS:
         raise NoticeError("xml_encoding", f"encoding {declared[1]!r}; expected UTF-8 or ASCII")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
+    if data.startswith(_WIDE):
         raise NoticeError("xml_encoding", "UTF-16 or UTF-32; expected UTF-8 or ASCII")
+    if not document:
+        raise NoticeError("empty", "no bytes")
+    if not document.startswith(b"<"):
+        raise NoticeError("unknown_format", f"starts with {data[:12]!r}; expected XML")
     if _has_doctype(document):
         # Refused before libxml2 sees it: entity definitions never get parsed.
         raise NoticeError("xml_dtd", "a document type declaration is not accepted")

@@ -250,6 +250,9 @@ def _check_ways(feed: Feed, source: str) -> None:
             raise ConfigError(
                 f"{source}: topics: {short(topic)}; use up to 249 of A-Z, a-z, 0-9, '.', _ and -"
             )
+        if topic.startswith("mm.") and not feed.transport.kafka:
+            # A feed of dead letters would feed itself for ever.
+            raise ConfigError(f"{source}: topics: {topic} is a topic of the gateway's own")
     servers = [("vtp", feed.transport.vtp)] if feed.transport.vtp else []
     if feed.transport.kafka:
         servers += [("kafka", server) for server in feed.transport.kafka.split(",")]

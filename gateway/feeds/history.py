@@ -21,8 +21,11 @@ from typing import Any, Literal
 
 from crossmatch.errors import ConfigError
 from gateway.feeds.spec import Feed, audience
+from gateway.runfiles import make_state
 
-Action = Literal["added", "changed", "removed", "enabled", "paused", "rolled_back", "broken"]
+Action = Literal[
+    "added", "changed", "removed", "enabled", "paused", "disabled", "rolled_back", "broken"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,8 @@ class History:
                 switches[name] = value
             _write(self.switch_file, _json(switches))
             action: Action = "paused" if value == "paused" else "enabled"
+            if value is None and not feed.enabled:
+                action = "disabled"
             self._append([self._change(name, action, Seen(feed.version, feed.source))])
 
     def record(
@@ -303,7 +308,8 @@ class History:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_state(self._folder.parent)
+        self._folder.mkdir(exist_ok=True)
         with (self._folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

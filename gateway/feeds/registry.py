@@ -150,6 +150,10 @@ class Registry:
                 chosen = found
         return _routed(message, chosen, audience)
 
+    def owner_of(self, topic: str, audience: tuple[str, ...] = ()) -> Feed | None:
+        """The only feed of a topic, if there is one: whose a message is that cannot be read."""
+        return self._index.told(topic, audience, None)
+
     def understand(self, routed: Routed) -> Notice | Ignored:
         """Notice that a routed message holds, with the feed's marks, or a word on why it is none.
 
@@ -304,7 +308,9 @@ def _unclaimed(message: Message, audience: tuple[str, ...]) -> Ignored:
     if message.packet is not None:
         packet = message.packet
         if packet.role == "utility":
-            return Ignored("utility", "", packet.ivoid)
+            return Ignored(
+                "utility", "", packet.ivoid, role=packet.role, trigger_time=packet.isotime
+            )
         raise NoticeError(
             "no_feed", f"{nobody} knows {packet.ivoid[:120]} (packet type {packet.packet_type})"
         )

@@ -199,7 +199,7 @@ class FeedStore:
         return self._good[name][2]
 
     def switch(self, name: str, on: bool) -> None:
-        """Turn a feed on, or pause it; nothing happens when it already is.
+        """Turn a feed on, or pause it (off, if its file says so); nothing when it already is.
 
         Raises
         ------
@@ -210,11 +210,8 @@ class FeedStore:
         """
         feed = self.require(name)
         before = self._history.switches().get(name)
-        if on:
-            after = None if feed.enabled else "on"
-        else:
-            # A feed that its file turns off has nothing to pause.
-            after = "paused" if feed.enabled or before else None
+        # A feed that its file turns off is off again without a switch: nothing is paused.
+        after = (None if on else "paused") if feed.enabled else ("on" if on else None)
         if after == before:
             return
         try:

@@ -33,6 +33,7 @@ trigger = ["TrigID"]
 OTHER = OWN.replace('"own"', '"other"')
 RULE = '\n[[kinds]]\nname = "a"\n[[kinds.systematic]]\n'
 BROKEN = {
+    "the gateway's dead letters": 'topics = ["mm.deadletter"]\n',
     "when is no table": RULE + 'terms = [[1, 1]]\nwhen = "x"\n',
     "systematic is no list": '\n[[kinds]]\nname = "a"\nsystematic = 3\n',
     "systematic is a table": '\n[[kinds]]\nname = "a"\n[kinds.systematic]\nterms = [[1, 1]]\n',

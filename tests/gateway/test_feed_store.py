@@ -280,11 +280,11 @@ def test_feed_that_its_file_turns_off_is_turned_on(store: FeedStore, folder: Pat
     store.switch("own", True)
     assert store.load().state("own") == "on"
     store.switch("own", False)
-    assert store.load().state("own") == "paused"
+    assert store.load().state("own") == "off", "as its file says: nothing waits for it"
     store.switch("own", True)
     loaded = store.load()
     assert loaded.registry.route(EVENT).feed is not None
-    assert actions(store) == ["added", "enabled", "paused", "enabled"]
+    assert actions(store) == ["added", "enabled", "disabled", "enabled"]
 
 
 def test_fallback_for_unknown_voevents_is_turned_on(store: FeedStore) -> None:

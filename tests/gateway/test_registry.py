@@ -366,3 +366,14 @@ def test_private_retraction_names_events_in_the_private_world(
     assert found.event_id == "own:Own_42"
     events = tuple(f"own:{name}" for name in ("Own_42", *named[:3]))
     assert found.retracts == (*events, *named[3:])
+
+
+def test_what_cannot_be_read_is_its_topics_feeds() -> None:
+    feeds = registry(
+        feed(JSON, 'topics = ["a.t"]\n', name="a"),
+        feed(JSON, 'topics = ["b.t", "both"]\n', name="b"),
+        feed(JSON, 'topics = ["both"]\n', name="c"),
+    )
+    for topic, name in (("a.t", "a"), ("b.t", "b"), ("both", ""), ("else", "")):
+        found = understand(feeds, DEFAULT_CHAINS, b'{"a": NaN}', topic=topic)
+        assert (found.outcome, found.reason, found.feed) == ("rejected", "json_nan", name)

@@ -242,14 +242,14 @@ def test_a_long_packet_is_answered_before_the_connection_ends(
     long = EVENT.replace(b"</Who>", b"</Who><Description>" + b"x" * 8_000_000 + b"</Description>")
     result = sendvo(node.receiver, long)
     assert result.returncode == 1
-    assert b"packet_too_long" in result.stdout
+    assert b"too_large" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"\xff\xff\xff\xff<voe", "packet_too_long"),
-        (b"GET / HTTP/1.1\r\n\r\n", "packet_too_long"),
+        (b"\xff\xff\xff\xff<voe", "too_large"),
+        (b"GET / HTTP/1.1\r\n\r\n", "too_large"),
         (struct.pack(">I", 5) + b"<voe>", "xml_broken"),
         (struct.pack(">I", len(EVENT)) + EVENT[:50], "truncated_packet"),
     ],

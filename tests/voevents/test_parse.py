@@ -121,7 +121,7 @@ LAUGHS = b"""<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY lol "lol">
         (b"<VOEvent ivorn='ivo://a/b'>&nothing;</VOEvent>", "xml_broken"),
         (FINAL[:-20], "xml_broken"),
         (FINAL + b"<more/>", "xml_broken"),
-        (b"\xff" + FINAL, "xml_broken"),
+        (b"\xff" + FINAL, "unknown_format"),
         (FINAL.replace(b"Invented.</D", b"\x80</D"), "xml_broken"),
         (LAUGHS, "xml_dtd"),
         (b"<?a?><!-- b -->\n<!DOCTYPE VOEvent SYSTEM 'file:///etc/passwd'><VOEvent/>", "xml_dtd"),

@@ -139,8 +139,8 @@ def test_what_could_not_be_handled_is_not_acknowledged(ear: Ear) -> None:
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        (b"nonsense", "xml_broken"),
-        (b"<html/>", "unexpected_message"),
+        (b"nonsense", "unknown_format"),
+        (b"<html/>", "not_voevent"),
         (EVENT.replace(b"ivorn", b"name"), "bad_ivoid"),
     ],
 )
@@ -157,7 +157,7 @@ def test_nonsense_is_kept_and_does_not_end_the_connection(
 def test_an_absurd_length_ends_the_connection(ear: Ear) -> None:
     protocol, transport = ear.connect()
     protocol.dataReceived(b"\xff\xff\xff\xffabc")
-    assert ear.refused == [("packet_too_long", b"abc")]
+    assert ear.refused == [("too_large", b"abc")]
     assert transport.disconnecting
 
 

@@ -83,7 +83,7 @@ class AuthorConnection(VOEventReceiver):  # type: ignore[misc]  # Comet has no t
         raw = self.recvd[self.prefixLength :]
         self._deaf = True
         detail = f"a packet of {length} bytes is announced, at most {self.MAX_LENGTH} are taken"
-        self._refuse(NoticeError("packet_too_long", detail), raw)
+        self._refuse(NoticeError("too_large", detail), raw)
         self._unprocessed = b""
         self._compatibilityOffset = 0
         self.setTimeout(LINGER_S)

@@ -51,7 +51,7 @@ def read_packet(raw: bytes) -> Packet:
     ------
     NoticeError
         As :func:`voevents.document.safe_root` for what is no XML; ``bad_ivoid`` for a
-        VOEvent without an identifier or with blanks in it; ``unexpected_message`` for a
+        VOEvent without an identifier or with blanks in it; ``not_voevent`` for a
         document that is neither a VOEvent nor a Transport message. Three namespaces of
         Transport are in use, so names are compared without theirs.
     """
@@ -66,7 +66,7 @@ def read_packet(raw: bytes) -> Packet:
     if name == "Transport":
         origin = next((e.text or "" for e in root.iter() if local_name(e) == "Origin"), "").strip()
         return Packet("transport", role, origin if _PLAIN.fullmatch(origin) else "", raw, root)
-    raise NoticeError("unexpected_message", f"a {name}, neither VOEvent nor Transport")
+    raise NoticeError("not_voevent", f"a {name[:60]}, neither VOEvent nor Transport")
 
 
 def guessed_ivoid(raw: bytes) -> str:

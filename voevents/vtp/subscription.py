@@ -56,7 +56,7 @@ class BrokerConnection(VOEventSubscriber):  # type: ignore[misc]  # Comet has no
         """Nothing after such a length can be trusted: connect anew."""
         self._deaf = True
         detail = f"a packet of {length} bytes is announced, at most {self.MAX_LENGTH} are taken"
-        error = NoticeError("packet_too_long", detail)
+        error = NoticeError("too_large", detail)
         self.factory.reject(error, self.recvd[self.prefixLength :], self.peer)
         self.transport.abortConnection()
 

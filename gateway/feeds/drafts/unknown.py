@@ -21,6 +21,7 @@ from crossmatch.errors import NoticeError, ServiceError
 from gateway.feeds.parsers.strictjson import load_object
 from gateway.logs import EventLog
 from gateway.reports import NoticeReport
+from gateway.runfiles import make_state
 from voevents.parse import parse_voevent
 
 log = EventLog("listen")
@@ -231,6 +232,7 @@ def _read_counts(folder: Path) -> list[Stranger]:
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:
+    make_state(folder.parent.parent)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".")
     try:

@@ -80,7 +80,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     record = _core(message, feed)
     kind = _kind(message, feed)
     if kind.ignore or marked(message, feed.ignore_when):
-        return Ignored(kind.ignore or "unwanted", feed.name, _any_id(record))
+        return Ignored(kind.ignore or "unwanted", feed.name, _any_id(record), kind.name)
     trigger_time = _time(record, "trigger_time", feed)
     issued = _time(record, "alert_datetime", feed) or trigger_time
     if issued is None:
@@ -90,7 +90,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     alert_type, serial, notice_id = _version(message, record, feed, kind, trigger_id)
     role = _role(message, record, feed, kind, trigger_id)
     if role == "utility":
-        return Ignored("utility", feed.name, notice_id)
+        return Ignored("utility", feed.name, notice_id, kind.name, role, event_id, trigger_time)
     retraction = alert_type == "retraction"
     place, fault = (_NOWHERE, {}) if retraction else _place(message, record, feed, kind, issued)
     if trigger_time is None and not place["no_position_reason"]:

@@ -66,7 +66,14 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     kind = feed.kind_of(message)
     ignored = _why_ignored(message, feed, kind)
     if ignored:
-        return Ignored(ignored, feed.name, packet.ivoid)
+        return Ignored(
+            ignored,
+            feed.name,
+            packet.ivoid,
+            kind="" if kind is None else kind.name,
+            role=packet.role,
+            trigger_time=packet.isotime,
+        )
     if kind is None:
         kind = _unknown_kind(packet)
     issued, time = _times(message, feed)
@@ -77,7 +84,7 @@ def parse(message: Message, feed: Feed) -> Notice | Ignored:
     withdrawn = _is_retraction(message, feed, kind)
     where, fault = (_NOWHERE, {}) if withdrawn else _where(message, feed, kind, issued)
     if time is None and not where["no_position_reason"]:
-        raise NoticeError("bad_time", "a position without ISOTime")
+        raise NoticeError("bad_time", packet.time_fault or "a position without ISOTime")
     # Of what was issued in the same second, a retraction is the last word.
     rank = max(k.rank for k in feed.kinds) if withdrawn else kind.rank
     return Notice(
