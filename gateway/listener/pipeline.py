@@ -354,7 +354,7 @@ class NoticePipeline:
             self._hold(found, arrival, offset, batch)
             return "held"
         if found.outcome == "ignored":
-            log.info("notice_ignored", feed=found.feed, reason=found.reason)
+            log.info("notice", outcome="ignored", feed=found.feed, reason=found.reason)
             show(found, arrival, batch)
             return "ignored"
         notice = found.notice
@@ -380,6 +380,7 @@ class NoticePipeline:
             version=decision.version,
             role=notice.role,
             notice_id=notice.notice_id,
+            **({"reason": found.reason} if found.reason else {}),
         )
         return decision.outcome
 

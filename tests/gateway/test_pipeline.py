@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,22 @@ def test_fault_while_a_region_is_written_costs_one_notice(
     outcomes = pipeline_of(sink, tmp_path).take([arrival(sample("wxt.json")), arrival(b"{")])
     assert outcomes == ["rejected", "rejected"]
     assert [r["reason"] for r in sink.letters()] == ["parser_failed", "json_broken"]
+
+
+def test_why_there_is_no_region_is_logged(
+    pipeline: NoticePipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other tests may have switched on our own handler.
+    monkeypatch.setattr(logging.getLogger("mmgateway"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("mmgateway"), "level", logging.INFO)
+    unplaced = sample("gbm_final.xml").replace(b"<Error2Radius>", b"<Error2Radius>-")
+    utility = sample("gbm_final.xml").replace(b'role="observation"', b'role="utility"')
+    assert pipeline.take([arrival(unplaced), arrival(utility)]) == ["no_position", "ignored"]
+    lines = [line for line in caplog.messages if " event=notice " in line]
+    assert ["outcome=no_position" in line for line in lines] == [True, False]
+    assert ["outcome=ignored" in line for line in lines] == [False, True]
+    assert "reason=no_error_radius" in lines[0]
+    assert "reason=utility" in lines[1]
 
 
 @pytest.mark.realdata
