@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from gateway.feeds.files import feed_from_toml
 from gateway.feeds.loading import parser_of
 from gateway.feeds.registry import load_feeds, registry_of
 from gateway.feeds.spec import Feed
+from gateway.feeds.store import FeedStore
 from gateway.reports import NoticeReport
 from gateway.understand import Understood
 
@@ -152,6 +154,18 @@ def test_samples_are_bounded_and_for_the_owner_alone(
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o077 == 0 for p in folder.iterdir())
     assert sum(s.count for s in read_unknown(tmp_path)) == 3
+
+
+def test_state_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        observer = Unknown(tmp_path / "unknown")
+        observer(report(OWN))
+        FeedStore([], tmp_path / "history", lambda: START).load()
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+    assert modes == {"unknown": 0o700, "history": 0o700}
 
 
 def test_number_of_kinds_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
