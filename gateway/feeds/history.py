@@ -147,8 +147,8 @@ class History:
             raise ConfigError(f'{self.switch_file}: {bad[0]}: expected "on" or "paused"')
         return {str(name): str(value) for name, value in table.items()}
 
-    def set_switch(self, name: str, value: str | None, feed: Feed) -> None:
-        """Set or (with None) remove the switch of a feed."""
+    def set_switch(self, name: str, value: str | None, feed: Feed, why: str = "") -> None:
+        """Set or (with None) remove the switch of a feed; ``why`` stands in the log."""
         with self._locked():
             switches = self.switches()
             switches.pop(name, None)
@@ -158,7 +158,7 @@ class History:
             action: Action = "paused" if value == "paused" else "enabled"
             if value is None and not feed.enabled:
                 action = "disabled"
-            self._append([self._change(name, action, Seen(feed.version, feed.source))])
+            self._append([self._change(name, action, Seen(feed.version, feed.source), why)])
 
     def record(
         self, feeds: Mapping[str, Feed], texts: Mapping[str, str], broken: Mapping[str, str]

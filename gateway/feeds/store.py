@@ -33,6 +33,7 @@ from gateway.feeds.registry import Registry, registry_of
 from gateway.feeds.spec import Feed
 
 State = Literal["on", "paused", "off", "broken"]
+_SWITCHED = ("enabled", "paused", "disabled")
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 
@@ -198,8 +199,15 @@ class FeedStore:
         """Text of the file of a feed that the last :meth:`load` found, as it is used."""
         return self._good[name][2]
 
-    def switch(self, name: str, on: bool) -> None:
+    def switch(self, name: str, on: bool, why: str = "") -> None:
         """Turn a feed on, or pause it (off, if its file says so); nothing when it already is.
+
+        Parameters
+        ----------
+        name : str
+        on : bool
+        why : str
+            Of a feed that nobody switched: the reason why the gateway did, for the history.
 
         Raises
         ------
@@ -215,7 +223,7 @@ class FeedStore:
         if after == before:
             return
         try:
-            self._history.set_switch(name, after, feed)
+            self._history.set_switch(name, after, feed, why)
         except OSError as error:
             raise ServiceError(f"{self._own}: cannot be written: {error.strerror}") from error
 
@@ -231,6 +239,12 @@ class FeedStore:
         if name is not None and not changes:
             self.require(name)
         return changes
+
+    def why_paused(self, name: str) -> Change | None:
+        """The change by which the gateway itself paused a feed; None if a person did or none."""
+        switches = [c for c in self._history.changes() if c.feed == name and c.action in _SWITCHED]
+        last = switches[-1] if switches else None
+        return last if last is not None and last.action == "paused" and last.detail else None
 
     def rollback(self, name: str, version: str) -> Path:
         """Bring an earlier version back as the operator's file of that feed.

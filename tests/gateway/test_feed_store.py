@@ -264,6 +264,20 @@ def test_paused_feed_recognises_and_is_asked_for(store: FeedStore, folder: Path)
     assert actions(store) == ["added", "paused", "enabled"]
 
 
+def test_history_says_why_the_gateway_paused_a_feed(store: FeedStore, folder: Path) -> None:
+    write(folder, OWN)
+    loaded = store.load()
+    store.switch("own", False, "too slow three times")
+    paused = store.why_paused("own")
+    assert paused is not None
+    assert (paused.version, paused.detail) == (version(loaded), "too slow three times")
+    assert store.history("own")[-1] == paused
+    store.switch("own", True)
+    assert store.why_paused("own") is None
+    store.switch("own", False)
+    assert store.why_paused("own") is None
+
+
 def test_switching_twice_changes_nothing(store: FeedStore, folder: Path) -> None:
     write(folder, OWN)
     store.load()
