@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -114,7 +115,9 @@ def history(
         table.add_column(title, overflow="fold", no_wrap=title not in ("what", "detail"))
     for c in changes:
         time = c.time[:19].replace("T", " ")
-        table.add_row(time, c.feed, c.action.replace("_", " "), c.version, c.detail, c.source)
+        # A file that never was a feed has its own name alone.
+        feed = c.feed or Path(c.source).stem
+        table.add_row(time, feed, c.action.replace("_", " "), c.version, c.detail, c.source)
     show_table(screen(), table)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.feeds_manage import JsonOption, NameArgument, feed_store
-from gateway.cli.screen import screen, show_table
+from gateway.cli.screen import screen, show_facts, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,17 +115,8 @@ def show(
         plain["problems"] = [_problem(p) for p in own]
         typer.echo(json.dumps(plain, indent=1))
         return
-    from rich.table import Table
-    from rich.text import Text
-
     console = screen()
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for label, value in _facts(feed, loaded):
-        if value:
-            table.add_row(label, Text(value))
-    console.print(table)
+    show_facts(console, _facts(feed, loaded))
     _print_kinds(feed, console)
     _print_problems(own, console)
 

@@ -107,7 +107,7 @@ def _show(
     if not in_force:
         console.print("No alarm is in force.", style="green")
     for alarm in in_force:
-        console.print(f"{alarm.kind}: {alarm.sentence}", style="red", markup=False)
+        console.print(f"{alarm.kind}: {alarm.sentence}", style="red", markup=False, soft_wrap=True)
 
 
 def _show_age(found: Stats, console: Console) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,3 +47,22 @@ def show_table(console: Console, table: Table) -> None:
     if needed > console.width:
         table.width = needed
     console.print(table, crop=False)
+
+
+def show_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
+    """Print labels and texts, one below the other; empty texts are left out.
+
+    Texts fold between words alone: addresses and paths stay whole.
+    """
+    from rich.text import Text
+
+    shown = [(label, text) for label, text in facts if text]
+    wide = max((len(label) for label, _ in shown), default=0)
+    room = max(console.width - wide - 2, _NARROWEST)
+    for label, text in shown:
+        head = label
+        for part in text.splitlines():
+            for line in textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False):
+                row = Text.assemble((f"{head:{wide}}  ", "dim"), line)
+                console.print(row, soft_wrap=True)
+                head = ""

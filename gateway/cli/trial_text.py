@@ -14,22 +14,17 @@ _COLOURS = {"region": "green", "rejected": "red"}
 
 def show_trial(console: Console, about: Mapping[str, Any]) -> None:
     """Print the values of :func:`gateway.offline.trial.details`."""
-    from rich.table import Table
     from rich.text import Text
+
+    from gateway.cli.screen import show_facts
 
     colour = _COLOURS.get(about["outcome"], "yellow")
     head = Text(about["path"], style="bold")
     head.append(f"  {about['outcome'].replace('_', ' ')}", style=colour)
     if about["reason"]:
         head.append(f"  {about['reason']}", style=colour)
-    console.print(head)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in lines(about):
-        if text:
-            table.add_row(label, Text(text))
-    console.print(table)
+    console.print(head, soft_wrap=True)
+    show_facts(console, lines(about))
 
 
 def lines(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crossmatch.errors import Rejected
 from gateway.feeds.message import Message
+from gateway.feeds.recognition import fits
 from gateway.feeds.registry import Registry
 from gateway.feeds.spec import Feed, Transport
 
@@ -36,6 +37,11 @@ def claim_on(registry: Registry, raw: bytes, of: str = "") -> Claim:
     wanted = next((f for f in registry.feeds if f.name == of), None)
     topic = "" if wanted is None or wanted.transport.kafka else next(iter(wanted.topics), "")
     try:
+        routed = registry.route(raw)
+        if wanted is not None and not fits(wanted, routed.message):
+            # It never could read it, whatever the way: only whose it is is of interest.
+            has = "" if routed.feed is None else f"When it is heard, {routed.feed.name} has it."
+            return Claim("" if routed.feed is None else routed.feed.name, (), has)
         routed = registry.route(raw, topic=topic)
     except Rejected:
         return Claim()

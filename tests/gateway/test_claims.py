@@ -56,6 +56,12 @@ def test_private_topics_are_for_private_feeds_alone(tmp_path: Path) -> None:
     assert claim_on(known, WXT, "ours").winner == "ours"
 
 
+def test_what_a_feed_can_never_read_is_somebody_elses(tmp_path: Path) -> None:
+    known = feeds(tmp_path, ours='topics = ["own.bursts"]\nprivate = true')
+    claim = claim_on(known, (NOTICES / "gbm_final.xml").read_bytes(), "ours")
+    assert (claim.winner, claim.sentence) == ("fermi_gbm", "When it is heard, fermi_gbm has it.")
+
+
 def test_feeds_that_are_off_have_nothing(tmp_path: Path) -> None:
     known = feeds(tmp_path, ours='schemas = ["wxt/alert"]\nenabled = false')
     assert claim_on(known, WXT, "ours").sentence == "ours is off: einstein_probe has it."

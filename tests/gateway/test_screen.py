@@ -11,7 +11,7 @@ from rich.table import Table
 
 from gateway import cli
 from gateway.cli import services
-from gateway.cli.screen import screen, show_table
+from gateway.cli.screen import screen, show_facts, show_table
 from gateway.services import ServiceStatus
 
 PLACE = "/srv/observatory/of/the/long/name/mmgateway-data/feeds/ourteam.toml"
@@ -55,6 +55,17 @@ def test_a_table_that_fits_is_no_wider_than_the_terminal() -> None:
     small.add_row("feeds/a.toml", "words " * 30)
     show_table(Console(file=out, width=80), small)
     assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def test_facts_fold_between_words_and_keep_paths() -> None:
+    out = io.StringIO()
+    facts = [("file", f"feed ours, {PLACE * 2}"), ("none", ""), ("why", "word " * 40)]
+    show_facts(Console(file=out, width=60), facts)
+    printed = out.getvalue().splitlines()
+    assert f"      {PLACE * 2}" in printed
+    assert "none" not in out.getvalue()
+    assert all(len(line) <= 60 for line in printed if PLACE not in line)
+    assert out.getvalue().count("word") == 40
 
 
 def test_status_keeps_endpoints_and_times_whole(
