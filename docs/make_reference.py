@@ -36,6 +36,7 @@ from gateway.cli import app  # noqa: E402
 from gateway.config import ENV_PREFIX, default_toml  # noqa: E402
 from gateway.feeds.registry import load_feeds  # noqa: E402
 from gateway.feeds.spec import Feed, Kind  # noqa: E402
+from gateway.offline.reasons import SENTENCES  # noqa: E402
 from gateway.services import topic_specs  # noqa: E402
 from voevents.build import GROUPS  # noqa: E402
 
@@ -486,6 +487,10 @@ def reasons() -> str:
         f"Kinds of the built-in feeds that carry no position:"
         f" {', '.join(map(_code, no_position))}. Others follow from the content of a notice: see"
         " [How to register a feed](../howto/feeds.md#when-a-notice-gives-no-region).",
+        "## What these codes mean",
+        "Of messages that are ignored and of notices without a region, as"
+        " `mmgateway feeds try` says it:",
+        table(["code", "meaning"], [[_code(c), text] for c, text in sorted(SENTENCES.items())]),
     ]
     return page("Reason codes", *parts)
 

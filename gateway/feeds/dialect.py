@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from crossmatch.errors import ConfigError
 from gateway.feeds.parsers.readings import ERROR_UNITS, FRAMES, TIME_FORMATS
 from gateway.feeds.paths import alternatives, check_path
+from gateway.near import did_you_mean
 from voevents.times import TIME_SYSTEMS
 
 if TYPE_CHECKING:
@@ -57,10 +58,8 @@ def check_dialect(feed: Feed, source: str) -> None:
     if names is not None and not feed.parser:
         for name in feed.fields:
             if name not in names:
-                known_fields = ", ".join(sorted(names))
-                raise ConfigError(
-                    f"{source}: fields: {name[:60]}: no such field; known: {known_fields}"
-                )
+                hint = did_you_mean(name[:60], names, "docs/reference/feeds.md lists all")
+                raise ConfigError(f"{source}: fields: {name[:60]}: no such field; {hint}")
     for pattern, address in feed.skymap_rules:
         try:
             check_pattern(pattern, address)

@@ -20,6 +20,7 @@ from gateway.feeds.message import Ignored, Message
 from gateway.feeds.parsers.strictjson import load_object
 from gateway.feeds.recognition import Index, fits, may_claim
 from gateway.feeds.spec import Feed
+from gateway.near import did_you_mean
 from voevents.parse import parse_voevent
 
 HEARTBEAT = "gcn.heartbeat"
@@ -77,8 +78,8 @@ class Registry:
         feed = self._index.by_name.get(name)
         if feed is not None:
             return feed
-        known = ", ".join(f.name for f in self.feeds)
-        raise ConfigError(f"no feed is called {name!r}; known: {known}")
+        hint = did_you_mean(name, self._index.by_name, "'mmgateway feeds list' shows all")
+        raise ConfigError(f"no feed is called {name!r}; {hint}")
 
     def audience_of(self, topic: str, *, feed: str = "") -> tuple[str, ...]:
         """Private streams that may see what comes by a topic, or by a feed's own door.

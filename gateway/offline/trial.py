@@ -170,8 +170,7 @@ def explanation(found: Understood) -> str:
     if found.rejected is not None:
         return found.rejected.detail
     if found.outcome == "retraction" and found.notice is not None:
-        what = " ".join(dict.fromkeys((found.notice.event_id, *found.notice.retracts)))
-        return f"It takes back what was said before, of: {what}."
+        return f"It takes back what was said before of {found.notice.event_id}."
     return sentence(found.reason)
 
 
