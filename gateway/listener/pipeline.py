@@ -365,9 +365,10 @@ class NoticePipeline:
             self._log.region(
                 notice, replace(found.region, version=decision.version), arrival, batch
             )
-            self._log.renumber(decision, batch)
+            self._log.last_word(decision, batch)
         elif decision.outcome == "retraction":
             self._log.retraction(notice, arrival, batch)
+            self._log.last_word(decision, batch)
         if decision.outcome != "duplicate":
             show(found, arrival, batch)
             self._ask_for_map(found, notice, arrival, offset, batch)

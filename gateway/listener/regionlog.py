@@ -20,6 +20,7 @@ from broker.codec import (
 )
 from crossmatch.errors import RegionError, Rejected
 from crossmatch.model import MultiOrderMap, Notice, Region
+from crossmatch.versions import reach, world_of
 from gateway.intake import Decision, EventBook, Identity, identity
 from gateway.listener.outbox import Batch
 from gateway.listener.skymaps import SkymapStore
@@ -46,6 +47,8 @@ class RegionLog:
         self._store = store
         # Region messages by what they came of, to send one again under another number.
         self._records: dict[Identity, bytes] = {}
+        # Retractions, to send one again after what it took back.
+        self._retractions: dict[Identity, tuple[Notice, bytes]] = {}
         self._next_sweep: datetime | None = None
 
     def __len__(self) -> int:
@@ -71,14 +74,23 @@ class RegionLog:
 
     def retraction(self, notice: Notice, arrival: Arrival, batch: Batch) -> None:
         """The retraction of an event."""
-        _add(notice, encode_retraction(notice, received=iso(arrival.received)), batch)
+        value = encode_retraction(notice, received=iso(arrival.received))
+        _add(notice, value, batch)
+        self._retractions[identity(notice)] = notice, value
 
-    def renumber(self, decision: Decision, batch: Batch) -> None:
-        """Send the region in force again when an older notice came late and shifted its number."""
-        current = decision.current
-        if current is None or decision.notice is None:
+    def last_word(self, decision: Decision, batch: Batch) -> None:
+        """Say once more what holds, if that is not what was said last.
+
+        Whoever takes the last message of an event for true is right then. An older notice that
+        comes late comes after what is in force, whose number it shifts, and perhaps after the
+        retraction that took it back.
+        """
+        notice, current = decision.notice, decision.current
+        if notice is None or (current is not None and identity(current) == identity(notice)):
             return
-        if identity(current) == identity(decision.notice):
+        if current is None:
+            if notice.alert_type != "retraction":
+                self._retract_again(notice, batch)
             return
         value = self._records.get(identity(current))
         if value is None:
@@ -86,8 +98,22 @@ class RegionLog:
         fields = decode(value)
         if fields["version"] != decision.current_version:
             value = encode("region", fields | {"version": decision.current_version})
-            _add(current, value, batch)
             self._records[identity(current)] = value
+        _add(current, value, batch)
+
+    def _retract_again(self, notice: Notice, batch: Batch) -> None:
+        """The last of the retractions that took a notice back, as it was sent."""
+        world = world_of(notice.role, notice.streams)
+        names = {notice.event_id, notice.notice_id}
+        found = [
+            (retraction.order, retraction.notice_id, known)
+            for known, (retraction, _) in self._retractions.items()
+            if names & {retraction.event_id, *retraction.retracts}
+            and world in reach(world_of(retraction.role, retraction.streams))
+        ]
+        if found:
+            *_, last = max(found)
+            _add(*self._retractions[last], batch)
 
     def restore(self, values: Iterable[bytes], book: EventBook, now: datetime) -> int:
         """Tell ``book`` what earlier runs wrote to the log; the number of records.
@@ -106,7 +132,9 @@ class RegionLog:
                 log.error("region_not_restored", detail=str(error))
                 continue
             book.accept(notice, received=received, expires=expires)
-            if record.alert_type != "retraction":
+            if record.alert_type == "retraction":
+                self._retractions[identity(notice)] = notice, value
+            else:
                 self._records[identity(notice)] = value
             count += 1
             if count % _SWEEP_RECORDS == 0 and received is not None:
@@ -126,6 +154,7 @@ class RegionLog:
     def _forget(self, book: EventBook, now: datetime) -> None:
         for known in book.forget(now):
             self._records.pop(known, None)
+            self._retractions.pop(known, None)
 
 
 def slim(notice: Notice) -> Notice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -19,7 +20,7 @@ from gateway.intake import EventBook
 from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.skymaps import SkymapStore
 from gateway.reports import NoticeReport
-from tests.gateway.memory import NOW, REGISTRY, Direct, MemorySink, arrival, gbm, sample
+from tests.gateway.memory import NOW, REGISTRY, Direct, MemorySink, a_map, arrival, gbm, sample
 
 
 def pipeline_of(sink: MemorySink, folder: Path, **options: Any) -> NoticePipeline:
@@ -254,7 +255,7 @@ def test_why_there_is_no_region_is_logged(
 ) -> None:
     # Other tests may have switched on our own handler.
     monkeypatch.setattr(logging.getLogger("mmgateway"), "propagate", True)
-    monkeypatch.setattr(logging.getLogger("mmgateway"), "level", logging.INFO)
+    caplog.set_level(logging.INFO, "mmgateway")
     unplaced = sample("gbm_final.xml").replace(b"<Error2Radius>", b"<Error2Radius>-")
     utility = sample("gbm_final.xml").replace(b'role="observation"', b'role="utility"')
     assert pipeline.take([arrival(unplaced), arrival(utility)]) == ["no_position", "ignored"]
@@ -263,6 +264,27 @@ def test_why_there_is_no_region_is_logged(
     assert ["outcome=ignored" in line for line in lines] == [False, True]
     assert "reason=no_error_radius" in lines[0]
     assert "reason=utility" in lines[1]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_the_last_message_of_a_retracted_event_says_so(
+    pipeline: NoticePipeline, sink: MemorySink, is_late: bool
+) -> None:
+    alert = json.loads(sample("gwalert.json"))
+    alert["event"]["skymap"] = base64.b64encode(a_map()).decode()
+    gone = alert | {
+        "alert_type": "RETRACTION",
+        "event": None,
+        "time_created": "2030-01-01T00:00:00Z",
+    }
+    raws = [json.dumps(alert).encode(), json.dumps(gone).encode()]
+    pipeline.take([arrival(raw) for raw in (reversed(raws) if is_late else raws)])
+    assert len(sink.batches) == 1
+    said = [r["alert_type"] for r in sink.regions(topics.REGIONS)]
+    assert said == (
+        ["retraction", "initial", "retraction"] if is_late else ["initial", "retraction"]
+    )
+    assert [r["alert_type"] for r in sink.regions()] == said
 
 
 @pytest.mark.realdata

@@ -32,14 +32,16 @@ class Run:
         came = arrival(b"", received=T0 + day * DAY)
         if of.alert_type == "retraction":
             decision = self.book.accept(of, received=came.received)
-            self.log.retraction(of, came, self.batch)
+            if decision.outcome == "retraction":
+                self.log.retraction(of, came, self.batch)
+                self.log.last_word(decision, self.batch)
             return decision
         region = make_region(of, 1, DEFAULT_CHAINS)
         decision = self.book.accept(of, received=came.received, expires=region.expires)
         if decision.outcome == "region":
             region = replace(region, version=decision.version)
             self.log.region(of, region, came, self.batch)
-            self.log.renumber(decision, self.batch)
+            self.log.last_word(decision, self.batch)
         return decision
 
     @property
@@ -121,3 +123,72 @@ def test_it_is_swept_once_an_hour(tmp_path: Path) -> None:
     for minutes, left in ((0, 1), (59, 1), (60, 0)):
         run.log.sweep(run.book, start + timedelta(minutes=minutes))
         assert len(run.log) == left
+
+
+def said(run: Run, topic: str = topics.REGIONS) -> list[tuple[str, int]]:
+    """Kind and version of all that was said on a topic."""
+    records = map(decode_region, run.batch.of(topic))
+    return [(r.alert_type, r.fields["version"]) for r in records]
+
+
+def test_the_last_word_on_a_retracted_event_is_its_retraction(tmp_path: Path) -> None:
+    usual, late = Run(tmp_path), Run(tmp_path)
+    for of in (notice(0), retraction(5)):
+        usual.hear(of, 0)
+    for of in (retraction(5), notice(0)):
+        late.hear(of, 0)
+    assert said(usual) == [("initial", 1), ("retraction", 0)]
+    assert said(late) == [("retraction", 0), ("initial", 1), ("retraction", 0)]
+    assert late.values == list(late.batch.of(topics.REGIONS))
+    assert late.values[0] == late.values[2]
+
+
+def test_the_last_word_is_the_retraction_after_a_restart_too(tmp_path: Path) -> None:
+    first, second = Run(tmp_path), Run(tmp_path)
+    first.hear(retraction(5), 0)
+    second.log.restore(first.values, second.book, when(0))
+    second.hear(notice(0), 0)
+    assert said(second) == [("initial", 1), ("retraction", 0)]
+
+
+def test_the_last_word_on_a_revived_event_is_what_is_in_force(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for of in (notice(9), retraction(5), notice(0)):
+        run.hear(of, 0)
+    assert said(run) == [
+        ("initial", 1), ("retraction", 0), ("initial", 1), ("initial", 1), ("initial", 2),
+    ]  # fmt: skip
+    last = decode_region(run.values[-1])
+    assert last.order == notice(9).order
+
+
+def test_a_retraction_by_citation_is_repeated_and_that_of_another_event_is_not(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path)
+    run.hear(retraction(5, event="Other_1"), 0)
+    run.hear(retraction(6, notice(0).notice_id, event="Alias_1"), 0)
+    run.hear(notice(0), 0)
+    assert [decode_region(v).event_id for v in run.values] == [
+        "Other_1", "Alias_1", "Fermi_1", "Alias_1",
+    ]  # fmt: skip
+
+
+def test_a_real_retraction_is_repeated_for_a_test_but_none_of_a_private_stream(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path)
+    run.hear(retraction(6, streams=("ourteam",)), 0)
+    run.hear(retraction(5), 0)
+    run.hear(notice(0, role="test"), 0)
+    assert said(run) == [("retraction", 0), ("initial", 1), ("retraction", 0)]
+    assert said(run, "mm.private.ourteam.regions") == [("retraction", 0)]
+
+
+def test_retractions_are_forgotten_in_their_time(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.hear(retraction(5), 0)
+    run.log.sweep(run.book, when(0))
+    run.log.sweep(run.book, when(100))
+    run.hear(notice(0), 100)
+    assert said(run) == [("retraction", 0), ("initial", 1)]
