@@ -156,11 +156,12 @@ class FisherShape:
         """Smallest radius that holds ``level``; 180 for level 1.
 
         Newton's method in the versine 1 - cos r, of which the probability is a concave
-        function: begun at 0, its steps never go beyond the root.
+        function: begun where the narrowest component alone would end, its steps never go
+        beyond the root.
         """
         # Weight over the probability of the whole sphere, of each component.
         parts = [(kappa, weight / -math.expm1(-2 * kappa)) for kappa, weight in self._components]
-        versine = 0.0
+        versine = min(-math.log1p(level * math.expm1(-2 * k)) / k for k, _ in parts)
         for _ in range(500):
             held = sum(-scale * math.expm1(-kappa * versine) for kappa, scale in parts)
             slope = sum(scale * kappa * math.exp(-kappa * versine) for kappa, scale in parts)
@@ -226,14 +227,24 @@ def _kappa(radius_deg: float, containment: float) -> float:
     high = -math.log1p(-containment) / versine
     if high > 20:  # exp(-2 kappa) vanishes
         return high
-    low = 0.0
+    # Newton's method for kappa = -log(1 - containment (1 - exp(-2 kappa))) / versine, kept between
+    # bounds; kappa = 0 is a root too, and the excess is negative between the two.
+    low, kappa = 0.0, high
     for _ in range(100):
-        middle = 0.5 * (low + high)
-        if middle > 0 and math.expm1(-middle * versine) / math.expm1(-2 * middle) > containment:
-            high = middle
+        held = 1 + containment * math.expm1(-2 * kappa)
+        excess = kappa + math.log(held) / versine
+        if excess > 0:
+            high = kappa
         else:
-            low = middle
-    return high
+            low = kappa
+        slope = 1 - 2 * containment * math.exp(-2 * kappa) / (versine * held)
+        better = kappa - excess / slope if slope > 0 else 0.5 * (low + high)
+        if not low <= better <= high:
+            better = 0.5 * (low + high)
+        if abs(better - kappa) <= 1e-15 * kappa:
+            break
+        kappa = better
+    return kappa
 
 
 def _radius_holding(probability: float, kappa: float) -> float:
