@@ -43,6 +43,7 @@ from gateway.listener.results import (
     parts,
     report_of,
     show,
+    stored_in,
 )
 from gateway.listener.skymaps import SkymapStore
 from gateway.listener.sources import Arrival
@@ -151,35 +152,28 @@ class NoticePipeline:
             If something could not be kept; the bytes that are stored are worked through
             at the next start (:meth:`resume`).
         """
-        arrivals, offsets = self._stored(arrivals)
+        kept = self.store(arrivals)
         stored()
-        outcomes = [""] * len(arrivals)
+        return self.work(kept)
+
+    def store(self, arrivals: Sequence[Arrival]) -> list[tuple[Arrival, int]]:
+        """Keep the raw bytes; arrivals as they were stored, and where, for :meth:`work`.
+
+        Of what Kafka does not take, the beginning. Another thread than that of the rest may
+        do this, if it hands over what it stored in that order.
+        """
+        return stored_in(self._sink, arrivals)
+
+    def work(self, kept: Sequence[tuple[Arrival, int]]) -> list[str]:
+        """Work through what was stored; one outcome an arrival, in order."""
+        outcomes = [""] * len(kept)
         # What is committed must leave nothing behind it that was stored before.
-        order = sorted(range(len(arrivals)), key=offsets.__getitem__)
-        for part in parts(order, lambda number: len(arrivals[number].raw)):
-            done = self.resume([(arrivals[number], offsets[number]) for number in part])
+        order = sorted(range(len(kept)), key=lambda number: kept[number][1])
+        for part in parts(order, lambda number: len(kept[number][0].raw)):
+            done = self.resume([kept[number] for number in part])
             for number, outcome in zip(part, done, strict=True):
                 outcomes[number] = outcome
         return outcomes
-
-    def _stored(self, arrivals: Sequence[Arrival]) -> tuple[Sequence[Arrival], list[int]]:
-        """Arrivals as they were stored, and where: of what Kafka does not take, the beginning."""
-        try:
-            return arrivals, self._sink.store(arrivals)
-        except TooLarge as refused:
-            kept, places = list(arrivals), dict(refused.stored)
-            for number, arrival in enumerate(arrivals):
-                if number not in places:
-                    kept[number], places[number] = self._stored_alone(arrival)
-            return kept, [places[number] for number in range(len(kept))]
-
-    def _stored_alone(self, arrival: Arrival) -> tuple[Arrival, int]:
-        # Messages are sent together, so that a small one is refused with its neighbour.
-        try:
-            return arrival, self._sink.store([arrival])[0]
-        except TooLarge as error:
-            short = cut(arrival, error)
-            return short, self._sink.store([short])[0]
 
     def resume(self, arrivals: Sequence[tuple[Arrival, int]]) -> list[str]:
         """Work through notices that are stored at these offsets of the notices topic."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -11,7 +11,7 @@ from broker import topics
 from broker.codec import encode_dead_letter
 from crossmatch.errors import NoticeError, Rejected
 from gateway.listener.maps import Wanted
-from gateway.listener.outbox import Batch, TooLarge, headers_of
+from gateway.listener.outbox import Batch, Sink, TooLarge, headers_of
 from gateway.listener.sources import KEPT_BYTES, Arrival
 from gateway.logs import EventLog
 from gateway.reports import NoticeReport
@@ -95,6 +95,28 @@ def letter(arrival: Arrival, reason: str, detail: str, streams: tuple[str, ...])
         received=arrival.received,
         streams=streams,
     )
+
+
+def stored_in(sink: Sink, arrivals: Sequence[Arrival]) -> list[tuple[Arrival, int]]:
+    """Arrivals as they were stored, and where: of what Kafka does not take, the beginning."""
+    try:
+        return list(zip(arrivals, sink.store(arrivals), strict=True))
+    except TooLarge as refused:
+        return [
+            (arrival, refused.stored[number])
+            if number in refused.stored
+            else _stored_alone(sink, arrival)
+            for number, arrival in enumerate(arrivals)
+        ]
+
+
+def _stored_alone(sink: Sink, arrival: Arrival) -> tuple[Arrival, int]:
+    # Messages are sent together, so that a small one is refused with its neighbour.
+    try:
+        return arrival, sink.store([arrival])[0]
+    except TooLarge as error:
+        short = cut(arrival, error)
+        return short, sink.store([short])[0]
 
 
 def cut(arrival: Arrival, error: TooLarge) -> Arrival:

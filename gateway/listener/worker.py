@@ -1,13 +1,17 @@
-"""One thread that works arrivals through, in the order in which they were handed over."""
+"""Two threads: one stores arrivals, the other works them through, in the order in which they came.
+
+So a notice that takes long to read delays no receipt of another.
+"""
 
 from __future__ import annotations
 
-import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.sources import Arrival
@@ -15,6 +19,7 @@ from gateway.listener.sources import Arrival
 _BATCH = 64
 _BATCH_BYTES = 64 * 2**20
 _WAITING = 1000
+_WAITING_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,11 @@ class _Job:
     stored: Callable[[], None] | None
     done: Callable[[Sequence[str]], None] | None
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(len(arrival.raw) for arrival in self.arrivals)
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
@@ -30,14 +40,104 @@ class _Call:
     future: Future[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A job whose arrivals are stored, and where."""
+
+    job: _Job
+    places: Sequence[tuple[Arrival, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(len(arrival.raw) for arrival, _ in self.places)
+
+
+_T = TypeVar("_T", _Job, _Kept)
+
+
+class _Line(Generic[_T]):
+    """What waits for a thread, in order: jobs in batches, calls, and the end (None)."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[_T | _Call | None] = deque()
+        self._size = 0
+        self._open = True
+        self._changed = threading.Condition()
+
+    def put(self, thing: _T | _Call | None) -> None:
+        """Add a thing when there is room; when the line is closed, a call is cancelled."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open or self._has_room())
+            if self._open:
+                self._add(thing)
+            elif isinstance(thing, _Call):
+                thing.future.cancel()
+
+    def offer(self, thing: _T) -> bool:
+        """Add a thing if there is room now; whether it was added."""
+        with self._changed:
+            if not self._open or not self._has_room():
+                return False
+            self._add(thing)
+            return True
+
+    def take(self) -> list[_T] | _Call | None:
+        """The jobs that come next, up to a batch, or the call that does; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open or self._waiting)
+            if not self._open:
+                return None
+            first = self._pop()
+            if first is None or isinstance(first, _Call):
+                return first
+            jobs, size = [first], first.size
+            while self._waiting and len(jobs) < _BATCH and size < _BATCH_BYTES:
+                thing = self._waiting[0]
+                if thing is None or isinstance(thing, _Call):
+                    break
+                jobs.append(thing)
+                size += thing.size
+                self._pop()
+            return jobs
+
+    def close(self) -> None:
+        """Take and give no more; calls that wait are cancelled."""
+        with self._changed:
+            self._open = False
+            for thing in self._waiting:
+                if isinstance(thing, _Call):
+                    thing.future.cancel()
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return len(self._waiting) < _WAITING and self._size < _WAITING_BYTES
+
+    def _add(self, thing: _T | _Call | None) -> None:
+        self._waiting.append(thing)
+        self._size += _size_of(thing)
+        self._changed.notify_all()
+
+    def _pop(self) -> _T | _Call | None:
+        thing = self._waiting.popleft()
+        self._size -= _size_of(thing)
+        self._changed.notify_all()
+        return thing
+
+
+def _size_of(thing: _Job | _Kept | _Call | None) -> int:
+    return thing.size if isinstance(thing, _Job | _Kept) else 0
+
+
 class Worker:
-    """One thread that feeds a pipeline from a bounded queue, in batches.
+    """Feeds a pipeline from a bounded queue, in batches: a thread that stores, one that works.
 
     Parameters
     ----------
     pipeline : NoticePipeline
     failed : callable
-        Told the error that ended the thread.
+        Told the error that ended the threads.
     heard : callable, optional
         Marks an arrival with what is known of its door, in the thread that hands it over:
         who may see it is settled before it waits.
@@ -52,18 +152,24 @@ class Worker:
         self._pipeline = pipeline
         self._failed = failed
         self._heard = heard
-        self._jobs: queue.Queue[_Job | _Call | None] = queue.Queue(_WAITING)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
+        self._jobs: _Line[_Job] = _Line()
+        self._kept: _Line[_Kept] = _Line()
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+            for name, work in (("storing", self._store), ("notices", self._work))
+        ]
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout: float = 30.0) -> None:
         """Work through what waits, then end."""
-        self._put(None)
-        self._thread.join(timeout)
+        self._jobs.put(None)
+        limit = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(limit - time.monotonic(), 0))
 
     def deliver(
         self,
@@ -72,95 +178,66 @@ class Worker:
         done: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         """Take arrivals; see :class:`gateway.listener.sources.Deliver`."""
-        self._put(_Job([self._heard(a) for a in arrivals], stored, done))
+        self._jobs.put(_Job([self._heard(a) for a in arrivals], stored, done))
 
     def offer(self, arrival: Arrival, stored: Callable[[], None]) -> bool:
         """As :meth:`deliver`, but never blocks; False when too much is waiting."""
-        try:
-            self._jobs.put_nowait(_Job([self._heard(arrival)], stored, None))
-        except queue.Full:
-            return False
-        return True
+        return self._jobs.offer(_Job([self._heard(arrival)], stored, None))
 
     def call(self, function: Callable[[], Any]) -> Future[Any]:
-        """Run ``function`` in the thread after what waits now; cancelled when the thread ends.
+        """Run ``function`` in the working thread after what waits now; cancelled when that ends.
 
-        An error of the function ends the thread, as one of the pipeline does.
+        An error of the function ends the threads, as one of the pipeline does.
         """
         future: Future[Any] = Future()
-        if not self._put(_Call(function, future)):
-            future.cancel()
+        self._jobs.put(_Call(function, future))
         return future
 
-    def _put(self, job: _Job | _Call | None) -> bool:
-        while not self._over.is_set():
-            try:
-                self._jobs.put(job, timeout=0.5)
-            except queue.Full:
-                continue
-            if self._over.is_set():
-                self._cancel_rest()
-            return True
-        return False
-
-    def _run(self) -> None:
-        then: _Job | _Call | None = None
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            while True:
-                jobs, then = self._next()
-                if jobs:
-                    self.work(jobs)
-                if then is None:
-                    return
-                if isinstance(then, _Call):
-                    _run_call(then)
+            work()
         except Exception as error:
+            # What is stored by now is worked through at the next start.
+            self._kept.close()
             self._failed(error)
         finally:
-            self._over.set()
-            if isinstance(then, _Call):
-                # Not run, because of what came before it; one that ran cannot be cancelled.
-                then.future.cancel()
-            self._cancel_rest()
+            self._jobs.close()
 
-    def _cancel_rest(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(job, _Call):
-                job.future.cancel()
+    def _store(self) -> None:
+        """Store what comes, tell its sources, and hand it over."""
+        while (jobs := self._jobs.take()) is not None:
+            if isinstance(jobs, _Call):
+                self._kept.put(jobs)
+            else:
+                self._store_batch(jobs)
+        self._kept.put(None)
 
-    def _next(self) -> tuple[list[_Job], _Job | _Call | None]:
-        """What waits, up to a batch, and what comes after it: a call, the end, or more jobs."""
-        jobs: list[_Job] = []
-        size = 0
-        while len(jobs) < _BATCH and size < _BATCH_BYTES:
-            try:
-                job = self._jobs.get(block=not jobs)
-            except queue.Empty:
-                break
-            if not isinstance(job, _Job):
-                return jobs, job
-            jobs.append(job)
-            size += sum(len(a.raw) for a in job.arrivals)
-        return jobs, jobs[-1]
-
-    def work(self, jobs: Sequence[_Job]) -> None:
-        """Take the arrivals of some jobs as one batch and tell their sources."""
-
-        def stored() -> None:
-            for job in jobs:
-                if job.stored is not None:
-                    job.stored()
-
-        outcomes = self._pipeline.take([a for job in jobs for a in job.arrivals], stored)
+    def _store_batch(self, jobs: Sequence[_Job]) -> None:
+        places = self._pipeline.store([a for job in jobs for a in job.arrivals])
+        for job in jobs:
+            if job.stored is not None:
+                job.stored()
         begin = 0
         for job in jobs:
             end = begin + len(job.arrivals)
-            if job.done is not None:
-                job.done(outcomes[begin:end])
+            self._kept.put(_Kept(job, places[begin:end]))
+            begin = end
+
+    def _work(self) -> None:
+        """Work through what is stored, and tell its sources."""
+        while (batch := self._kept.take()) is not None:
+            if isinstance(batch, _Call):
+                _run_call(batch)
+            else:
+                self._work_batch(batch)
+
+    def _work_batch(self, batch: Sequence[_Kept]) -> None:
+        outcomes = self._pipeline.work([place for kept in batch for place in kept.places])
+        begin = 0
+        for kept in batch:
+            end = begin + len(kept.places)
+            if kept.job.done is not None:
+                kept.job.done(outcomes[begin:end])
             begin = end
 
 

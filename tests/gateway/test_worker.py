@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.skymaps import SkymapStore
 from gateway.listener.sources import Arrival
 from gateway.listener.worker import Worker
+from gateway.understand import Understood
 from tests.gateway.memory import Direct, MemorySink, arrival, sample
 
 
@@ -53,12 +55,57 @@ def test_call_runs_between_what_came_before_and_after(
 ) -> None:
     worker = Worker(pipeline, lambda error: None)
     worker.deliver([arrival(b"{")])
-    future = worker.call(lambda: len(sink.stored))
+    future = worker.call(lambda: pipeline.totals["received"])
     worker.deliver([arrival(b"[")])
     worker.start()
     assert future.result(10) == 1
     worker.stop()
     assert len(sink.stored) == 2
+
+
+def test_a_receipt_does_not_wait_for_what_is_being_read(sink: MemorySink, tmp_path: Path) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(Direct):
+        def understand(self, raw: bytes, **facts: Any) -> Understood:
+            if raw == b"{":
+                reading.set()
+                assert go_on.wait(10)
+            return super().understand(raw, **facts)
+
+    failures: list[Exception] = []
+    pipeline = NoticePipeline(Slow().understand, EventBook(), sink, SkymapStore(tmp_path))
+    worker = Worker(pipeline, failures.append)
+    worker.start()
+    try:
+        worker.deliver([arrival(b"{")])
+        assert reading.wait(10)
+        stored, done = threading.Event(), threading.Event()
+        worker.deliver([arrival(sample("wxt.json"))], stored.set, lambda _: done.set())
+        assert worker.offer(arrival(b"["), lambda: None)
+        assert stored.wait(10)
+        assert not done.is_set()
+        assert sink.batches == []
+    finally:
+        go_on.set()
+        worker.stop()
+    assert failures == []
+    assert [o for b in sink.batches for o in b.outcomes] == ["rejected", "region", "rejected"]
+    assert [b.next_notice for b in sink.batches] == [1, 3]
+
+
+def test_too_much_that_waits_is_refused_until_there_is_room(
+    pipeline: NoticePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.listener.worker._WAITING", 2)
+    worker = Worker(pipeline, lambda error: None)
+    taken = [worker.offer(arrival(b"{"), lambda: None) for _ in range(3)]
+    worker.start()
+    worker.deliver([arrival(b"{")])
+    worker.stop()
+    assert taken == [True, True, False]
+    assert pipeline.totals["received"] == 3
+    assert not worker.offer(arrival(b"{"), lambda: None)
 
 
 def test_calls_are_cancelled_when_the_thread_has_ended(
