@@ -86,6 +86,7 @@ class Listen:
     poll_seconds: float
     feeds_poll_seconds: float
     notice_seconds: float
+    parser_seconds: float
     notice_megabytes: int
 
 
@@ -390,6 +391,8 @@ def _validate(config: Config) -> None:
             raise ConfigError(f"[cuts] {limit.name}: {value} is negative")
     if config.listen.notice_seconds <= 0 or config.listen.notice_megabytes < 256:
         raise ConfigError("[listen] notice_seconds: above 0; notice_megabytes: at least 256")
+    if config.listen.parser_seconds <= 0:
+        raise ConfigError("[listen] parser_seconds: above 0")
     if not config.maps.retry_minutes or any(m < 0 for m in config.maps.retry_minutes):
         raise ConfigError("[maps] retry_minutes: at least one, none negative")
     if config.match.max_offsets_per_trigger < 1:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from crossmatch.errors import ConfigError, ServiceError
+from gateway.feeds.history import Change
 from gateway.feeds.registry import Registry
 from gateway.feeds.store import FeedStore, Loaded, Problem
 from gateway.listener.outbox import Held
@@ -18,6 +20,8 @@ from gateway.listener.worker import Worker
 from gateway.logs import EventLog
 
 log = EventLog("listen")
+
+_BY_US = "paused by the gateway"
 
 
 class Reader(Protocol):
@@ -74,9 +78,13 @@ class LiveFeeds:
         # Feeds that are not in force yet, and whether the sources may be those of other ones.
         self._next: Registry | None = None
         self._behind = False
+        # Feeds that the reader paused, and why; written down at the next look.
+        self._given_up: dict[str, str] = {}
         self.registry = loaded.registry
         self.broken: dict[str, str] = {}
-        self._tell(loaded.problems)
+        # Taken up at the first look.
+        self._try_again(loaded)
+        self._tell(loaded)
 
     def audience(self, feed: str) -> tuple[str, ...]:
         """Private streams that see what ``feed`` brings."""
@@ -88,6 +96,10 @@ class LiveFeeds:
         if set(door) <= set(arrival.streams):
             return arrival
         return replace(arrival, streams=tuple(sorted({*arrival.streams, *door})))
+
+    def give_up(self, feed: str, why: str) -> None:
+        """Pause a feed that the reader cannot read and holds already (from any thread)."""
+        self._given_up[feed] = why
 
     def release(self) -> int:
         """Work through what waited for feeds that are on now; how many messages."""
@@ -130,9 +142,12 @@ class LiveFeeds:
 
         What fails because Kafka is away is tried again at the next look.
         """
+        self._switch()
         if self._store.changed():
             loaded = self._store.load()
-            self._tell(loaded.problems)
+            if self._try_again(loaded):
+                loaded = self._store.load()
+            self._tell(loaded)
             self._next = loaded.registry
         taken = False
         try:
@@ -153,6 +168,42 @@ class LiveFeeds:
             log.warning("feeds_must_wait", detail=str(error))
         return taken
 
+    def _switch(self) -> None:
+        """Pause what the reader gave up, as the operator would: it stays so over restarts."""
+        for feed, why in list(self._given_up.items()):
+            try:
+                self._store.switch(feed, False, f"{_BY_US}: {why}")
+            except ServiceError as error:
+                # The reader holds its messages all the same, and the next look tries again.
+                log.warning("feed_not_switched", feed=feed, detail=str(error))
+                continue
+            except ConfigError as error:
+                # Its file went away.
+                log.warning("feed_not_switched", feed=feed, detail=str(error))
+            del self._given_up[feed]
+
+    def _try_again(self, loaded: Loaded) -> bool:
+        """Enable the feeds that were given up and whose files changed; whether there were any."""
+        changed = [
+            name
+            for name, change in self._paused_by_us(loaded).items()
+            if loaded.registry.feed(name).version != change.version
+        ]
+        for name in changed:
+            try:
+                self._store.switch(name, True, "its file changed")
+            except ServiceError as error:
+                log.warning("feed_not_switched", feed=name, detail=str(error))
+        return bool(changed)
+
+    def _paused_by_us(self, loaded: Loaded) -> dict[str, Change]:
+        try:
+            found = {name: self._store.why_paused(name) for name in sorted(loaded.registry.paused)}
+        except ConfigError as error:
+            log.warning("history_not_read", detail=str(error))
+            return {}
+        return {name: change for name, change in found.items() if change is not None}
+
     def _swap(self, registry: Registry) -> bool:
         try:
             self._reader.replace(registry)
@@ -169,10 +220,20 @@ class LiveFeeds:
         self.release()
         return True
 
-    def _tell(self, problems: Sequence[Problem]) -> None:
+    def _tell(self, loaded: Loaded) -> None:
         """Problems that were not there at the last look."""
+        problems = [*loaded.problems, *map(_problem, self._paused_by_us(loaded).values())]
         found = set(problems)
         for problem in sorted(found - self._told, key=lambda p: (str(p.path), p.sentence)):
             log.error("feed_broken", file=problem.path, feed=problem.feed, detail=problem.sentence)
         self._told = found
         self.broken = {p.feed or str(p.path): p.sentence for p in problems}
+
+
+def _problem(change: Change) -> Problem:
+    """A feed that the gateway paused, for people."""
+    sentence = (
+        f"{change.feed} was {change.detail}; its messages wait until you mend its parser and write"
+        f" 'mmgateway feeds enable {change.feed}', or change its file"
+    )
+    return Problem(Path(change.source), sentence, change.feed)

@@ -6,20 +6,26 @@ the operator's read (:mod:`gateway.listener.wary`) go to one long-lived child, w
 killed without harm: when the time is over, when memory is short, or when a C library takes
 it down. Both sides run our own code under the same user, so what
 passes between them is pickled; nothing from outside is ever unpickled.
+
+What an operator wrote has less time than our own, and after it failed badly three times in a
+row its feed is paused: all other feeds wait while one is read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe
 from typing import Any
 
@@ -27,7 +33,7 @@ from crossmatch.chains import Chain
 from crossmatch.errors import ConfigError, NoticeError, Rejected, ServiceError
 from gateway.feeds.registry import Registry
 from gateway.listener.sandbox_child import Task, packed, receive, send
-from gateway.listener.wary import Elsewhere, wary
+from gateway.listener.wary import Elsewhere, may_take_long, wary
 from gateway.logs import EventLog
 from gateway.understand import SkymapFile, Understood, understand
 
@@ -35,6 +41,9 @@ log = EventLog("sandbox")
 
 # A VOEvent has 3 to 10 kB, a JSON notice without a map rarely more than 2.
 SMALL_BYTES = 64 * 1024
+STRIKES = 3
+"""After so many notices in a row that an operator's parser could not read in its bounds."""
+_FATAL = ("too_slow", "too_much_memory", "parser_died")
 # The child imports NumPy, healpy and lxml before it can start; discs may be slow.
 _START_SECONDS = 120.0
 _BOOT = (
@@ -60,6 +69,10 @@ class Sandbox:
         Memory (address space) that it may take beyond what the idle child has.
     small_bytes : int
         Notices above this go to the child.
+    parser_seconds : float, optional
+        Of that time, what a parser, patterns or queries of the operator's may take.
+    paused : callable, optional
+        Told of a feed that was paused for its parser, and why.
     """
 
     def __init__(
@@ -70,8 +83,13 @@ class Sandbox:
         seconds: float,
         megabytes: int,
         small_bytes: int = SMALL_BYTES,
+        parser_seconds: float = math.inf,
+        paused: Callable[[str, str], None] = lambda feed, why: None,
     ) -> None:
         self._chains = dict(chains)
+        self._parser_seconds = parser_seconds
+        self._paused = paused
+        self._strikes: Counter[str] = Counter()
         self._seconds = seconds
         self._megabytes = megabytes
         self._small_bytes = small_bytes
@@ -131,6 +149,7 @@ class Sandbox:
         """
         with self._lock:
             self._adopt(registry)
+            self._strikes.clear()
             if self._child is not None:
                 # A new one also reads the code of the parsers again.
                 self._end()
@@ -145,6 +164,8 @@ class Sandbox:
         _check_parsers(registry)
         self._registry = registry
         self._quick = wary(registry)
+        # Feeds whose messages are read by what an operator wrote.
+        self._own = frozenset(f.name for f in registry.feeds if f.parser or may_take_long(f))
 
     def _here(self, task: Task) -> Understood:
         raw, topic, feed = task.raw, task.topic, task.feed
@@ -167,7 +188,8 @@ class Sandbox:
 
     def _in_child(self, task: Task) -> Understood:
         child = self._ready_child()
-        answer = child.ask(task, self._seconds)
+        answer = child.ask(task, self._seconds, self._own, self._parser_seconds)
+        self._judge(answer)
         if not child.alive():
             self.start()
         if answer.understood is not None:
@@ -178,6 +200,24 @@ class Sandbox:
         else:
             log.warning("notice_given_up", feed=answer.feed, reason=answer.rejected.reason)
         return self._refused(answer.rejected, answer.feed or task.feed, task.topic)
+
+    def _judge(self, answer: _Answer) -> None:
+        """Pause a feed of an operator whose parser does nothing but fail badly."""
+        name, error = answer.feed, answer.rejected
+        if name not in self._own:
+            return
+        if error is None or error.reason not in _FATAL:
+            del self._strikes[name]
+            return
+        self._strikes[name] += 1
+        if self._strikes[name] < STRIKES or name in self._registry.paused:
+            return
+        del self._strikes[name]
+        # At once: until others have paused it too, its messages would each take their time.
+        self._adopt(replace(self._registry, paused=self._registry.paused | {name}))
+        why = f"{STRIKES} of its messages in a row could not be read ({error})"
+        log.error("feed_paused", feed=name, detail=why)
+        self._paused(name, why)
 
     def _ready_child(self) -> _Child:
         self.start()
@@ -291,7 +331,7 @@ class _Child:
         if self._ready:
             return
         try:
-            said = self._bounded(_START_SECONDS, self._hear)
+            said = self._bounded(_START_SECONDS, lambda _: self._hear())
         except (_Late, _Dead) as error:
             raise ServiceError(
                 "the process that reads large notices did not start;"
@@ -301,29 +341,43 @@ class _Child:
             raise ServiceError(f"the process that reads large notices cannot start: {said[1]}")
         self._ready = True
 
-    def ask(self, task: Task, seconds: float) -> _Answer:
-        """Answer to one task; afterwards the child may be dead."""
-        feed = ""
+    def ask(
+        self, task: Task, seconds: float, own: Collection[str], parser_seconds: float
+    ) -> _Answer:
+        """Answer to one task; afterwards the child may be dead.
 
-        def talk() -> tuple[Any, ...]:
-            nonlocal feed
+        Parsers of the feeds ``own`` have ``parser_seconds`` of the ``seconds``.
+        """
+        feed = ""
+        limit = seconds
+        over = time.monotonic() + seconds
+
+        def talk(clock: _Clock) -> tuple[Any, ...]:
+            nonlocal feed, limit
             send(self._pipe, packed(seconds, task))
-            said = self._hear()
-            while said[0] == "feed":
-                feed = said[1]
-                said = self._hear()
-            return said
+            while True:
+                what, *rest = said = self._hear()
+                if what == "feed":
+                    (feed,) = rest
+                    if feed in own:
+                        limit = min(limit, parser_seconds)
+                        clock.set(min(parser_seconds, over - time.monotonic()))
+                elif what == "parsed":
+                    limit = seconds
+                    clock.set(over - time.monotonic())
+                else:
+                    return said
 
         try:
             what, *rest = self._bounded(seconds, talk)
         except _Late:
-            error = NoticeError("too_slow", f"took more than {seconds:g} s")
+            error = NoticeError("too_slow", f"took more than {limit:g} s")
             return _Answer(rejected=error, feed=feed)
         except _Dead as death:
             error = NoticeError("parser_died", f"the process that read it ended: {death}")
             return _Answer(rejected=error, feed=feed)
         if what == "done":
-            return _Answer(understood=rest[0])
+            return _Answer(understood=rest[0], feed=feed)
         if what == "memory":
             self.close()  # what is left of its memory is in pieces
             return _Answer(rejected=NoticeError("too_much_memory", rest[0]), feed=feed)
@@ -336,28 +390,50 @@ class _Child:
         except (AttributeError, ImportError, TypeError) as error:
             return "failed", f"what the parser returned cannot be handed over: {error}", ""
 
-    def _bounded(self, seconds: float, talk: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def _bounded(
+        self, seconds: float, talk: Callable[[_Clock], tuple[Any, ...]]
+    ) -> tuple[Any, ...]:
         """What ``talk`` returns; the child is killed when the time is over."""
-        late = threading.Event()
-
-        def kill() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(seconds, kill)
-        timer.daemon = True
-        timer.start()
+        clock = _Clock(self._process.kill)
+        clock.set(seconds)
         try:
-            return talk()
+            return talk(clock)
         except (EOFError, OSError) as error:
             self._process.kill()
             status = self._process.wait()
-            raise _Late if late.is_set() else _Dead(_ending(status)) from error
+            raise _Late if clock.late else _Dead(_ending(status)) from error
         finally:
-            timer.cancel()
-            timer.join()
-            if late.is_set():
+            clock.stop()
+            if clock.late:
                 self._process.wait()
+
+
+class _Clock:
+    """Calls ``end`` when the time is over, which may be set anew until then."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._timer: threading.Timer | None = None
+        self.late = False
+
+    def set(self, seconds: float) -> None:
+        """End so many seconds from now."""
+        self.stop()
+        if self.late:
+            return
+        self._timer = threading.Timer(seconds, self._ring)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Do not end, unless that has begun."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+
+    def _ring(self) -> None:
+        self.late = True
+        self._end()
 
 
 def _ending(status: int) -> str:

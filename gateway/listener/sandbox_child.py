@@ -84,12 +84,15 @@ def receive(pipe: Connection) -> tuple[Any, ...]:
 
 
 def _telling(registry: Registry, pipe: Connection) -> Registry:
-    """Feeds whose parsers tell the parent, before they begin, whose the message is."""
+    """Feeds whose parsers tell the parent whose the message is, and when they are done."""
 
     def with_word(parser: Parser) -> Parser:
         def parse(message: Message, feed: Feed) -> Notice | Ignored:
             send(pipe, packed("feed", feed.name))
-            return parser(message, feed)
+            try:
+                return parser(message, feed)
+            finally:
+                send(pipe, packed("parsed"))
 
         return parse
 

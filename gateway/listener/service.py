@@ -93,6 +93,8 @@ class Listener:
             config.chains,
             seconds=config.listen.notice_seconds,
             megabytes=config.listen.notice_megabytes,
+            parser_seconds=config.listen.parser_seconds,
+            paused=lambda feed, why: self._feeds.give_up(feed, why),
         )
         self._closers.append(sandbox.close)
         sandbox.start()

@@ -147,6 +147,7 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
         "[cuts]\nmin_real_bogus = nan",
         "[cuts]\nmoving_radius_arcsec = -5",
         "[chains.grb]\nlevel = 'x'",
+        "[listen]\nparser_seconds = 0",
         "[match]\nmax_offsets_per_trigger = 0",
     ],
 )

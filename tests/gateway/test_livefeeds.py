@@ -11,12 +11,12 @@ import pytest
 
 from crossmatch.errors import ConfigError, ServiceError
 from gateway.feeds.registry import Registry
-from gateway.feeds.store import Loaded, Problem
+from gateway.feeds.store import FeedStore, Loaded, Problem
 from gateway.listener import livefeeds
 from gateway.listener.livefeeds import LiveFeeds, streams_of
 from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.worker import Worker
-from tests.gateway.memory import REGISTRY, Direct, MemorySink, arrival, gbm, private_registry
+from tests.gateway.memory import NOW, REGISTRY, Direct, MemorySink, arrival, gbm, private_registry
 from tests.gateway.test_pipeline import pipeline_of
 
 PAUSED = replace(REGISTRY, paused=frozenset({"fermi_gbm"}))
@@ -29,6 +29,9 @@ class Store:
     loaded: Loaded
     looks: int = 0
     new: Loaded | None = None
+
+    def why_paused(self, name: str) -> None:
+        """Nothing: only people pause these."""
 
     def changed(self) -> bool:
         return self.new is not None
@@ -214,3 +217,82 @@ def test_look_ends_when_the_worker_has(stage: Stage) -> None:
     stage.worker.stop()
     assert stage.change(REGISTRY) is False
     assert [name for name, _ in stage.sources.events] == ["prepare"]
+
+
+OWN = """
+name = "own"
+title = "Own"
+mission = "Own"
+instrument = "X"
+messenger = "grb"
+format = "voevent"
+ivoids = ["ivo://nasa.gsfc.gcn/Fermi"]
+trigger = ["TrigID"]
+"""
+
+
+@pytest.fixture
+def given_up(tmp_path: Path) -> Iterator[Stage]:
+    """A feed in a file, which the reader has given up and no longer reads."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "own.toml").write_text(OWN)
+    store = FeedStore([folder], tmp_path / "state", lambda: NOW)
+    loaded = store.load()
+    sink, direct = MemorySink(), Direct(loaded.registry)
+    pipeline = pipeline_of(sink, tmp_path, direct=direct)
+    feeds = LiveFeeds(store, loaded, direct, pipeline, sink.held)
+    worker = Worker(pipeline, lambda error: None)
+    worker.start()
+    made: Any = Stage(sink, direct, pipeline, store, feeds, worker)  # type: ignore[arg-type]
+    feeds.give_up("own", "too slow")
+    assert feeds.look(worker, made.sources)
+    worker.deliver([arrival(gbm(1, 10))])
+    worker.call(lambda: None).result(10)
+    assert pipeline.held["own"].waiting == 1
+    yield made
+    worker.stop()
+
+
+def test_a_feed_that_was_given_up_is_paused_and_told(given_up: Stage) -> None:
+    assert given_up.direct.registry.paused == {"own"}
+    assert "paused by the gateway: too slow" in given_up.feeds.broken["own"]
+    assert "mmgateway feeds enable own" in given_up.feeds.broken["own"]
+    assert not given_up.feeds.look(given_up.worker, given_up.sources)
+
+
+def test_a_feed_that_was_given_up_is_tried_again_when_it_is_enabled(given_up: Stage) -> None:
+    store: Any = given_up.store
+    store.switch("own", True)
+    assert given_up.feeds.look(given_up.worker, given_up.sources)
+    assert given_up.feeds.broken == {}
+    assert given_up.pipeline.held["own"].waiting == 0
+    assert [r["feed"] for r in given_up.sink.regions()] == ["own"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_feed_that_was_given_up_is_tried_again_when_its_file_changes(
+    given_up: Stage, tmp_path: Path, restarted: bool
+) -> None:
+    store: Any = given_up.store
+    feeds = given_up.feeds
+    (tmp_path / "mine" / "own.toml").write_text(OWN + "#\n")
+    if restarted:
+        store = FeedStore([tmp_path / "mine"], tmp_path / "state", lambda: NOW)
+        feeds = LiveFeeds(
+            store, store.load(), given_up.direct, given_up.pipeline, given_up.sink.held
+        )
+    assert feeds.look(given_up.worker, given_up.sources)
+    assert feeds.broken == {}
+    assert given_up.pipeline.held["own"].waiting == 0
+    assert [c.action for c in store.history("own")][-2:] == ["changed", "enabled"]
+
+
+def test_a_feed_that_a_person_paused_is_left_alone(given_up: Stage, tmp_path: Path) -> None:
+    store: Any = given_up.store
+    store.switch("own", True)
+    store.switch("own", False)
+    (tmp_path / "mine" / "own.toml").write_text(OWN + "#\n")
+    assert given_up.feeds.look(given_up.worker, given_up.sources)
+    assert given_up.direct.registry.paused == {"own"}
+    assert given_up.feeds.broken == {}

@@ -313,6 +313,50 @@ def test_an_endless_parser_is_stopped(folder: Path, what: str) -> None:
         assert pid_of(sandbox) > 0
 
 
+def test_a_parser_of_the_operators_has_less_time_than_ours(folder: Path) -> None:
+    feeds = load_feeds([folder])
+    with Sandbox(feeds, DEFAULT_CHAINS, seconds=60, megabytes=1000, parser_seconds=0.2) as sandbox:
+        found = sandbox.understand(own("endless"), topic="own.topic")
+        big = sandbox.understand(gw(skymap_fits()))
+
+    assert found.rejected is not None
+    assert (found.reason, found.rejected.detail) == ("too_slow", "took more than 0.2 s")
+    assert big.outcome == "region"
+
+
+@pytest.mark.parametrize("what", ["endless", "hog", "crash"])
+def test_a_feed_of_which_nothing_can_be_read_is_paused(folder: Path, what: str) -> None:
+    told: list[tuple[str, str]] = []
+    with Sandbox(
+        load_feeds([folder]), DEFAULT_CHAINS, seconds=60, megabytes=500, parser_seconds=0.2,
+        paused=lambda *said: told.append(said),
+    ) as sandbox:  # fmt: skip
+        found = [sandbox.understand(own(what), topic="own.topic") for _ in range(4)]
+        assert [f.outcome for f in found] == ["rejected"] * 3 + ["held"]
+        ((feed, why),) = told
+        assert (feed, found[0].reason in why) == ("own", True)
+        # Its file was changed, or it was enabled again.
+        sandbox.replace(load_feeds([folder]))
+        assert pid_of(sandbox) > 0
+        again = [sandbox.understand(own(what), topic="own.topic") for _ in range(4)]
+    assert [f.outcome for f in again] == ["rejected"] * 3 + ["held"]
+    assert len(told) == 2
+
+
+def test_a_feed_that_can_be_read_now_and_then_is_not_paused(folder: Path) -> None:
+    whats = ("crash", "crash", "fine", "crash", "raise", "crash", "crash")
+    with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=60, megabytes=500) as sandbox:
+        found = [sandbox.understand(own(what), topic="own.topic").outcome for what in whats]
+    assert found == ["ignored" if what == "fine" else "rejected" for what in whats]
+
+
+def test_our_own_feeds_are_never_paused(folder: Path) -> None:
+    raw = gw(gzip.compress(flat_map(512)))
+    with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=0.02, megabytes=1000) as sandbox:
+        reasons = {sandbox.understand(raw).reason for _ in range(4)}
+    assert reasons == {"too_slow"}
+
+
 def test_of_what_dies_while_it_is_recognised_the_topic_tells_the_feed(folder: Path) -> None:
     raw = own("x" * 300_000)
     with Sandbox(load_feeds([folder]), DEFAULT_CHAINS, seconds=0.0, megabytes=1000) as sandbox:
