@@ -17,7 +17,9 @@ MAX_ELEMENTS = 100_000
 _ENCODINGS = ("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252")
 _DECLARED = re.compile(rb"""^<\?xml[^>]{0,200}?encoding\s*=\s*["']([^"']{1,40})["']""")
 _SPACE = re.compile(rb"[ \t\r\n]*")
-
+# Evaluated by libxml2, which takes a tenth of the time of a walk in Python.
+_COUNT = etree.XPath("count(//*)")
+_TOO_DEEP = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)})")
 
 # How UTF-16 and UTF-32 begin, with a mark of their own or at once.
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0<", b"<\0", b"\0\0\0<", b"\0\0\xfe\xff")
@@ -81,12 +83,7 @@ def _has_doctype(document: bytes) -> bool:
 
 
 def _check_bounds(root: Element) -> None:
-    level, count = [root], 1
-    for _ in range(MAX_DEPTH):
-        count += sum(map(len, level))
-        if count > MAX_ELEMENTS:
-            raise NoticeError("too_large", f"more than {MAX_ELEMENTS} elements")
-        level = [child for element in level for child in element]
-        if not level:
-            return
-    raise NoticeError("too_deep", f"more than {MAX_DEPTH} levels")
+    if _COUNT(root) > MAX_ELEMENTS:
+        raise NoticeError("too_large", f"more than {MAX_ELEMENTS} elements")
+    if _TOO_DEEP(root):
+        raise NoticeError("too_deep", f"more than {MAX_DEPTH} levels")

@@ -152,7 +152,7 @@ def _check_envelope(root: Element, notes: list[str]) -> None:
         raise NoticeError("no_ivoid", "the VOEvent element has no ivorn")
     if len(ivoid) > MAX_IVOID:
         raise NoticeError("bad_ivoid", f"an ivorn of {len(ivoid)} characters; at most {MAX_IVOID}")
-    if not ivoid.startswith("ivo://") or any(c.isspace() for c in ivoid):
+    if not ivoid.startswith("ivo://") or len(ivoid.split()) != 1:
         notes.append("ivorn is not an IVOID")
     role = root.get("role")
     if role is None:
