@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from crossmatch.errors import Rejected, ServiceError
 from gateway import services
 from gateway.config import Config
 from gateway.feeds.registry import HEARTBEAT, Registry
+from gateway.feeds.spec import Feed
 from gateway.listener.livefeeds import streams_of
 from gateway.listener.sources import Arrival, Complaints, FolderSource, KafkaSource, Link
 from gateway.listener.transports import MEMBER, Transports, VtpSource
@@ -21,6 +22,10 @@ from gateway.logs import EventLog
 from voevents.validate import check_submission, validate_submission
 
 log = EventLog("listen")
+
+_LOOKS = 10
+OURS: Mapping[str, int] = {**MEMBER, "topic_metadata_refresh_interval_ms": 1000}
+"""On our own Kafka topics are made while we run, and asking it costs nothing."""
 
 
 class Doors:
@@ -61,6 +66,7 @@ class Doors:
         self._stops: list[Callable[[], Any]] = []
         self._kafka: dict[str, KafkaSource] = {}
         self._remotes: list[VtpSource] = []
+        self._unheard: dict[str, str] = {}
         self._transports = Transports(
             worker.deliver,
             now,
@@ -96,15 +102,22 @@ class Doors:
         wanted = list(config.gcn.topics) or list(registry.topics())
         subscribed = config.gcn.enabled and config.gcn.bootstrap == self._bootstrap
         asked = wanted if config.gcn.topics or subscribed else topics_for_others(registry)
+        if not config.kafka.bootstrap:
+            # Before they are asked for: who asks for a topic that is not there asks again late.
+            large = {"max.message.bytes": str(kafka_io.MAX_MESSAGE_BYTES)}
+            specs = [kafka_io.TopicSpec(name, 1, large) for name in wanted]
+            for _ in range(_LOOKS):
+                # A topic that was made is not seen at once.
+                if not kafka_io.ensure_topics(self._bootstrap, config.kafka.properties, specs):
+                    break
         if config.gcn.enabled and asked:
             # Another Kafka with the same topics need not have the heartbeat.
             beats = [] if config.gcn.bootstrap or HEARTBEAT in asked else [HEARTBEAT]
             self._hear("gcn", [*asked, *beats])
         if not config.kafka.bootstrap and wanted and not subscribed:
-            large = {"max.message.bytes": str(kafka_io.MAX_MESSAGE_BYTES)}
-            specs = [kafka_io.TopicSpec(name, 1, large) for name in wanted]
-            kafka_io.ensure_topics(self._bootstrap, config.kafka.properties, specs)
             self._hear("own", wanted)
+        own = [] if config.kafka.bootstrap else wanted
+        self._tell_unheard(registry, {*own, *(asked if config.gcn.enabled else ())})
         self._transports.open(registry)
 
     def tell(self, link: Link) -> None:
@@ -114,8 +127,8 @@ class Doors:
         self._transports.tell(link)
 
     def broken(self) -> dict[str, str]:
-        """What is wrong with the feeds' own sources, by feed (from any thread)."""
-        return self._transports.broken()
+        """What is wrong with where feeds are heard, by feed (from any thread)."""
+        return {**self._unheard, **self._transports.broken()}
 
     def close(self) -> Any:
         """Close all; a Deferred. While the reactor still runs, so that VTP closes in order."""
@@ -123,6 +136,13 @@ class Doors:
 
         self._transports.close()
         return DeferredList([maybeDeferred(stop) for stop in self._stops], consumeErrors=True)
+
+    def _tell_unheard(self, registry: Registry, heard: Collection[str]) -> None:
+        """Private feeds that no Kafka is asked for: that of others never hears their names."""
+        found = {f.name: _unheard(f) for f in registry.feeds if _is_unheard(f, heard)}
+        for name in sorted(found.keys() - self._unheard.keys()):
+            log.error("feed_broken", feed=name, detail=found[name])
+        self._unheard = found
 
     def _hear(self, which: str, wanted: Sequence[str]) -> None:
         source = self._kafka.get(which)
@@ -227,6 +247,26 @@ class Doors:
             log.error("refused_packet_lost", peer=peer, reason=error.reason, bytes=len(raw))
 
 
+def _is_unheard(feed: Feed, heard: Collection[str]) -> bool:
+    """Whether a private feed has topics, but neither of them nor a source of its own is heard."""
+    transport = feed.transport
+    return (
+        feed.enabled
+        and bool(feed.audience and feed.topics)
+        and not (transport.kafka or transport.vtp or transport.folder)
+        and not set(feed.topics) & set(heard)
+    )
+
+
+def _unheard(feed: Feed) -> str:
+    return (
+        f"{feed.source or feed.name}: no Kafka is asked for {', '.join(feed.topics)}, because the"
+        " feed is private and the name may be a secret; write [transport] kafka ="
+        ' "host:port" with the Kafka that has it, or delete topics if the messages come by VTP or'
+        " a folder"
+    )
+
+
 def topics_for_others(registry: Registry) -> list[str]:
     """Topics that somebody else's Kafka may be asked for: a private name betrays its feed.
 
@@ -241,7 +281,7 @@ def _own_consumer(config: Config, bootstrap: str, extra: dict[str, Any]) -> tupl
     group = f"{config.gcn.group_id}-own"
     # A named member takes the place of its killed predecessor at once, not after 45 s.
     return "own", kafka_io.consumer(
-        bootstrap, {**config.kafka.properties, **extra}, group, group_instance_id=group, **MEMBER
+        bootstrap, {**config.kafka.properties, **extra}, group, group_instance_id=group, **OURS
     )
 
 
@@ -250,7 +290,10 @@ def _gcn_consumer(config: Config, bootstrap: str, extra: dict[str, Any]) -> tupl
     gcn = config.gcn
     if gcn.bootstrap:
         return gcn.bootstrap, kafka_io.consumer(
-            gcn.bootstrap, {**gcn.properties, **extra}, gcn.group_id, **MEMBER
+            gcn.bootstrap,
+            {**gcn.properties, **extra},
+            gcn.group_id,
+            **(OURS if gcn.bootstrap == bootstrap else MEMBER),
         )
     import gcn_kafka
 

@@ -35,6 +35,9 @@ class Source:
     def start(self, failed: Any) -> None:
         """Nothing to read."""
 
+    def subscribe(self, topics: Any) -> None:
+        """Nothing to read."""
+
     def stop(self) -> None:
         """Nothing to end."""
 
@@ -57,11 +60,13 @@ class Worker:
         """Nothing comes."""
 
 
-def follow(registry: Registry, **environ: str) -> None:
+def follow(registry: Registry, **environ: str) -> Doors:
     gcn = {"ENABLED": "true", "CLIENT_ID": "nobody", "CLIENT_SECRET": "none"}
     config = load(None, {**{f"MMGATEWAY_GCN__{k}": v for k, v in gcn.items()}, **environ})
     worker: Any = Worker()
-    Doors(config, OURS, None, worker, lambda: NOW, lambda error: None).follow(registry)
+    made = Doors(config, OURS, None, worker, lambda: NOW, lambda error: None)
+    made.follow(registry)
+    return made
 
 
 def test_names_of_private_topics_stay_here(heard: dict[str, list[str]]) -> None:
@@ -100,3 +105,53 @@ def test_our_own_kafka_is_asked_for_all(heard: dict[str, list[str]]) -> None:
     follow(with_topics("own.alerts"), MMGATEWAY_GCN__BOOTSTRAP=OURS)
     assert "own.alerts" in heard["gcn"]
     assert "own" not in heard
+
+
+@pytest.mark.parametrize(
+    ("topics", "environ", "told"),
+    [
+        (("own.alerts",), {"KAFKA__BOOTSTRAP": "kafka.example.org:9092"}, True),
+        (("own.alerts",), {"KAFKA__BOOTSTRAP": OURS, "GCN__BOOTSTRAP": OURS}, False),
+        (("own.alerts",), {}, False),
+        (("gcn.notices.own",), {"KAFKA__BOOTSTRAP": "kafka.example.org:9092"}, False),
+        (("gcn.notices.own",), {"KAFKA__BOOTSTRAP": OURS, "GCN__ENABLED": "false"}, True),
+        ((), {"KAFKA__BOOTSTRAP": "kafka.example.org:9092"}, False),
+    ],
+)
+def test_private_feed_that_is_heard_nowhere_is_told(
+    heard: dict[str, list[str]], topics: tuple[str, ...], environ: dict[str, str], told: bool
+) -> None:
+    made = follow(with_topics(*topics), **{f"MMGATEWAY_{k}": v for k, v in environ.items()})
+    assert list(made.broken()) == (["own"] if told else [])
+    if told:
+        assert "write [transport] kafka =" in made.broken()["own"]
+    made.follow(with_topics())
+    assert made.broken() == {}
+
+
+@pytest.mark.parametrize("gcn", [OURS, ""])
+def test_topics_of_our_own_kafka_are_there_before_they_are_asked_for(
+    heard: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, gcn: str
+) -> None:
+    missing = ["own.alerts", "own.alerts"]
+    calls: list[set[str]] = []
+
+    def ensure(bootstrap: str, properties: Any, specs: Any) -> list[str]:
+        assert not heard
+        calls.append({spec.name for spec in specs})
+        return missing and [missing.pop()]
+
+    monkeypatch.setattr(kafka_io, "ensure_topics", ensure)
+    follow(with_topics("own.alerts"), MMGATEWAY_GCN__BOOTSTRAP=gcn)
+    assert len(calls) == 3
+    assert "own.alerts" in calls[-1]
+
+
+def test_no_topics_are_made_on_the_kafka_of_others(
+    heard: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ensure(*rest: Any) -> list[str]:
+        raise AssertionError("a topic was made")
+
+    monkeypatch.setattr(kafka_io, "ensure_topics", ensure)
+    follow(with_topics("own.alerts"), MMGATEWAY_KAFKA__BOOTSTRAP=OURS)

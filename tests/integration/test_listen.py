@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ broadcast_port = 0
 folder = "{folder}/inbox"
 poll_seconds = 0.1
 feeds_poll_seconds = 0.2
+parser_seconds = 1.0
 [maps]
 hosts = ["127.0.0.1"]
 retry_minutes = [0, 0.02]
@@ -65,6 +67,7 @@ streams = ["ourteam"]
 kafka = "{bootstrap}"
 vtp = "127.0.0.1:{vtp_port}"
 """
+PARSER_SECONDS = 1.0
 PRIVATE = "mm.private.ourteam."
 
 
@@ -90,7 +93,7 @@ class Gateway:
             text=True,
             check=False,
             cwd=self.folder,
-            env=environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            env=environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(self.folder)])},
         )
         assert done.returncode == status, done.stderr
         assert "Traceback" not in done.stderr
@@ -330,6 +333,64 @@ def test_private_feed_is_taken_up_paused_and_released_without_a_restart(gateway:
     assert gateway.records(topics.REGIONS) == public
     log_of_regions = gateway.records(topics.REGION_LOG)
     assert len([r for r in log_of_regions if r["streams"] == ["ourteam"]]) == 5
+
+
+NEW_FEED = """
+name = "{name}"
+title = "A feed that is new"
+mission = "New"
+instrument = "Camera"
+messenger = "grb"
+format = "{form}"
+topics = ["{name}.notices"]
+prefix = "New"
+"""
+
+
+def test_a_new_topic_is_heard_at_once(gateway: Gateway) -> None:
+    # After a crash the group of the listener's consumers is whole again only after seconds.
+    before = gateway.ledger()
+    wxt = ("--topic", "gcn.notices.einstein_probe.wxt.alert")
+    gateway.command("replay", str(SAMPLES / "wxt.json"), *wxt)
+    gateway.until_received(before["received"] + 1)
+    mark = len(gateway.log())
+    more = 'ivoids = ["ivo://org.example.fresh/camera#"]\ntrigger = ["TrigID"]\n'
+    text = NEW_FEED.format(name="fresh", form="voevent") + more
+    (gateway.state / "feeds" / "fresh.toml").write_text(text)
+    assert runfiles.wait_until(lambda: "event=feeds_changed feeds=fresh" in gateway.log(), 10)
+    raw = gbm(1, 20).replace(b"ivo://nasa.gsfc.gcn/Fermi", b"ivo://org.example.fresh/camera")
+    producer = kafka_io.producer(gateway.bootstrap, {})
+    producer.produce("fresh.notices", raw)
+    assert producer.flush(20) == 0
+    assert runfiles.wait_until(lambda: "feed=fresh kind=" in gateway.log()[mark:], 4, 0.1)
+    assert "kafka_trouble" not in gateway.log()[mark:]
+
+
+def test_a_parser_that_never_returns_costs_others_little_and_is_paused(gateway: Gateway) -> None:
+    code = "import time\n\ndef parse(message, feed):\n    time.sleep(3600)\n"
+    (gateway.folder / "slowmod.py").write_text(code)
+    more = 'members = ["slow"]\nparser = "slowmod:parse"\n'
+    text = NEW_FEED.format(name="slow", form="json") + more
+    (gateway.state / "feeds" / "slow.toml").write_text(text)
+    before = gateway.ledger()
+    assert runfiles.wait_until(lambda: "event=feeds_changed feeds=slow" in gateway.log(), 10)
+    for number in range(4):
+        gateway.drop(f"slow{number}.json", b'{"slow": %d}' % number)
+    assert runfiles.wait_until(lambda: "event=notice_given_up feed=slow" in gateway.log(), 20)
+    began = time.monotonic()
+    assert b'role="ack"' in gateway.vtp(gbm(1, 30))
+    assert time.monotonic() - began < PARSER_SECONDS
+    after = gateway.until_received(before["received"] + 5)
+    assert (after - before)["rejected"] == 3
+    assert (after - before)["held"] == 1
+    assert (after - before)["region"] == 1
+
+    def paused() -> bool:
+        feeds = json.loads(gateway.command("feeds", "list", "--json"))["feeds"]
+        return {"paused"} == {f["state"] for f in feeds if f["name"] == "slow"}
+
+    assert runfiles.wait_until(paused, 20)
+    assert "too_slow" in gateway.command("feeds", "history", "slow")
 
 
 def test_what_waited_in_private_stays_so_though_its_feed_is_gone(gateway: Gateway) -> None:
