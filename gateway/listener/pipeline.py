@@ -78,7 +78,7 @@ class Understand(Protocol):
 
 
 class NoticePipeline:
-    """Takes notices in and says what each became. For one thread.
+    """Takes notices in and says what each became. For one thread; :meth:`store` may have another.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """The listener: notices in by Kafka, VTP and files; raw bytes, regions and dead letters out.
 
-Sources hand arrivals to one worker thread, so that the reactor answers VTP peers while a
-sky map is read. The worker stores the raw bytes first; what they became is then committed
-in one Kafka transaction together with the position in the notices topic. A notice that
+Sources hand arrivals to a worker of two threads. One stores the raw bytes, so that VTP peers
+have their receipts while a sky map is read. The other commits what they became in one Kafka
+transaction together with the position in the notices topic. A notice that
 was stored when the process died is therefore worked through at the next start, once.
 """
 
