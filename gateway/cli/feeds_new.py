@@ -335,7 +335,9 @@ def write_new(
         return os.open(name, flags, 0o600 if confidential else 0o666)
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        missing = [p for p in (path.parent, *path.parent.parents) if not p.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700 if confidential else 0o777, exist_ok=True)
         with open(path, "x", encoding="utf-8", opener=created) as file:
             file.write(text)
     except FileExistsError as error:

@@ -68,6 +68,8 @@ def test_new_private_file_is_for_its_owner_alone(run: Run, options: str, mode: i
         os.umask(before)
     assert done.status == 0, done.err
     assert (FEEDS / "own.toml").stat().st_mode & 0o777 == mode
+    if mode == 0o600:
+        assert FEEDS.parent.stat().st_mode & 0o777 == 0o700, "and so is the folder made for it"
 
 
 # --- feeds of other commands -----------------------------------------------------------------
