@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -172,12 +172,7 @@ def make_region(
         ``no_localization``, ``no_trigger_time``, ``no_chain``, ``level_invalid``, or what is wrong
         with the localisation.
     """
-    localization, trigger = notice.localization, notice.trigger_time
-    if localization is None:
-        why = notice.no_position_reason or "the notice gives no position"
-        raise RegionError("no_localization", why)
-    if trigger is None:
-        raise RegionError("no_trigger_time", "the notice gives no time of the event")
+    localization, trigger = _where_and_when(notice)
     included = _systematic_included(notice, localization)
     chain = _chain(notice, included, chains)
     level = chain.level if level is None else level
@@ -218,6 +213,15 @@ def make_region(
         streams=notice.streams,
         feed_version=notice.feed_version,
     )
+
+
+def _where_and_when(notice: Notice) -> tuple[Localization, datetime]:
+    if notice.localization is None:
+        why = notice.no_position_reason or "the notice gives no position"
+        raise RegionError("no_localization", why)
+    if notice.trigger_time is None:
+        raise RegionError("no_trigger_time", "the notice gives no time of the event")
+    return notice.localization, notice.trigger_time
 
 
 def _chain(notice: Notice, systematic_included: bool, chains: Mapping[str, Chain]) -> Chain:

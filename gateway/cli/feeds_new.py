@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from gateway.cli import options
 from gateway.cli.feeds_manage import JsonOption, feed_store
 
 if TYPE_CHECKING:
+    from gateway.cli.feeds_questions import Ground
     from gateway.config import Config
     from gateway.feeds.drafts.template import Draft
     from gateway.feeds.registry import Registry
@@ -146,7 +147,7 @@ def new(
     file is never replaced.
     """
     from crossmatch.errors import ConfigError
-    from gateway.cli.feeds_questions import Ground, asked, check_given, pairs
+    from gateway.cli.feeds_questions import Ground, check_given, pairs
 
     places = pairs(field, "--field")
     said = {
@@ -173,16 +174,25 @@ def new(
     check_given(draft, said.keys(), ground, asks=not yes)
     if yes and given is None and not said.keys() & {"topics", "ivoids", "schemas", "vtp"}:
         raise ConfigError("say how its messages come: --from FILE, --topic, --ivoid or --vtp")
-    while not yes:
-        draft = asked(draft, said.keys() | places.keys(), ground)
+    if not yes:
+        draft = _agreed(draft, said.keys() | places.keys(), ground, given)
+    _finish(config, store, draft, given, out, as_json)
+
+
+def _agreed(draft: Draft, said: Set[str], ground: Ground, sample: _Sample | None) -> Draft:
+    """``draft`` with answers, asked for until they make a feed together."""
+    from crossmatch.errors import ConfigError
+    from gateway.cli.feeds_questions import asked
+
+    while True:
+        draft = asked(draft, said, ground)
         try:
-            _checked(draft, given)
+            _checked(draft, sample)
         except ConfigError as error:
             # Nothing is lost: the answers are the defaults of the next round.
             typer.echo(f"Error: {error}. Once more, with your answers in brackets:", err=True)
         else:
-            break
-    _finish(config, store, draft, given, out, as_json)
+            return draft
 
 
 def _without_secrets(table: dict[str, str]) -> dict[str, str]:

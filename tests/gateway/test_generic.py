@@ -9,32 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import NoticeError
-from crossmatch.model import Circle, Notice
+from crossmatch.model import Circle
 from crossmatch.region import credible_level
-from gateway.feeds import Ignored, Registry, load_feeds
+from gateway.feeds import Ignored
 from gateway.feeds.parsers.generic import messenger_of
-from gateway.understand import Understood, understand
-
-FEEDS = load_feeds()
-
-
-def read(raw: bytes, registry: Registry = FEEDS, **where: str) -> Understood:
-    return understand(registry, DEFAULT_CHAINS, raw, **where)
-
-
-def notice(table: dict[str, Any], registry: Registry = FEEDS, **where: str) -> Notice:
-    found = read(json.dumps(table).encode(), registry, **where)
-    assert found.notice is not None, found
-    return found.notice
-
-
-def with_files(tmp_path: Path, **files: str) -> Registry:
-    for name, text in files.items():
-        (tmp_path / f"{name}.toml").write_text(text)
-    return load_feeds([tmp_path])
-
+from tests.gateway.reading import FEEDS, notice, read, with_files
 
 CORE: dict[str, Any] = {
     "$schema": "https://gcn.nasa.gov/schema/main/gcn/notices/newcomer/eye/alert.schema.json",

@@ -10,25 +10,12 @@ from typing import Any
 import numpy as np
 
 from crossmatch import sky
-from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.model import MultiOrderMap, Notice
 from crossmatch.region import credible_level
 from crossmatch.skymap import write_skymap
-from gateway.feeds import Registry, load_feeds
-from gateway.understand import Understood, understand
+from tests.gateway.reading import notice, read, with_files
 
 GW = json.loads((Path(__file__).parents[1] / "data/notices/gwalert.json").read_bytes())
-FEEDS = load_feeds()
-
-
-def read(raw: bytes, registry: Registry = FEEDS, **where: str) -> Understood:
-    return understand(registry, DEFAULT_CHAINS, raw, **where)
-
-
-def notice(table: dict[str, Any], registry: Registry = FEEDS, **where: str) -> Notice:
-    found = read(json.dumps(table).encode(), registry, **where)
-    assert found.notice is not None, found
-    return found.notice
 
 
 def skymap(ra_deg: float, dec_deg: float) -> tuple[bytes, MultiOrderMap]:
@@ -61,12 +48,6 @@ def test_a_chance_coincidence_does_not_move_the_event() -> None:
     assert found.details["external_combined_skymap"] == "embedded"
     assert "skymap" not in found.details
     assert (found.distance_mpc, found.distance_error_mpc) == (40.0, 8.0)
-
-
-def with_files(tmp_path: Path, **files: str) -> Registry:
-    for name, text in files.items():
-        (tmp_path / f"{name}.toml").write_text(text)
-    return load_feeds([tmp_path])
 
 
 def test_combined_map_by_choice(tmp_path: Path) -> None:
