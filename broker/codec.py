@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -148,7 +148,7 @@ class RegionRecord:
     """A message of ``mm.regionlog`` or ``mm.regions``: a region, or the retraction of an event.
 
     ``region`` is None for a retraction, and ``fields`` has all that was sent. ``streams``
-    are the private streams that may see it; empty: everybody may.
+    are the private streams that may see it; empty: everybody may. ``raw`` is the message.
     """
 
     event_id: str
@@ -160,6 +160,7 @@ class RegionRecord:
     fields: Mapping[str, Any]
     region: Region | None
     streams: tuple[str, ...] = ()
+    raw: bytes = field(default=b"", repr=False)
 
     @property
     def key(self) -> bytes:
@@ -297,6 +298,7 @@ def decode_region(
             fields=fields,
             region=region,
             streams=tuple(fields["streams"]),
+            raw=data,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RegionError("bad_region", f"no region record of ours: {error!r}") from error

@@ -18,11 +18,15 @@ ALARMS = "mm.alarms"
 DEAD_LETTER = "mm.deadletter"
 CANDIDATES_PREFIX = "mm.candidates."
 VOEVENTS = "mm.voevents"
+VERDICTS = "mm.verdicts"
+"""What people found out about counterparts; the matcher reads it as it reads regions."""
 LEDGER = "mm.ledger"
 STATE = "mm.state"
 MARKER = "mm.marker"
 
-OPERATOR_ONLY = frozenset({NOTICES, REGION_LOG, HELD, ALARMS, DEAD_LETTER, LEDGER, STATE, MARKER})
+OPERATOR_ONLY = frozenset(
+    {NOTICES, REGION_LOG, HELD, ALARMS, DEAD_LETTER, VERDICTS, LEDGER, STATE, MARKER}
+)
 """What only the gateway and its operators may read: it holds or betrays private data."""
 
 MESSENGERS = ("gw", "grb", "neutrino", "xray", "frb", "optical")

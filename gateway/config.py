@@ -135,7 +135,18 @@ class Match:
     starting_offsets: str
     catalogs: tuple[str, ...]
     include_tests: bool
+    open_days: float
     spark: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """What is kept of the alerts, and for how long."""
+
+    packets: str
+    packets_gigabytes: float
+    keep_free: float
+    compact_minutes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +172,7 @@ class Config:
     maps: Maps
     alarms: Alarms
     match: Match
+    archive: Archive
     cuts: Cuts
     publish: Publish
     chains: Mapping[str, Chain]
@@ -395,6 +407,14 @@ def _validate(config: Config) -> None:
         raise ConfigError("[listen] parser_seconds: above 0")
     if not config.maps.retry_minutes or any(m < 0 for m in config.maps.retry_minutes):
         raise ConfigError("[maps] retry_minutes: at least one, none negative")
+    if config.archive.packets not in ("matched", "all", "none"):
+        raise ConfigError(f"[archive] packets: matched, all or none, not {config.archive.packets!r}")
+    if config.archive.packets_gigabytes <= 0 or config.archive.compact_minutes <= 0:
+        raise ConfigError("[archive] packets_gigabytes, compact_minutes: above 0")
+    if not 0 <= config.archive.keep_free < 1:
+        raise ConfigError("[archive] keep_free: a part of the disk, from 0 to below 1")
+    if config.match.open_days < 0:
+        raise ConfigError("[match] open_days: not negative")
     if config.match.max_offsets_per_trigger < 1:
         raise ConfigError("[match] max_offsets_per_trigger: at least 1")
     if config.match.starting_offsets not in ("earliest", "latest"):
