@@ -13,6 +13,7 @@ from crossmatch.lightcurve import Detection
 from crossmatch.model import Circle, Region
 from crossmatch.sky import ecliptic_latitude_deg, galactic_latitude_deg
 from crossmatch.times import datetime_from_jd, iso_utc, jd_from_datetime
+from crossmatch.verdicts import Verdict
 
 SECONDS_PER_DAY = 86400.0
 
@@ -69,6 +70,8 @@ def assess(
     context: Context,
     distance: EventDistance,
     versions: Versions,
+    verdict: Verdict | None = None,
+    joint_events: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Columns of a candidate that follow from its inputs alone.
 
@@ -85,6 +88,10 @@ def assess(
     context : Context
     distance : EventDistance
     versions : Versions
+    verdict : Verdict, optional
+        The one that holds for this object and event; it goes before the tier's rules.
+    joint_events : sequence of str
+        The event as each mission names it, where several saw it.
 
     Returns
     -------
@@ -109,9 +116,12 @@ def assess(
         absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
         host_distance_sigma=_host_sigma(context, distance),
     )
-    graded = score.grade(evidence, region, chain)
+    effect = "neutral" if verdict is None else verdict.effect
+    graded = score.grade(evidence, region, chain, effect)
     return {
         **_event_columns(region),
+        **_verdict_columns(verdict),
+        "joint_events": list(joint_events),
         **_object_columns(ordered, curve),
         **_time_columns(latest.alert, first_jd, trigger_jd),
         **_light_columns(latest.alert, curve, evidence),
@@ -231,6 +241,19 @@ def _event_columns(region: Region) -> dict[str, Any]:
         "notice_sha256": region.notice_sha256,
         "skymap_sha256": region.skymap_sha256 or None,
     }
+
+
+def _verdict_columns(verdict: Verdict | None) -> dict[str, Any]:
+    """What people found; texts that they left empty are null."""
+    told = {
+        "verdict": verdict and verdict.classification,
+        "verdict_effect": verdict and verdict.effect,
+        "verdict_note": verdict and verdict.note,
+        "verdict_reference": verdict and verdict.reference,
+        "verdict_author": verdict and verdict.author,
+        "verdict_time": verdict and verdict.stated,
+    }
+    return {name: text or None for name, text in told.items()}
 
 
 def _as_detection(alert: Mapping[str, Any]) -> Detection:

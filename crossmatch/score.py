@@ -3,7 +3,8 @@
 The rules are those of ``docs/explanation/selection.md``: bronze is real, in region
 and window; silver is also new, seen twice and inside the silver level; gold is also
 fading, or in a host at the event's distance, or in a small region, for a significant
-and well localised event.
+and well localised event. A verdict of people goes before all of that: what they demote is
+bronze at most, what they confirm is gold, as far as the chain allows gold at all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from crossmatch.chains import Chain
 from crossmatch.lightcurve import Rate
 from crossmatch.model import TIERS, Region, Tier, Window
+from crossmatch.verdicts import Effect
 
 FADE_MAG_PER_DAY = 0.3
 FADE_SIGNIFICANCE = 3.0
@@ -62,23 +64,47 @@ def is_fading(rate: Rate | None) -> bool:
     )
 
 
-def grade(evidence: Evidence, region: Region, chain: Chain) -> Grade:
-    """Tier and score of an object that is real and inside ``region`` and its window."""
+def grade(evidence: Evidence, region: Region, chain: Chain, effect: Effect = "neutral") -> Grade:
+    """Tier and score of an object that is real and inside ``region`` and its window.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    region : Region
+    chain : Chain
+    effect : {"confirm", "demote", "neutral"}
+        Of the verdict that holds. A confirmation lifts to gold, but not above the chain's cap,
+        and nothing in a test event: what people found is real, the event is not.
+
+    Returns
+    -------
+    Grade
+    """
     found = _findings(evidence, region, chain)
-    tier: Tier = "bronze"
-    silver = {"two_detections", "inside_silver_level"} | ({"new"} if chain.needs_new else set())
-    if silver <= found:
-        tier = "silver"
-        distinct = found & {"fading", "fast_rise", "host_at_event_distance", "small_region"}
-        gold = {"significant_event", "well_localised", "early", "luminosity_fits"}
-        if distinct and gold <= found:
-            tier = "gold"
-    capped = min(TIERS.index(tier), TIERS.index(chain.max_tier))
+    tier = _tier(found, chain)
     factors = sorted(found)
+    if effect == "demote":
+        tier = "bronze"
+        factors.append("demoted_by_verdict")
+    elif effect == "confirm":
+        if region.role != "test":
+            tier = "gold"
+        factors.append("confirmed_by_verdict")
+    capped = min(TIERS.index(tier), TIERS.index(chain.max_tier))
     if capped < TIERS.index(tier):
         factors.append(f"capped_at_{chain.max_tier}")
     part = _score_part(evidence, found)
     return Grade(TIERS[capped], round(capped + part, 6), tuple(factors))
+
+
+def _tier(found: set[str], chain: Chain) -> Tier:
+    """Tier by what was found, before caps and verdicts."""
+    silver = {"two_detections", "inside_silver_level"} | ({"new"} if chain.needs_new else set())
+    if not silver <= found:
+        return "bronze"
+    distinct = found & {"fading", "fast_rise", "host_at_event_distance", "small_region"}
+    gold = {"significant_event", "well_localised", "early", "luminosity_fits"}
+    return "gold" if distinct and gold <= found else "silver"
 
 
 def _findings(evidence: Evidence, region: Region, chain: Chain) -> set[str]:

@@ -18,8 +18,8 @@ from crossmatch.times import jd_from_datetime
 T0 = datetime(2017, 8, 17, 12, 41, 6, tzinfo=UTC)
 T0_JD = jd_from_datetime(T0)
 SAID_BY_THE_FOLD = {
-    "candidate_id", "record_number", "alert_type", "state", "reason", "supersedes",
-    "alert_datetime", "stream",
+    "candidate_id", "record_number", "alert_type", "state", "reason", "cause",
+    "changed", "supersedes", "alert_datetime", "stream",
 }  # fmt: skip
 
 
