@@ -1,0 +1,404 @@
+"""Nights of a survey for the benches: alerts of a realistic sky, night after night.
+
+Where stars, galaxies and minor bodies stand, how often each class is detected, how it
+scores: as in ZTF's public stream, so that the cuts take away what they take away there.
+All is made with NumPy from a seed; the same seed gives the same alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from broker.archive import AlertArchive
+from crossmatch import sky
+from crossmatch.columns import ALERT_SCHEMA
+from crossmatch.model import BoolArray, FloatArray, IntArray
+from gateway.night.alerts import image_numbers
+from gateway.night.population import AGN, ASTEROID, BOGUS, NEW_SN, OLD_SN, STAR
+from gateway.night.sky import ecliptic_coordinates, fields, galactic_coordinates
+
+FIRST_JD = 2461346.5
+"""Midnight UTC before the first night: 1 November 2026."""
+SURVEY = "ztf"
+TOPIC = "alerts.ztf"
+# Of what is made: nights on disk of another one are not used.
+_VERSION = 1
+_SOUTH_DEG = -30.0
+# Right ascensions seen in a night, east and west of what culminates at midnight.
+_REACH_DEG = 80.0
+_DUSK = 0.11
+_CADENCE = 41 / 86400
+_SHARES = {STAR: 0.47, AGN: 0.11, OLD_SN: 0.03, NEW_SN: 0.0015, ASTEROID: 0.16, BOGUS: 0.2285}
+_SINGLE = (ASTEROID, BOGUS)
+_LASTING = tuple(kind for kind in _SHARES if kind not in _SINGLE)
+# Sources for each alert of a night: a source is then seen about eight times in a month.
+_SOURCES = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """What stays on the sky, ordered by field.
+
+    All (n,): class, position (ICRS, deg), magnitude in r (AB), first detection (JD UTC),
+    distance (arcsec) and star score of the nearest PS1 source. ``first`` (f + 1,) has the
+    row of the first source of each field.
+    """
+
+    kind: IntArray
+    ra_deg: FloatArray
+    dec_deg: FloatArray
+    mag: FloatArray
+    start_jd: FloatArray
+    ps1_distance_arcsec: FloatArray
+    ps1_star_score: FloatArray
+    first: IntArray
+
+
+def sources(alerts: int, seed: int) -> Sources:
+    """The sky of a survey that sends ``alerts`` alerts a night."""
+    rng = np.random.default_rng([seed, 1])
+    lasting = sum(_SHARES[kind] for kind in _LASTING)
+    counts = {k: max(1, int(_SOURCES * alerts * _SHARES[k] / lasting)) for k in _LASTING}
+    kind: IntArray = np.repeat(np.array(_LASTING), list(counts.values()))
+    parts = [_positions(k, n, rng, 0.0, 180.0) for k, n in counts.items()]
+    ra, dec = (np.concatenate(part) for part in zip(*parts, strict=True))
+    grid = fields()
+    # Within a field in random order: neighbours in a row are none on the sky.
+    shuffled = rng.permutation(len(kind))
+    field = grid.of(ra, dec)
+    order = shuffled[np.argsort(field[shuffled], kind="stable")]
+    kind, ra, dec, field = kind[order], ra[order], dec[order], field[order]
+    first = np.searchsorted(field, np.arange(len(grid.ra_deg) + 1))
+    age = np.where(kind == OLD_SN, rng.uniform(4, 90, len(kind)), rng.uniform(35, 1000, len(kind)))
+    age = np.where(kind == NEW_SN, -rng.uniform(0, 30, len(kind)), age)
+    distance, score = _neighbours(kind, rng)
+    return Sources(kind, ra, dec, _magnitudes(kind, rng), FIRST_JD - age, distance, score, first)
+
+
+def night(sky_of: Sources, number: int, alerts: int, seed: int) -> pa.Table:
+    """Exactly ``alerts`` alerts of one night, in the order in which they were exposed.
+
+    Parameters
+    ----------
+    sky_of : Sources
+        From :func:`sources` with the same number and seed.
+    number : int
+        Nights since the first one, from 0.
+
+    Returns
+    -------
+    pyarrow.Table
+        With ``ALERT_SCHEMA``.
+    """
+    rng = np.random.default_rng([seed, 2, number])
+    plan = _plan(number)
+    source, at = _seen(sky_of, plan, alerts, rng)
+    lone = _lone(alerts - len(source), plan, number, rng)
+    rows = _joined(sky_of, source, at, lone, rng)
+    order = np.argsort(rows.exposure, kind="stable")
+    ordered = _Rows(*(getattr(rows, f.name)[order] for f in dataclass_fields(_Rows)))
+    return _table(ordered, plan, number, alerts, rng)
+
+
+def stored(
+    folder: Path,
+    nights: int,
+    alerts: int,
+    seed: int,
+    advance: Callable[[int, int], None] = lambda done, of: None,
+) -> AlertArchive:
+    """An archive of these nights; what is in ``folder`` already is not made again.
+
+    Parameters
+    ----------
+    folder : Path
+        Nights of other numbers and seeds are beside one another in it.
+    nights, alerts : int
+        Night i is batch i.
+    advance : callable
+        Told of each night that is there, and how many there will be.
+    """
+    archive = AlertArchive(folder / f"nights-{nights}x{alerts}-seed{seed}-v{_VERSION}" / "alerts")
+    done = archive.last_batch() + 1
+    if done < nights:
+        sky_of = sources(alerts, seed)
+        for number in range(done, nights):
+            advance(number, nights)
+            archive.append(by_place(night(sky_of, number, alerts, seed)), number)
+    advance(nights, nights)
+    return archive
+
+
+def by_place(rows: pa.Table) -> pa.Table:
+    """Alerts ordered by place, as a night is when it was compacted."""
+    place = sky.ipix29(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
+    return rows.take(pa.array(np.argsort(place, kind="stable")))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """Exposures of a night in order: (e,) start (JD UTC), field, filter (1 g, 2 r)."""
+
+    jd: FloatArray
+    field: IntArray
+    filter: IntArray
+    middle_deg: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Detections, all (n,); ``source`` is the row of what stays on the sky, -1 for what is new."""
+
+    source: IntArray
+    kind: IntArray
+    ra_deg: FloatArray
+    dec_deg: FloatArray
+    exposure: IntArray
+    mag: FloatArray
+    start_jd: FloatArray
+    ps1_distance_arcsec: FloatArray
+    ps1_star_score: FloatArray
+
+
+def _plan(number: int) -> _Plan:
+    """Every field that is up, once in g and an hour or so later in r, from west to east."""
+    grid = fields()
+    middle = (35.0 + number) % 360
+    off = (grid.ra_deg - middle + 180) % 360 - 180
+    up = np.flatnonzero((grid.dec_deg > _SOUTH_DEG + 4) & (np.abs(off) < _REACH_DEG))
+    up = up[np.argsort(off[up], kind="stable")]
+    field, colour = [], []
+    for block in np.array_split(up, 6):
+        field += [block, block]
+        colour += [np.full(len(block), 1), np.full(len(block), 2)]
+    which = np.concatenate(field)
+    jd: FloatArray = FIRST_JD + number + _DUSK + _CADENCE * np.arange(len(which), dtype=np.float64)
+    return _Plan(jd, which, np.concatenate(colour), middle)
+
+
+def _seen(
+    sky_of: Sources, plan: _Plan, alerts: int, rng: np.random.Generator
+) -> tuple[IntArray, IntArray]:
+    """Sources that are detected, and in which exposures; (n,) each, n about 0.61 of ``alerts``."""
+    begin, end = sky_of.first[plan.field], sky_of.first[plan.field + 1]
+    row = sky.expand(begin, end)
+    exposure = np.repeat(np.arange(len(plan.jd)), end - begin)
+    wanted = alerts * sum(_SHARES[kind] for kind in _LASTING)
+    there = sky_of.start_jd[row] <= plan.jd[exposure]
+    found = there & (rng.random(len(row)) < wanted / max(int(there.sum()), 1))
+    picked = np.flatnonzero(found)[:alerts]
+    return row[picked], exposure[picked]
+
+
+def _lone(
+    count: int, plan: _Plan, number: int, rng: np.random.Generator
+) -> tuple[IntArray, FloatArray, FloatArray, IntArray]:
+    """What is seen once: class, position and exposure of minor bodies and bogus detections."""
+    bodies = int(count * _SHARES[ASTEROID] / sum(_SHARES[kind] for kind in _SINGLE))
+    kind = np.repeat(np.array(_SINGLE), [bodies, count - bodies])
+    grid = fields()
+    seen = np.zeros(len(grid.ra_deg), np.bool_)
+    seen[plan.field] = True
+    ra, dec = np.empty(count), np.empty(count)
+    for which in _SINGLE:
+        here = np.flatnonzero(kind == which)
+        ra[here], dec[here] = _positions(
+            which, len(here), rng, plan.middle_deg, _REACH_DEG + 8, within=seen
+        )
+    by_field = np.argsort(plan.field, kind="stable")
+    first = np.searchsorted(plan.field[by_field], grid.of(ra, dec))
+    # Each field has two exposures.
+    return kind, ra, dec, by_field[first + rng.integers(0, 2, count)]
+
+
+def _joined(
+    sky_of: Sources,
+    source: IntArray,
+    exposure: IntArray,
+    lone: tuple[IntArray, FloatArray, FloatArray, IntArray],
+    rng: np.random.Generator,
+) -> _Rows:
+    """Lasting and lone detections, one after the other."""
+    kind, ra, dec, at = lone
+    n = len(kind)
+    distance, score = _neighbours(kind, rng)
+    noise = 0.1 / 3600
+    jitter = rng.normal(0, noise, len(source)) / np.cos(np.radians(sky_of.dec_deg[source]))
+    north = np.clip(sky_of.dec_deg[source] + rng.normal(0, noise, len(source)), -90, 90)
+    return _Rows(
+        source=np.concatenate([source, np.full(n, -1)]),
+        kind=np.concatenate([sky_of.kind[source], kind]),
+        ra_deg=np.concatenate([sky_of.ra_deg[source] + jitter, ra]) % 360,
+        dec_deg=np.concatenate([north, dec]),
+        exposure=np.concatenate([exposure, at]),
+        mag=np.concatenate([sky_of.mag[source], _magnitudes(kind, rng)]),
+        start_jd=np.concatenate([sky_of.start_jd[source], np.full(n, np.nan)]),
+        ps1_distance_arcsec=np.concatenate([sky_of.ps1_distance_arcsec[source], distance]),
+        ps1_star_score=np.concatenate([sky_of.ps1_star_score[source], score]),
+    )
+
+
+def _table(
+    rows: _Rows, plan: _Plan, number: int, alerts: int, rng: np.random.Generator
+) -> pa.Table:
+    """Rows in order of exposure as slim alerts."""
+    n, exposure = len(rows.kind), rows.exposure
+    jd = plan.jd[exposure]
+    limit = 20.9 - 0.3 * rng.random(len(plan.jd))[exposure]
+    mag = np.minimum(rows.mag + rng.normal(0, 0.15, n), limit - rng.uniform(0.05, 0.6, n))
+    since = np.where(np.isnan(rows.start_jd), jd, rows.start_jd)
+    columns = {
+        "survey": pa.repeat(SURVEY, n),
+        "object_id": _object_ids(rows.source, number, alerts),
+        "alert_id": _alert_ids(jd, exposure),
+        "time_jd": jd,
+        "ra_deg": rows.ra_deg,
+        "dec_deg": rows.dec_deg,
+        "filter": pa.array(["g", "r"]).take(pa.array(plan.filter[exposure] - 1)),
+        "mag": _short(mag),
+        "mag_error": _short(np.hypot(0.02, 0.2171 * 10 ** (0.4 * (mag - limit)))),
+        "limiting_mag": _short(limit),
+        "first_detection_jd": since,
+        "n_detections": 1 + (np.maximum(jd - since, 0) / 4).astype(np.int32),
+        "schema_version": pa.repeat("3.3", n),
+        "topic": pa.repeat(TOPIC, n),
+        "partition": np.zeros(n, np.int32),
+        "offset": number * alerts + np.arange(n),
+    }
+    columns |= _scores(rows.kind, rng) | _companions(rows, mag, rng)
+    arrays = []
+    for field in ALERT_SCHEMA:
+        values = columns.get(field.name, pa.nulls(n, field.type))
+        arrays.append(values if isinstance(values, pa.Array) else pa.array(values, field.type))
+    return pa.table(arrays, schema=ALERT_SCHEMA)
+
+
+def _scores(kind: IntArray, rng: np.random.Generator) -> dict[str, Any]:
+    """What tells a source from an artefact."""
+    n, bogus = len(kind), kind == BOGUS
+    negative = np.select([kind == STAR, kind == AGN, bogus], [0.47, 0.4, 0.5])
+    rb = np.where(bogus, rng.beta(2.0, 6.0, n), rng.beta(9.0, 2.2, n))
+    drb = np.where(bogus, rng.beta(0.4, 5.0, n), 1 - rng.beta(0.6, 12.0, n))
+    bad = np.where(bogus & (rng.random(n) < 0.3), rng.integers(1, 5, n), 0)
+    return {
+        "positive": rng.random(n) >= negative,
+        "real_bogus": _short(rb),
+        "deep_real_bogus": _short(drb),
+        "n_bad": bad.astype(np.int32),
+        "mag_difference": _short(rng.normal(0, np.where(bogus, 0.5, 0.07), n)),
+    }
+
+
+def _companions(rows: _Rows, mag: FloatArray, rng: np.random.Generator) -> dict[str, Any]:
+    """Minor bodies and catalogue sources next to the detections."""
+    n = len(mag)
+    moves = (rows.kind == ASTEROID) & (rng.random(n) < 0.85)
+    name = rng.integers(1000, 600_000, n).astype("U6")
+    distance = rows.ps1_distance_arcsec
+    gaia = np.where(rows.kind == STAR, distance, rng.rayleigh(18.0, n))
+    return {
+        "moving_distance_arcsec": _short(rng.rayleigh(0.4, n), moves),
+        "moving_name": pa.array(name, mask=~moves, type=pa.string()),
+        "ps1_distance_arcsec": _short(distance),
+        "ps1_star_score": _short(rows.ps1_star_score),
+        "ps1_mag": _short(np.clip(mag - rng.uniform(0.2, 2.5, n), 11, 22)),
+        "gaia_distance_arcsec": _short(gaia),
+        "gaia_mag": _short(np.clip(mag - rng.uniform(0, 2, n), 11, 21)),
+    }
+
+
+def _positions(
+    kind: int,
+    count: int,
+    rng: np.random.Generator,
+    middle_deg: float,
+    reach_deg: float,
+    within: BoolArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Positions near a right ascension, as dense as the class is; none below -30 degrees.
+
+    ``within`` (f,) says which fields count; None: all.
+    """
+    grid = fields()
+    low = np.sin(np.radians(_SOUTH_DEG))
+    ras, decs, have = [np.empty(0)], [np.empty(0)], 0
+    while have < count:
+        tried = max(1000, min(3 * (count - have), 2_000_000))
+        ra = (middle_deg + rng.uniform(-reach_deg, reach_deg, tried)) % 360
+        dec = np.degrees(np.arcsin(rng.uniform(low, 1.0, tried)))
+        keep = rng.random(tried) < _density(kind, ra, dec)
+        if within is not None:
+            keep[keep] = within[grid.of(ra[keep], dec[keep])]
+        ras.append(ra[keep])
+        decs.append(dec[keep])
+        have += int(keep.sum())
+    return np.concatenate(ras)[:count], np.concatenate(decs)[:count]
+
+
+def _density(kind: int, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
+    """(n,) density of a class, 1 where it is densest."""
+    if kind == ASTEROID:
+        latitude = ecliptic_coordinates(ra_deg, dec_deg)[1]
+        return np.asarray(0.02 + 0.98 * np.exp(-0.5 * (latitude / 9) ** 2))
+    height = np.abs(galactic_coordinates(ra_deg, dec_deg)[1])
+    if kind == STAR:
+        return np.asarray(0.08 + 0.92 * np.exp(-height / 10))
+    if kind == BOGUS:
+        # Crowded fields subtract badly.
+        return np.asarray(0.35 + 0.65 * np.exp(-height / 12))
+    # Dust hides what lies behind the plane.
+    return np.where(height > 5, 10 ** (-0.06 / np.sin(np.radians(height + 1))), 0.0)
+
+
+def _neighbours(kind: IntArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Distance (arcsec) and star score of the nearest PS1 source, by class."""
+    n = len(kind)
+    itself = (kind == STAR) | (kind == AGN)
+    host = (kind == OLD_SN) | (kind == NEW_SN)
+    distance = rng.rayleigh(np.where(itself, 0.25, 8.0), n)
+    distance = np.where(host, 0.5 + rng.exponential(3.0, n), distance)
+    score = np.where(rng.random(n) < 0.45, rng.beta(9, 0.6, n), rng.beta(0.8, 5, n))
+    score = np.where(kind == STAR, 1 - rng.beta(0.5, 12, n), score)
+    # Too crowded or too faint to be told from a galaxy.
+    score = np.where((kind == STAR) & (rng.random(n) < 0.04), 0.5, score)
+    return distance, np.where(host, rng.beta(0.5, 20, n), score)
+
+
+def _magnitudes(kind: IntArray, rng: np.random.Generator) -> FloatArray:
+    """Magnitudes whose counts rise towards the limit."""
+    faint = 20.7 - rng.exponential(np.where(kind == STAR, 1.5, 0.85), len(kind))
+    return np.clip(faint, 12.5, 20.6)
+
+
+def _alert_ids(jd: FloatArray, exposure: IntArray) -> IntArray:
+    """ZTF's numbers: time of the exposure, channel, place among the channel's alerts."""
+    serial = np.arange(len(jd)) - np.searchsorted(exposure, exposure)
+    _, image = image_numbers(jd, serial % 64)
+    return np.asarray(image * 1_000_000 + 15_000 + serial // 64)
+
+
+def _object_ids(number: IntArray, night_number: int, alerts: int) -> pa.Array:
+    """Names like ZTF26abcdefg; those seen once count on from all that stays."""
+    new = number < 0
+    base = int(4 * _SOURCES * alerts) + night_number * alerts
+    rest = np.where(new, base + np.cumsum(new), number)
+    text = np.empty((len(number), 12), np.uint8)
+    text[:, :5] = np.frombuffer(b"ZTF26", np.uint8)
+    for place in range(11, 4, -1):
+        rest, letter = np.divmod(rest, 26)
+        text[:, place] = letter + ord("a")
+    ends = np.arange(len(number) + 1, dtype=np.int32) * 12
+    return pa.StringArray.from_buffers(len(number), pa.py_buffer(ends), pa.py_buffer(text))
+
+
+def _short(values: FloatArray, valid: BoolArray | None = None) -> pa.Array:
+    """float64 with the precision of the packets' float32; null where not ``valid``."""
+    rounded = values.astype(np.float32).astype(np.float64)
+    return pa.array(rounded, mask=None if valid is None else ~valid)
