@@ -34,7 +34,8 @@ _LSST_TYPES: dict[str, pa.DataType] = {
     "midpointMjdTai": pa.float64(), "ra": pa.float64(), "dec": pa.float64(),
     "raErr": pa.float64(), "decErr": pa.float64(), "band": pa.string(), "psfFlux": pa.float64(),
     "psfFluxErr": pa.float64(), "snr": pa.float64(), "reliability": pa.float64(),
-    "isNegative": pa.bool_(), "firstDiaSourceMjdTai": pa.float64(), "nDiaSources": pa.int32(),
+    "isNegative": pa.bool_(), "timeWithdrawnMjdTai": pa.float64(),
+    "firstDiaSourceMjdTai": pa.float64(), "nDiaSources": pa.int32(),
 }
 # fmt: on
 ZTF_NATIVE: tuple[str, ...] = tuple(_ZTF_TYPES)
@@ -124,7 +125,8 @@ def normalise(survey: str, native: pa.Table) -> Normalised:
     Notes
     -----
     Times are JD UTC: ZTF gives the start of the exposure, LSST its midpoint (MJD TAI).
-    Right ascensions lie in [0, 360), declinations in [-90, 90] degrees.
+    Right ascensions lie in [0, 360), declinations in [-90, 90] degrees. ``withdrawn`` is never
+    null: ZTF and older LSST schemas have no word for it.
     """
     if survey not in NATIVE_SCHEMAS:
         raise AlertError("unknown_survey", f"{survey!r} is not one of {', '.join(SURVEYS)}")
@@ -212,6 +214,7 @@ def _ztf_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
     columns["positive"] = _truth(native["isdiffpos"])
     columns["n_bad"] = _counts(native["nbad"])
     columns["n_detections"] = _counts(native["ndethist"])
+    columns["withdrawn"] = pa.repeat(pa.scalar(False), len(fid))
     return columns
 
 
@@ -229,6 +232,7 @@ def _lsst_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
     by_sign = pa.array(flux > 0, mask=~np.isfinite(flux))
     reliability = _floats(native["reliability"])
     bodies = _identifier(native["ssObjectId"])
+    withdrawn_at = _floats(native["timeWithdrawnMjdTai"])
     return {
         "object_id": _lsst_object(native),
         # A source with an ssObjectId *is* that body; the packet has no separation for it.
@@ -251,6 +255,8 @@ def _lsst_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
             _nullable(time_jd, _floats(native["nDiaSources"]) == 1),
         ),
         "n_detections": _counts(native["nDiaSources"]),
+        # Packets of sources that stand have null, or NaN: seen in Rubin's of 2025 and 2026.
+        "withdrawn": pa.array(np.isfinite(withdrawn_at) & (withdrawn_at > 0)),
     }
 
 
