@@ -16,6 +16,8 @@ HELD = "mm.held"
 ALARMS = "mm.alarms"
 """Silent feeds, lapsing credentials and the like, for operators."""
 DEAD_LETTER = "mm.deadletter"
+RETRY = "mm.retry"
+"""Dead letters that an operator sends again: the key says who takes it, notice or publish."""
 CANDIDATES_PREFIX = "mm.candidates."
 VOEVENTS = "mm.voevents"
 VERDICTS = "mm.verdicts"
@@ -25,7 +27,7 @@ STATE = "mm.state"
 MARKER = "mm.marker"
 
 OPERATOR_ONLY = frozenset(
-    {NOTICES, REGION_LOG, HELD, ALARMS, DEAD_LETTER, VERDICTS, LEDGER, STATE, MARKER}
+    {NOTICES, REGION_LOG, HELD, ALARMS, DEAD_LETTER, RETRY, VERDICTS, LEDGER, STATE, MARKER}
 )
 """What only the gateway and its operators may read: it holds or betrays private data."""
 

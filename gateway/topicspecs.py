@@ -42,6 +42,7 @@ def topic_specs(alert_topics: Iterable[str] = (), streams: Iterable[str] = ()) -
         TopicSpec(topics.REGIONS, 1, _ALL | _LARGE),
         TopicSpec(topics.HELD, 1, _KEEP | _LARGE),
         TopicSpec(topics.DEAD_LETTER, 1, _KEEP | _LARGE),
+        TopicSpec(topics.RETRY, 1, _KEEP | _LARGE),
         # What was stated may be withdrawn years later, and whoever reads for the first time, or was
         # away for long, must find both. They are small: a few kB for each statement.
         *(TopicSpec(name, 1, _KEEP | _LARGE) for name in topics.all_candidates()),

@@ -15,6 +15,7 @@ from gateway.config import Config
 from gateway.feeds.registry import HEARTBEAT, Registry
 from gateway.feeds.spec import Feed
 from gateway.listener.livefeeds import streams_of
+from gateway.listener.retry import RetrySource
 from gateway.listener.sources import Arrival, Complaints, FolderSource, KafkaSource, Link
 from gateway.listener.transports import MEMBER, Transports, VtpSource
 from gateway.listener.worker import Worker
@@ -24,6 +25,8 @@ from voevents.validate import check_submission, validate_submission
 log = EventLog("listen")
 
 _LOOKS = 10
+# Partitions are assigned and no offset is committed, so the group is a name for rights only.
+_READER = "mmgateway-reader"
 OURS: Mapping[str, int] = {**MEMBER, "topic_metadata_refresh_interval_ms": 1000}
 """On our own Kafka topics are made while we run, and asking it costs nothing."""
 
@@ -44,6 +47,8 @@ class Doors:
         Told the error of a source that all feeds share (from any thread).
     link : Link, optional
         Told how the servers are.
+    retry_from : int
+        First message of ``mm.retry`` that was not taken in.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Doors:
         now: Callable[[], datetime],
         failed: Callable[[Exception], None],
         link: Link | None = None,
+        retry_from: int = 0,
     ) -> None:
         self._config = config
         self._bootstrap = bootstrap
@@ -63,6 +69,7 @@ class Doors:
         self._now = now
         self._failed = failed
         self._link = link
+        self._retry_from = retry_from
         self._stops: list[Callable[[], Any]] = []
         self._kafka: dict[str, KafkaSource] = {}
         self._remotes: list[VtpSource] = []
@@ -88,6 +95,7 @@ class Doors:
         self.prepare(registry)
         self._open_folder()
         self._open_vtp()
+        self._open_retries()
         self.follow(registry)
 
     def prepare(self, registry: Registry) -> None:
@@ -179,6 +187,13 @@ class Doors:
         threading.Thread(target=watch, name="folder", daemon=True).start()
         self._stops.append(over.set)
         log.info("folder_watched", folder=folder)
+
+    def _open_retries(self) -> None:
+        properties = self._config.kafka.properties
+        client = kafka_io.consumer(self._bootstrap, properties, _READER)
+        source = RetrySource(client, self._retry_from, self._worker.deliver, self._now)
+        source.start(self._failed)
+        self._stops.append(source.stop)
 
     def _open_vtp(self) -> None:
         from voevents.vtp import Receiver, Subscriber

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from broker.codec import from_iso, iso
+from broker.tally import Tally
 from crossmatch.errors import Rejected, ServiceError
 from gateway.listener.maps import Wanted
 from gateway.listener.sources import Arrival
@@ -61,7 +62,8 @@ class Held(NamedTuple):
 class Progress:
     """What the last committed transaction says.
 
-    ``next_notice`` is the next message of the notices topic, ``totals`` are all counts,
+    ``next_notice`` is the next message of the notices topic, ``next_retry`` of the topic of
+    dead letters that are sent again, ``totals`` are all counts,
     ``held`` tells of feeds with messages that waited once, ``wanted`` of maps by marker key.
     """
 
@@ -69,6 +71,7 @@ class Progress:
     totals: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, HeldPlace] = field(default_factory=dict)
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
+    next_retry: int = 0
 
 
 @dataclass(slots=True)
@@ -78,6 +81,8 @@ class Batch:
     ``counts`` holds these arrivals, ``totals`` all since the topics began, ``next_notice``
     the first message of the notices topic that is not in it, ``held`` the places of all
     feeds. ``markers`` are the wanted maps that changed: None when one is wanted no more.
+    ``tally`` has the counts by night and feed, ``next_retry`` and ``moment`` say how far the
+    topic of retries was taken in and when.
     """
 
     next_notice: int
@@ -87,10 +92,19 @@ class Batch:
     outcomes: list[str] = field(default_factory=list)
     held: dict[str, HeldPlace] = field(default_factory=dict)
     markers: dict[str, Wanted | None] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    next_retry: int = 0
+    moment: str = ""
 
     def add(self, topics: Iterable[str], key: bytes, value: bytes, headers: Headers = ()) -> None:
         """The same message for each of some topics."""
         self.records.extend(Record(topic, key, value, headers) for topic in topics)
+
+    def count(self, night: str, feed: str, *names: str) -> None:
+        """Count one message, of a night and a feed, under each of some names."""
+        self.counts.update(names)
+        for name in names:
+            self.tally.add(name, night, feed)
 
     def of(self, topic: str) -> Iterator[bytes]:
         """Values for one topic, in order."""
@@ -150,6 +164,8 @@ def headers_of(arrival: Arrival) -> Headers:
         fields["streams"] = ",".join(arrival.streams)
     if arrival.refused is not None:
         fields |= {"refused": arrival.refused.reason, "detail": arrival.refused.detail}
+    if arrival.retry >= 0:
+        fields["retry"] = str(arrival.retry)
     return tuple((name, text.encode()) for name, text in fields.items())
 
 
@@ -171,4 +187,5 @@ def arrival_of(raw: bytes, headers: Iterable[tuple[str, bytes | None]]) -> Arriv
         answers=fields.get("answers", ""),
         streams=tuple(filter(None, fields.get("streams", "").split(","))),
         refused=refused,
+        retry=int(fields.get("retry", -1)),
     )

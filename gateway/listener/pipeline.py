@@ -16,6 +16,7 @@ from typing import Protocol
 
 from broker import topics
 from broker.codec import iso
+from broker.ledger import UNKNOWN_FEED, night_of_arrival
 from crossmatch.errors import ConfigError, NoticeError, ServiceError
 from crossmatch.model import Notice
 from gateway.intake import EventBook
@@ -134,6 +135,7 @@ class NoticePipeline:
         self._now = now
         self._log = RegionLog(store)
         self.next_notice = progress.next_notice
+        self.next_retry = progress.next_retry
         self._repeats: OrderedDict[_Door, str] = OrderedDict()
         self.held: dict[str, HeldPlace] = dict(progress.held)
         self.wanted: dict[str, Wanted] = dict(progress.wanted)
@@ -196,7 +198,8 @@ class NoticePipeline:
     def give_up(self, key: str) -> None:
         """Wait no longer for the map with this marker key."""
         if key in self.wanted:
-            batch = Batch(self.next_notice, held=dict(self.held))
+            batch = self._batch()
+            batch.held = dict(self.held)
             self._clear(key, batch)
             batch.totals = self.totals
             self._sink.commit(batch)
@@ -229,7 +232,11 @@ class NoticePipeline:
         self.restore(self._recall())
         self.forget_repeats()
 
+    def _batch(self) -> Batch:
+        return Batch(self.next_notice, next_retry=self.next_retry, moment=iso(self._now()))
+
     def _go_past(self, task: Task) -> None:
+        self.next_retry = max(self.next_retry, task.arrival.retry + 1)
         if task.feed:
             waiting = self.held.get(task.feed, HeldPlace()).waiting
             self.held[task.feed] = HeldPlace(task.held_offset + 1, max(waiting - 1, 0))
@@ -239,13 +246,14 @@ class NoticePipeline:
     def _work(self, tasks: Sequence[Task], origin: str) -> list[str]:
         for task in tasks:
             self._go_past(task)
-        batch = Batch(self.next_notice)
+        batch = self._batch()
         results = []
         for task in tasks:
             result = self._outcome(task.arrival, task.offset, batch)
             results.append(result)
             batch.outcomes.append(result.outcome)
-            batch.counts.update((origin, result.outcome))
+            night = night_of_arrival(task.arrival.received)
+            batch.count(night, result.found.feed or UNKNOWN_FEED, origin, result.outcome)
         batch.totals = self.totals + batch.counts
         batch.held = dict(self.held)
         self._sink.commit(batch)
@@ -427,7 +435,8 @@ class NoticePipeline:
             return
         value = letter(arrival, error.reason, error.detail, found.streams)
         names = {topics.DEAD_LETTER, *topics.seen_by(topics.DEAD_LETTER, found.streams)}
-        batch.add(sorted(names), b"notice", value)
+        # With what the letter itself has no place for: whose door it was, should it be sent again.
+        batch.add(sorted(names), b"notice", value, headers_of(arrival))
 
     def _tell(self, results: Iterable[Result]) -> None:
         finished = self._now()

@@ -105,7 +105,14 @@ class Listener:
         self._worker.start()
         self._fetcher.start(self.fail)
         self._doors = Doors(
-            config, bootstrap, self._reactor, self._worker, self._now, self.fail, self._health
+            config,
+            bootstrap,
+            self._reactor,
+            self._worker,
+            self._now,
+            self.fail,
+            self._health,
+            self.pipeline.next_retry,
         )
         self._doors.open(loaded.registry)
         self.receiver_port = self._doors.receiver_port

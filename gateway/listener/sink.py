@@ -92,6 +92,7 @@ class KafkaSink:
             totals=place.get("totals", {}),
             held={feed: HeldPlace(*numbers) for feed, numbers in place.get("held", {}).items()},
             wanted=wanted,
+            next_retry=place.get("next_retry", 0),
         )
 
     def store(self, arrivals: Sequence[Arrival]) -> list[int]:
@@ -138,8 +139,15 @@ class KafkaSink:
             "next_notice": batch.next_notice,
             "totals": dict(batch.totals),
             "held": batch.held,
+            "next_retry": batch.next_retry,
         }
-        ledger = {"kind": "notices", "counts": dict(batch.counts), "next": batch.next_notice}
+        ledger = {
+            "kind": "notices",
+            "moment": batch.moment,
+            "counts": dict(batch.counts),
+            "parts": batch.tally.parts(),
+            "next": batch.next_notice,
+        }
         records = list(batch.records)
         for name, wanted in batch.markers.items():
             # Without a value the marker is dropped when the topic is compacted.

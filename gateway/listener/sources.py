@@ -65,6 +65,8 @@ class Arrival:
         but what came in private stays so. Empty for what is public by its door.
     refused : Rejected, optional
         Why the source already refused it; it is kept all the same.
+    retry : int
+        Offset on ``mm.retry`` of a dead letter that is sent again; -1 else.
     """
 
     raw: bytes
@@ -78,6 +80,7 @@ class Arrival:
     answers: str = ""
     streams: tuple[str, ...] = ()
     refused: Rejected | None = None
+    retry: int = -1
 
 
 def bounded(arrival: Arrival) -> Arrival:
@@ -210,7 +213,7 @@ class KafkaSource:
         wanted = self._topics
         if wanted != self._subscribed:
             # In this thread, which alone uses the client.
-            self._client.subscribe(wanted)
+            self._listen_to(wanted)
             self._subscribed = wanted
         first = self._client.poll(wait_seconds)
         if first is None:
@@ -229,6 +232,9 @@ class KafkaSource:
                 return 0
         self._commit(good)
         return len(good)
+
+    def _listen_to(self, names: Sequence[str]) -> None:
+        self._client.subscribe(list(names))
 
     def _is_notice(self, message: Any) -> bool:
         """Errors arrive as messages too: a topic may not exist, a server may be away."""
