@@ -1,46 +1,43 @@
-"""One step of the broker: a batch of alerts and regions in, statements out.
+"""Steps of the broker: alerts, regions and verdicts in, statements out.
 
 No Spark and no Kafka here: the live query, the in-memory runner of the tests and the
-replay of an archive call the same :meth:`Engine.step`.
+replay of an archive call the same methods. Each method that gives an :class:`Outcome` is a
+step; what it changed counts when its outcome was committed, in one transaction, and a
+process that could not commit ends and begins again from what was.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from broker import fold
 from broker.archive import night_of
+from broker.aside import Aside
 from broker.codec import RegionRecord
 from broker.events import Change, Events
-from broker.fold import Group, GroupKey
-from crossmatch.candidate import Context, EventDistance, MatchedAlert, Versions, assess
+from broker.fold import Why
+from broker.groups import Group, GroupKey, Groups
+from broker.judge import Judge, Matches, PacketSource, no_packets
+from broker.owed import OwedSearch, owed_by
+from broker.tally import Tally
+from broker.told import Lookup, Teller, no_lookup
+from crossmatch.candidate import MatchedAlert, Versions
 from crossmatch.chains import Chain
-from crossmatch.columns import ALERT_SCHEMA
-from crossmatch.cuts import Cuts, apply_cuts
+from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
-from crossmatch.lightcurve import Detection
-from crossmatch.match import Pairs, match
-from crossmatch.model import FloatArray, IntArray, MultiOrderMap, Region
-from crossmatch.region import cover_ranges, distance_at
+from crossmatch.model import BoolArray, Region
 from crossmatch.times import iso_utc, jd_from_datetime
-from crossmatch.versions import World, world_of
+from crossmatch.verdicts import Verdict
+from crossmatch.versions import Name
 
-Address = tuple[str, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class PacketDetail:
-    """What only the whole packet tells: its light curve and its digest."""
-
-    history: tuple[Detection, ...] = ()
-    sha256: str = ""
+Kind: TypeAlias = Literal["alerts", "search", "selection", "close"]
+_FUTURE_DAYS = 1.0
+"""The clock of the alerts does not follow an exposure this far ahead of ours."""
 
 
 class Archive(Protocol):
@@ -49,51 +46,65 @@ class Archive(Protocol):
     def append(self, alerts: pa.Table, batch_id: int) -> None:
         """Add the alerts of a batch once."""
 
-    def search(
-        self, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
-    ) -> pa.Table:
-        """Alerts of earlier batches in a span of time and sky."""
-
-    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
-        """Alert ids of a survey's night that came in earlier batches."""
+    def seen(self, alerts: pa.Table, before_batch: int) -> Any:
+        """Which alerts came in earlier batches: ``broker.archive.Seen``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Input of a step: good alerts, region records in order, how many alerts were rejected."""
+    """Input of a step: good alerts, region records and verdicts in order, what was rejected.
+
+    ``rejected`` counts by reason and alert topic.
+    """
 
     batch_id: int
     alerts: pa.Table
     records: Sequence[RegionRecord] = ()
-    rejected: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    verdicts: Sequence[Verdict] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Output of a step; it becomes visible in one transaction."""
+    """Output of a step; it becomes visible in one transaction.
 
+    ``groups`` and ``searches`` hold what changed, None for what is gone; searches go by
+    their keys. ``ledger`` are the counts of the step, ``parts`` those by night and feed.
+    ``search`` tells of a step of that kind how far each search had come and comes now.
+    """
+
+    kind: Kind
+    step: int
     batch_id: int
+    moment: str
     statements: list[dict[str, Any]]
-    groups: dict[GroupKey, Group]
+    groups: dict[GroupKey, Group | None]
+    searches: dict[str, OwedSearch | None]
     ledger: dict[str, int]
+    parts: list[dict[str, Any]]
+    search: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing need be told or kept."""
+        return not (self.statements or self.groups or self.searches or self.ledger)
 
 
-PacketSource = Callable[[Sequence[Address]], Mapping[Address, PacketDetail]]
-Lookup = Callable[[FloatArray, FloatArray], Sequence[Context]]
+@dataclass(slots=True)
+class _Turn:
+    """What a step has changed so far."""
 
-
-def no_packets(_: Sequence[Address]) -> Mapping[Address, PacketDetail]:
-    """A source without whole packets."""
-    return {}
-
-
-def no_lookup(ra_deg: FloatArray, _: FloatArray) -> Sequence[Context]:
-    """A look-up without catalogues."""
-    return [Context()] * len(ra_deg)
+    kind: Kind
+    batch_id: int
+    moment: str
+    touched: dict[GroupKey, Why] = field(default_factory=dict)
+    groups: dict[GroupKey, Group | None] = field(default_factory=dict)
+    searches: dict[str, OwedSearch | None] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
 
 
 class Engine:
-    """Events, groups and the index of one broker.
+    """Events, groups, owed searches and the index of one broker.
 
     Parameters
     ----------
@@ -104,9 +115,11 @@ class Engine:
     now : callable
         The clock for ``alert_datetime``.
     packets, lookup : callable
-        Whole packets by address; catalogue answers by position.
+        What whole packets tell; catalogue answers by position.
     include_tests : bool
         Whether test events are matched.
+    aside : Aside, optional
+        Where events go when they are over; without it they stay.
     """
 
     def __init__(
@@ -120,221 +133,343 @@ class Engine:
         packets: PacketSource = no_packets,
         lookup: Lookup = no_lookup,
         include_tests: bool = False,
+        aside: Aside | None = None,
     ) -> None:
         self.chains = chains
-        self._cuts = cuts
+        self.judge = Judge(cuts, packets)
+        self.events = Events(include_tests)
+        self.groups = Groups()
+        self.searches: dict[Name, OwedSearch] = {}
+        self.verdicts: dict[str, dict[str, Verdict]] = {}
+        self.step_number = 0
+        """Of the next step."""
+        self.clock_jd = -np.inf
+        """Exposure of the latest alert."""
         self._versions = versions
         self._archive = archive
         self._now = now
-        self._packets = packets
-        self._lookup = lookup
-        self.events = Events(include_tests)
-        self.groups: dict[GroupKey, Group] = {}
+        self._teller = Teller(self.events, chains, versions, lookup)
+        self._aside = aside
         self._index = RegionIndex.build([])
+        self._last_batch = -1
+        # Taken back while searches were under way that may have read the alerts before.
+        self._taken_back: set[tuple[str, int]] = set()
 
-    def restore(self, records: Iterable[RegionRecord], groups: Mapping[GroupKey, Group]) -> None:
-        """State as after the last committed step: region records taken in, groups as stored."""
+    def restore(
+        self,
+        records: Iterable[RegionRecord],
+        groups: Mapping[GroupKey, Group],
+        searches: Iterable[OwedSearch] = (),
+        verdicts: Iterable[Verdict] = (),
+        step: int = -1,
+        batch_id: int = -1,
+    ) -> None:
+        """State as after the last committed step, of that number.
+
+        Of the region records those of events that were put aside are left out.
+        """
         self.events.apply(records)
-        self.groups = dict(groups)
+        self.groups = Groups(groups)
+        self.searches = {search.event: search for search in searches}
+        self._learn(verdicts)
+        self.step_number, self._last_batch = step + 1, batch_id
         self._index = RegionIndex.build(self.events.in_force())
 
     def step(self, batch: Batch) -> Outcome:
         """Take a batch in.
 
-        A region that arrives with the batch is searched in the archive of the batches
-        before it; the batch's own alerts meet all regions in force after it. So each
-        pair of alert and region version is evaluated once, by one of the two paths.
+        The batch's alerts meet all regions in force after its records. A region that came
+        with it is owed a search of the alerts of earlier batches. So each pair of alert and
+        region version is found by one of the two paths.
         """
-        moment = iso_utc(self._now())
-        ledger: Counter[str] = Counter(
-            {f"rejected.{reason}": n for reason, n in batch.rejected.items()}
-        )
-        ledger["received"] = batch.alerts.num_rows + sum(batch.rejected.values())
-        touched: dict[GroupKey, str] = {}
-        statements: list[dict[str, Any]] = []
+        turn = self._turn("alerts", batch.batch_id)
+        nights = night_of(batch.alerts["time_jd"])
+        self._take_up(batch, turn)
+        self._heed_verdicts(batch.verdicts, turn)
         for change in self.events.apply(batch.records):
-            statements += self._change_region(change, batch.batch_id, touched, moment)
-        fresh = self._without_repeats(batch, ledger)
-        self._archive.append(fresh, batch.batch_id)
-        self._match_live(fresh, touched, ledger)
-        statements += self._state(touched, moment)
-        ledger["statements"] = len(statements)
-        return Outcome(
-            batch_id=batch.batch_id,
-            statements=statements,
-            groups={key: self.groups[key] for key in touched},
-            ledger={k: v for k, v in ledger.items() if v},
-        )
+            self._heed(change, turn)
+        fresh = self._sort_out(batch, nights, turn)
+        self._archive.append(batch.alerts.filter(pa.array(fresh)), batch.batch_id)
+        self._take_back(batch.alerts.filter(pa.array(fresh & _is_withdrawn(batch.alerts))), turn)
+        self._match(batch.alerts, nights, fresh & ~_is_withdrawn(batch.alerts), turn)
+        self._last_batch = batch.batch_id
+        return self._finish(turn)
 
-    def _change_region(
-        self, change: Change, batch_id: int, touched: dict[GroupKey, str], moment: str
-    ) -> list[dict[str, Any]]:
-        """Search the archive for a new region; withdraw what it no longer holds."""
-        if change.before is not None:
-            self._index.discard(lambda region: region is change.before)
-        found: dict[GroupKey, list[MatchedAlert]] = {}
-        if change.after is not None:
-            self._index.add(change.after)
-            found = self._search(change.after, batch_id)
-        reason = "event_retracted" if change.after is None else "outside_revised_region"
-        statements = []
-        event = (change.event_id, change.world)
-        for key in [k for k in self.groups if (k.event_id, k.world) == event]:
-            if key not in found:
-                statement = fold.withdrawn(key, self.groups[key], reason, moment)
-                touched.setdefault(key, reason)
-                statements += [statement] if statement else []
+    def take_found(
+        self, searches: Sequence[OwedSearch], found: Matches, until: str, *, is_last: bool
+    ) -> Outcome | None:
+        """Take in what searches found in the nights up to ``until``.
+
+        What was found for a region of which another version has come meanwhile is dropped,
+        for that one owes a search of its own; None if nothing is left.
+        """
+        owed = {s.event: s for s in searches if self.searches.get(s.event) is s}
+        if not owed:
+            return None
+        turn = self._turn("search", self._last_batch)
+        n = dict.fromkeys(owed, 0)
         for key, alerts in found.items():
-            group = self.groups.setdefault(key, Group())
-            known = group.alerts
-            group.alerts = {
-                a.alert["alert_id"]: _keep_detail(a, known.get(a.alert["alert_id"])) for a in alerts
-            }
-            touched[key] = "new_candidate" if group.last is None else "region_revised"
-        return statements
-
-    def _search(self, region: Region, before_batch: int) -> dict[GroupKey, list[MatchedAlert]]:
-        trigger = jd_from_datetime(region.trigger_time)
-        rows = self._archive.search(
-            cover_ranges(region.localization, region.level),
-            trigger + region.window.start_days,
-            trigger + region.window.end_days,
-            before_batch,
-        ).select(ALERT_SCHEMA.names)
-        rows = rows.filter(pa.array(apply_cuts(rows, self._cuts).keep))
-        index = RegionIndex.build([region])
-        return self._grouped(rows, _match_table(rows, index), index)
-
-    def _without_repeats(self, batch: Batch, ledger: Counter[str]) -> pa.Table:
-        """Alerts whose number neither came earlier in this batch nor in their archived night."""
-        alerts = batch.alerts
-        keep = np.zeros(alerts.num_rows, dtype=bool)
-        ids = alerts["alert_id"].to_numpy()
-        surveys = np.asarray(alerts["survey"])
-        for survey in np.unique(surveys):
-            # Numbers are a survey's own.
-            rows = np.flatnonzero(surveys == survey)
-            _, first = np.unique(ids[rows], return_index=True)
-            rows = rows[first]
-            nights = np.asarray(night_of(alerts["time_jd"].take(pa.array(rows))))
-            for night in np.unique(nights):
-                tonight = rows[nights == night]
-                known = self._archive.known_ids(str(survey), str(night), batch.batch_id)
-                keep[tonight] = ~np.isin(ids[tonight], known)
-        ledger["duplicate"] += int((~keep).sum())
-        return alerts.filter(pa.array(keep))
-
-    def _match_live(
-        self, alerts: pa.Table, touched: dict[GroupKey, str], ledger: Counter[str]
-    ) -> None:
-        cut = apply_cuts(alerts, self._cuts)
-        for name, count in cut.removed.items():
-            ledger[f"cut.{name}"] += count
-        rows = alerts.filter(pa.array(cut.keep))
-        pairs = _match_table(rows, self._index)
-        matched = len(np.unique(pairs.alert_row))
-        ledger["matched"] += matched
-        ledger["unmatched"] += rows.num_rows - matched
-        ledger["pairs"] += len(pairs.alert_row)
-        for key, alerts_of_group in self._grouped(rows, pairs, self._index).items():
-            group = self.groups.setdefault(key, Group())
-            for alert in alerts_of_group:
-                group.alerts[alert.alert["alert_id"]] = alert
-            if not group.in_force:
-                # Also when it was withdrawn a moment ago, in this very step.
-                touched[key] = "new_candidate"
-            touched.setdefault(key, "new_alert")
-
-    def _grouped(
-        self, rows: pa.Table, pairs: Pairs, index: RegionIndex
-    ) -> dict[GroupKey, list[MatchedAlert]]:
-        wanted, where = np.unique(pairs.alert_row, return_inverse=True)
-        survivors = rows.take(pa.array(wanted)).to_pylist()
-        addresses = [(a["topic"], a["partition"], a["offset"]) for a in survivors]
-        details = self._packets(addresses)
-        groups: dict[GroupKey, list[MatchedAlert]] = {}
-        for i, survivor in enumerate(where):
-            alert = survivors[survivor]
-            region = index.regions[pairs.region_row[i]]
-            detail = details.get(addresses[survivor], PacketDetail())
-            world = world_of(region.role, region.streams)
-            key = GroupKey(region.event_id, alert["survey"], alert["object_id"], *world)
-            groups.setdefault(key, []).append(
-                MatchedAlert(
-                    alert=alert,
-                    credible_level=float(pairs.credible_level[i]),
-                    density_per_sr=float(pairs.density_per_sr[i]),
-                    separation_deg=float(pairs.separation_deg[i]),
-                    history=detail.history,
-                    sha256=detail.sha256,
-                )
+            region = self.events.region(*key.event)
+            if key.event in owed and region is not None:
+                why = Why("found_in_archive", region.notice_id)
+                n[key.event] += self._add(key, alerts, why, turn)
+        turn.tally.add_total("found", sum(n.values()))
+        for event, search in owed.items():
+            self._progress(
+                replace(search, until=until, found=search.found + n[event]), turn, is_last
             )
-        return groups
+        told = [_told(search, until) for search in owed.values()]
+        return replace(self._finish(turn), search=told)
 
-    def _state(self, touched: Mapping[GroupKey, str], moment: str) -> list[dict[str, Any]]:
-        """Statements about the touched groups that have alerts."""
-        keys = [k for k in sorted(touched) if self.groups[k].alerts]
-        if not keys:
-            return []
-        places = np.array([_place(self.groups[k]) for k in keys], dtype=np.float64)
-        contexts = self._lookup(places[:, 0], places[:, 1])
-        distances = self._distances(keys, places)
-        statements = []
-        for key, context, distance in zip(keys, contexts, distances, strict=True):
-            group = self.groups[key]
-            group.context = context
-            region = self.events.region(key.event_id, key.world)
-            assert region is not None, "a group with alerts has a region in force"
-            columns = assess(
-                region,
-                self.chains[region.chain],
-                list(group.alerts.values()),
-                context,
-                distance,
-                self._versions,
-            )
-            statement = fold.revised(key, group, columns, touched[key], moment)
-            statements += [statement] if statement else []
-        return statements
+    def reselect(self) -> Outcome:
+        """Judge everything open anew, as after a change of cuts, chains or code."""
+        turn = self._turn("selection", self._last_batch)
+        cause = f"selection {self._versions.cuts}"
+        for region in self.events.in_force():
+            search = owed_by(region, self._last_batch + 1)
+            self._rejudge(search.event, region, Why("failed_cut", cause), turn)
+            for key in self.groups.of_event(search.event):
+                turn.touched.setdefault(key, Why("selection_changed", cause))
+            self._owe(search, turn)
+        return self._finish(turn)
 
-    def _distances(self, keys: Sequence[GroupKey], places: FloatArray) -> list[EventDistance]:
-        found = [EventDistance()] * len(keys)
-        by_event: dict[tuple[str, World], list[int]] = {}
-        for i, key in enumerate(keys):
-            by_event.setdefault((key.event_id, key.world), []).append(i)
-        for event, rows in by_event.items():
-            region = self.events.region(*event)
-            if region is None or not isinstance(region.localization, MultiOrderMap):
-                continue
-            at = distance_at(region.localization, places[rows, 0], places[rows, 1])
-            if at is None:
-                continue
-            for row, mean, sigma in zip(rows, *at, strict=True):
-                if np.isfinite(mean) and np.isfinite(sigma):
-                    found[row] = EventDistance(float(mean), float(sigma))
-        return found
+    def close_ended(self, before_jd: float, limit: int = 200) -> Outcome:
+        """Put events aside of which all windows closed before a moment; the first few."""
+        turn = self._turn("close", self._last_batch)
+        if self._aside is not None:
+            owed = {name for search in self.searches.values() for name in self._names(search)}
+            closed = self._aside.close(self.events, self.groups, before_jd, owed, limit)
+            self._aside.put(closed, self.step_number)
+            for one in closed:
+                self._forget(one.regions)
+                for key in one.keys:
+                    del self.groups[key]
+                    turn.groups[key] = None
+            turn.tally.add_total("events_closed", len(closed))
+        return self._finish(turn)
+
+    def _forget(self, regions: Sequence[Region]) -> None:
+        gone = set(map(id, regions))
+        self._index.discard(lambda region: id(region) in gone)
+
+    def plan(self, search: OwedSearch) -> Region | None:
+        """Region that a search is for; None if it is no longer owed."""
+        owed = self.searches.get(search.event) is search
+        return self.events.region(*search.event) if owed else None
+
+    def _turn(self, kind: Kind, batch_id: int) -> _Turn:
+        return _Turn(kind, batch_id, iso_utc(self._now()))
+
+    def _names(self, search: OwedSearch) -> list[Name]:
+        standing = self.events.standing(*search.event)
+        members = () if standing is None else standing.members
+        return [search.event, *((member, search.world) for member in members)]
+
+    def _take_up(self, batch: Batch, turn: _Turn) -> None:
+        """Bring back what was put aside and is spoken of after all."""
+        if self._aside is None:
+            return
+        for taken in self._aside.take(
+            batch.records, batch.alerts, batch.verdicts, self.step_number
+        ):
+            for change in self.events.apply(taken.records):
+                if change.after is not None:
+                    self._index.add(change.after.region)
+            for key, group in taken.groups.items():
+                self.groups[key] = group
+                turn.groups[key] = group
+
+    def _learn(self, verdicts: Iterable[Verdict]) -> None:
+        for verdict in verdicts:
+            self.verdicts.setdefault(verdict.counterpart_id, {})[verdict.verdict_id] = verdict
+
+    def _heed_verdicts(self, verdicts: Sequence[Verdict], turn: _Turn) -> None:
+        self._learn(verdicts)
+        for verdict in verdicts:
+            for key in self.groups.of_counterpart(verdict.counterpart_id):
+                turn.touched[key] = Why("verdict", verdict.verdict_id)
+
+    def _heed(self, change: Change, turn: _Turn) -> None:
+        """Judge the groups of an event anew that stands otherwise; owe a search if it stands."""
+        event, before, after = (change.event_id, change.world), change.before, change.after
+        cause = change.cause.notice_id
+        if before is not None:
+            self._index.discard(lambda region: region is before.region)
+        if after is not None:
+            self._index.add(after.region)
+        if before is not None and after is not None and change.same_region:
+            for key in self.groups.of_event(event):
+                turn.touched.setdefault(key, Why("event_joined", cause))
+            return
+        gone = "outside_revised_region"
+        if after is None:
+            gone = "event_merged" if change.merged else "event_retracted"
+        region = None if after is None else after.region
+        self._rejudge(event, region, Why(gone, cause), turn)
+        for key in self.groups.of_event(event):
+            turn.touched.setdefault(key, Why("region_revised", cause))
+        if region is not None:
+            self._owe(owed_by(region, turn.batch_id), turn)
+        elif event in self.searches:
+            self._progress(self.searches[event], turn, is_last=True)
+
+    def _rejudge(self, event: Name, region: Region | None, gone: Why, turn: _Turn) -> None:
+        """Keep of the groups of an event what the region holds; the emptied ones are told why."""
+        mine = {key: self.groups[key] for key in self.groups.of_event(event)}
+        kept = self.judge.again(mine, region)
+        for key, group in mine.items():
+            had = bool(group.alerts)
+            group.alerts = {a.alert["alert_id"]: a for a in kept.get(key, ())}
+            turn.groups[key] = group
+            if had and not group.alerts:
+                turn.touched[key] = gone
+
+    def _owe(self, search: OwedSearch, turn: _Turn) -> None:
+        self.searches[search.event] = turn.searches[search.key] = search
+
+    def _progress(self, search: OwedSearch, turn: _Turn, is_last: bool) -> None:
+        if is_last:
+            del self.searches[search.event]
+            turn.searches[search.key] = None
+            if not self.searches:
+                self._taken_back.clear()
+        else:
+            self._owe(search, turn)
+
+    def _sort_out(self, batch: Batch, nights: pa.Array, turn: _Turn) -> BoolArray:
+        """Which alerts are neither repeats nor taken back already; all are counted."""
+        alerts, tally = batch.alerts, turn.tally
+        feeds = alerts["topic"]
+        tally.add_rows("received", nights, feeds)
+        for (reason, feed), n in batch.rejected.items():
+            tally.add("received", "", feed, n)
+            tally.add(f"rejected.{reason}", "", feed, n)
+        seen = self._archive.seen(alerts, batch.batch_id)
+        taken_back = _is_withdrawn(alerts)
+        repeat = _repeats(alerts, taken_back)
+        # What was taken back stays so, whichever of the two came first.
+        same = np.where(taken_back, seen.withdrawn, seen.same_night) | repeat
+        other = ~same & ~taken_back & seen.other_night
+        self._count("duplicate", nights, feeds, same, tally)
+        self._count("duplicate_other_night", nights, feeds, other, tally)
+        self._count("withdrawn", nights, feeds, taken_back & ~same, tally)
+        fresh: BoolArray = ~same & ~other
+        self._tick(alerts, fresh)
+        return fresh
+
+    def _tick(self, alerts: pa.Table, fresh: BoolArray) -> None:
+        times = alerts["time_jd"].to_numpy()[fresh]
+        latest = jd_from_datetime(self._now()) + _FUTURE_DAYS
+        times = times[times <= latest]
+        if len(times):
+            self.clock_jd = max(self.clock_jd, float(times.max()))
+
+    def _count(self, name: str, nights: Any, feeds: Any, which: BoolArray, tally: Tally) -> None:
+        if which.any():
+            rows = pa.array(np.flatnonzero(which))
+            tally.add_rows(name, nights.take(rows), feeds.take(rows))
+
+    def _take_back(self, withdrawn: pa.Table, turn: _Turn) -> None:
+        """Remove alerts from their groups that their survey takes back."""
+        for alert in withdrawn.select(["survey", "object_id", "alert_id"]).to_pylist():
+            survey, alert_id = alert["survey"], alert["alert_id"]
+            if self.searches:
+                self._taken_back.add((survey, alert_id))
+            for key in self.groups.of_object(survey, alert["object_id"]):
+                if self.groups[key].alerts.pop(alert_id, None) is not None:
+                    turn.touched.setdefault(key, Why("alert_withdrawn", f"{survey} {alert_id}"))
+
+    def _match(self, alerts: pa.Table, nights: pa.Array, which: BoolArray, turn: _Turn) -> None:
+        """Join live alerts with all regions in force."""
+        chosen = pa.array(np.flatnonzero(which))
+        rows, nights, feeds = alerts.take(chosen), nights.take(chosen), alerts["topic"].take(chosen)
+        cut = self.judge.cut(rows)
+        for name, removed in cut.by_name.items():
+            self._count(f"cut.{name}", nights, feeds, removed, turn.tally)
+        good = pa.array(np.flatnonzero(cut.keep))
+        rows, nights, feeds = rows.take(good), nights.take(good), feeds.take(good)
+        pairs = self.judge.pairs(rows, self._index)
+        matched = np.zeros(rows.num_rows, np.bool_)
+        matched[pairs.alert_row] = True
+        self._count("matched", nights, feeds, matched, turn.tally)
+        self._count("unmatched", nights, feeds, ~matched, turn.tally)
+        turn.tally.add_total("pairs", len(pairs))
+        for key, found in self.judge.grouped(rows, pairs, self._index).items():
+            latest = max(found, key=lambda a: (a.alert["time_jd"], a.alert["alert_id"]))
+            cause = f"{key.survey} {latest.alert['alert_id']}"
+            self._add(key, found, Why("new_alert", cause), turn)
+
+    def _add(self, key: GroupKey, found: Sequence[MatchedAlert], why: Why, turn: _Turn) -> int:
+        """Put alerts into their group; how many were not there yet."""
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group()
+        new = [
+            a
+            for a in found
+            if a.alert["alert_id"] not in group.alerts
+            and (key.survey, a.alert["alert_id"]) not in self._taken_back
+        ]
+        was_empty = not group.alerts
+        group.alerts |= {a.alert["alert_id"]: a for a in new}
+        if new and was_empty:
+            # Also when it was emptied a moment ago, in this very step.
+            name = "new_candidate" if why.reason == "new_alert" else why.reason
+            turn.touched[key] = Why(name, why.cause)
+        elif new:
+            turn.touched.setdefault(key, why)
+        if not group.alerts and group.last is None:
+            del self.groups[key]
+        return len(new)
+
+    def _finish(self, turn: _Turn) -> Outcome:
+        statements = self._teller.tell(turn.touched, self.groups, self.verdicts, turn.moment)
+        for key in turn.touched:
+            turn.groups[key] = self.groups[key]
+        if statements:
+            turn.tally.add_total("statements", len(statements))
+        outcome = Outcome(
+            kind=turn.kind,
+            step=self.step_number,
+            batch_id=turn.batch_id,
+            moment=turn.moment,
+            statements=statements,
+            groups=turn.groups,
+            searches=turn.searches,
+            ledger=turn.tally.counts(),
+            parts=turn.tally.parts(),
+        )
+        self.step_number += 1
+        return outcome
 
 
-def _match_table(rows: pa.Table, index: RegionIndex) -> Pairs:
-    return match(
-        rows["time_jd"].to_numpy(), rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy(), index
-    )
+def _told(search: OwedSearch, until: str) -> dict[str, Any]:
+    is_test, streams = search.world
+    return {
+        "event_id": search.event_id,
+        "is_test": is_test,
+        "streams": list(streams),
+        "after": search.until,
+        "until": until,
+        "before_batch": search.before_batch,
+    }
 
 
-def _keep_detail(new: MatchedAlert, old: MatchedAlert | None) -> MatchedAlert:
-    """A packet that could be read once may have left Kafka since: what it told is kept."""
-    if old is None or new.sha256 or not old.sha256:
-        return new
-    return MatchedAlert(
-        new.alert,
-        new.credible_level,
-        new.density_per_sr,
-        new.separation_deg,
-        old.history,
-        old.sha256,
-    )
+def _is_withdrawn(alerts: pa.Table) -> BoolArray:
+    column = alerts["withdrawn"].combine_chunks().fill_null(False)
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _place(group: Group) -> tuple[float, float]:
-    latest = max(group.alerts.values(), key=lambda a: (a.alert["time_jd"], a.alert["alert_id"]))
-    return latest.alert["ra_deg"], latest.alert["dec_deg"]
+def _repeats(alerts: pa.Table, taken_back: BoolArray) -> BoolArray:
+    """Alerts whose number stands earlier in the table, or is taken back in it."""
+    ids = alerts["alert_id"].to_numpy()
+    surveys = np.unique(np.asarray(alerts["survey"]), return_inverse=True)[1]
+    repeat = np.ones(len(ids), np.bool_)
+    for survey in np.unique(surveys):
+        # Numbers are a survey's own.
+        rows = np.flatnonzero(surveys == survey)
+        order = rows[np.lexsort((rows, ~taken_back[rows], ids[rows]))]
+        first = np.ones(len(order), np.bool_)
+        first[1:] = ids[order][1:] != ids[order][:-1]
+        repeat[order] = ~first
+    return repeat

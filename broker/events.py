@@ -1,28 +1,59 @@
-"""Which region of each event is in force, whatever the order in which records arrive."""
+"""Which region of each event is in force, whatever the order in which records arrive.
+
+A mission's notices about its event are versions (`crossmatch.versions`). Events of several
+missions may be one (`crossmatch.joint`): that one bears the name of the earliest and has the
+smallest of their regions.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.codec import RegionRecord
+from broker.families import Families, OpenFamily
+from crossmatch import joint
 from crossmatch.model import Region
 from crossmatch.versions import Name, Statement, Versions, World, world_of
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InForce:
+    """An event as it stands: its region, under the event's name, and whose events it joins.
+
+    ``members`` are the names that the missions gave it, one or more.
+    """
+
+    region: Region
+    members: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An event whose region in force is another one than before, and the record that did it."""
+    """An event that stands otherwise than before, and the record that did it.
+
+    ``merged`` says of an event that is gone that its mission's region still stands, under the
+    name of another mission's event.
+    """
 
     event_id: str
     world: World
-    before: Region | None
-    after: Region | None
+    before: InForce | None
+    after: InForce | None
     cause: RegionRecord
+    merged: bool = False
+
+    @property
+    def same_region(self) -> bool:
+        """Whether the event has the region that it had; only its members changed."""
+        if self.before is None or self.after is None:
+            return False
+        return _version(self.before.region) == _version(self.after.region)
 
 
 class Events:
-    """Versions and retractions of all events; which is in force says `crossmatch.versions`.
+    """Versions and retractions of all open events.
 
     Parameters
     ----------
@@ -33,9 +64,14 @@ class Events:
     def __init__(self, include_tests: bool = False) -> None:
         self._include_tests = include_tests
         self._versions: Versions[Region] = Versions()
+        self._standing: dict[Name, InForce] = {}
+        # The event that a mission's event is part of.
+        self._joint_of: dict[Name, Name] = {}
+        self._at_minute: defaultdict[tuple[int, World], set[Name]] = defaultdict(set)
+        self.families = Families()
 
     def apply(self, records: Iterable[RegionRecord]) -> list[Change]:
-        """Take records in; the events whose region in force changed, one change each."""
+        """Take records in; the events that stand otherwise now, one change each."""
         before: dict[Name, Region | None] = {}
         cause: dict[Name, RegionRecord] = {}
         for record in records:
@@ -43,25 +79,138 @@ class Events:
             is_test, _ = said.world
             if is_test and not self._include_tests:
                 continue
+            self.families.add(record)
             for key in self._versions.touched(said):
                 before.setdefault(key, self._versions.current(key))
                 cause[key] = record
             self._versions.enter(said, record.region)
-        changes = []
-        for key, old in before.items():
-            new = self._versions.current(key)
-            if new is not old:
-                changes.append(Change(*key, old, new, cause[key]))
-        return changes
+        changed = {k: cause[k] for k, old in before.items() if self._versions.current(k) is not old}
+        for key in changed:
+            self._place(key, before[key], self._versions.current(key))
+        return self._changes(changed)
 
     def in_force(self) -> list[Region]:
         """Regions in force, ordered by event."""
-        found = (self._versions.current(key) for key in sorted(self._versions))
-        return [region for region in found if region is not None]
+        return [self._standing[key].region for key in sorted(self._standing)]
+
+    def standing(self, event_id: str, world: World) -> InForce | None:
+        """How one event stands."""
+        return self._standing.get((event_id, world))
 
     def region(self, event_id: str, world: World) -> Region | None:
         """Region in force of one event."""
-        return self._versions.current((event_id, world))
+        found = self._standing.get((event_id, world))
+        return None if found is None else found.region
+
+    def events_of(self, family: OpenFamily) -> list[Name]:
+        """Events, by the names of missions, of which a family has records."""
+        found = {(r.event_id, _statement(r).world): None for r in family.records.values()}
+        return list(found)
+
+    def forget(self, family: OpenFamily) -> list[Region]:
+        """Let go of a family; the regions that were in force of its events."""
+        regions = []
+        for key in self.events_of(family):
+            self._place(key, self._versions.current(key), None)
+            self._joint_of.pop(key, None)
+            found = self._standing.pop(key, None)
+            if found is not None:
+                regions.append(found.region)
+        statements = [_statement(record) for record in family.records.values()]
+        for key in self.events_of(family):
+            self._versions.forget_event(key)
+        for said in statements:
+            for name in self._versions.names(said):
+                self._versions.forget_withdrawal(name)
+        self.families.remove(family)
+        return regions
+
+    def _place(self, key: Name, old: Region | None, new: Region | None) -> None:
+        """Note at which minutes a mission's event may be one with others."""
+        _, world = key
+        for region, is_new in ((old, False), (new, True)):
+            if region is None or not joint.may_be_joint(region):
+                continue
+            for minute in joint.minutes(region):
+                here = self._at_minute[minute, world]
+                here.add(key) if is_new else here.discard(key)
+                if not here:
+                    del self._at_minute[minute, world]
+
+    def _changes(self, causes: dict[Name, RegionRecord]) -> list[Change]:
+        """Join anew what the changed events of missions are, or were, part of."""
+        members = self._affected(causes)
+        cause_of = dict(causes)
+        for key in causes:
+            cause_of.setdefault(self._joint_of.get(key, key), causes[key])
+        old = {name: self._standing.pop(name, None) for name in map(self._joint_name, members)}
+        for key in members:
+            self._joint_of.pop(key, None)
+        new = self._joined(members)
+        any_cause = next(iter(causes.values()), None)
+        changes = []
+        for name in dict.fromkeys((*old, *new)):
+            was, now = old.get(name), new.get(name)
+            if was is not None and now is not None and _same(was, now):
+                self._standing[name] = was
+                continue
+            if now is not None:
+                self._standing[name] = now
+            if was is None and now is None:
+                continue
+            cause = cause_of.get(name) or any_cause
+            assert cause is not None, "something changed because a record came"
+            merged = now is None and self._versions.current(name) is not None
+            changes.append(Change(*name, was, now, cause, merged))
+        return changes
+
+    def _joint_name(self, key: Name) -> Name:
+        return self._joint_of.get(key, key)
+
+    def _affected(self, causes: Iterable[Name]) -> list[Name]:
+        """Events of missions that may be joined otherwise than before, ordered."""
+        found: set[Name] = set()
+        for key in causes:
+            found |= self._members(key)
+            region = self._versions.current(key)
+            if region is not None and joint.may_be_joint(region):
+                for minute in joint.minutes(region):
+                    for neighbour in self._at_minute.get((minute, key[1]), ()):
+                        found |= self._members(neighbour)
+        return sorted(found)
+
+    def _members(self, key: Name) -> set[Name]:
+        name = self._joint_name(key)
+        standing = self._standing.get(name)
+        _, world = key
+        return {key, *((m, world) for m in (() if standing is None else standing.members))}
+
+    def _joined(self, members: Iterable[Name]) -> dict[Name, InForce]:
+        """How the events stand that these events of missions make."""
+        by_world: defaultdict[World, list[Region]] = defaultdict(list)
+        for key in members:
+            region = self._versions.current(key)
+            if region is not None:
+                by_world[key[1]].append(region)
+        found: dict[Name, InForce] = {}
+        for world, regions in by_world.items():
+            for group in joint.components(regions):
+                name = joint.joint_name(group), world
+                leading = joint.leading(group)
+                if leading.event_id != name[0]:
+                    leading = replace(leading, event_id=name[0])
+                found[name] = InForce(leading, tuple(sorted(r.event_id for r in group)))
+                for region in group:
+                    self._joint_of[region.event_id, world] = name
+        return found
+
+
+def _same(was: InForce, now: InForce) -> bool:
+    return was.members == now.members and _version(was.region) == _version(now.region)
+
+
+def _version(region: Region) -> tuple[str, str, str]:
+    return region.notice_id, region.notice_sha256, region.skymap_sha256
 
 
 def _statement(record: RegionRecord) -> Statement:

@@ -1,130 +1,60 @@
 """From matched alerts to statements about candidates: pure, and the only place that makes them.
 
-A group is one object within one event. Its candidate is a function of the group's set
+A group is one object within one event (:mod:`broker.groups`). Its candidate is a function of the group's set
 of alerts and of the region in force, so the last statement does not depend on the order
 in which alerts and regions arrived; a statement is made only when the candidate changes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from broker import topics
-from crossmatch.candidate import Context, MatchedAlert, counterpart_id
-from crossmatch.lightcurve import Detection
-from crossmatch.versions import World
+from broker.groups import Group, GroupKey
 
-_STATEMENT_COLUMNS = frozenset(
+STATEMENT_COLUMNS = frozenset(
     {
         "candidate_id",
         "record_number",
         "alert_type",
         "state",
         "reason",
+        "cause",
+        "changed",
         "supersedes",
         "alert_datetime",
         "stream",
     }
 )
+"""What belongs to a statement, not to the candidate that it tells of."""
+
+_MATTERS: Mapping[str, tuple[str, ...]] = {
+    "region": ("event_version", "ref_ID", "notice_sha256", "skymap_sha256", "event_area_90"),
+    "joint_events": ("joint_events",),
+    "position": ("ra", "dec"),
+    "alerts": ("alert_id", "n_alerts", "n_detections"),
+    "brightness": ("mag", "filter"),
+    "host": ("host_name", "host_distance", "looked_up", "catalog_versions"),
+    "tier": ("tier",),
+    "score": ("score",),
+    "verdict": ("verdict", "verdict_effect", "verdict_time", "verdict_note", "verdict_reference"),
+    "selection": ("cuts_version", "code_version"),
+}
+"""What a statement may say to have changed, and the columns that show it."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class GroupKey:
-    """One object within one event; events of one name in two worlds are two events."""
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a statement is made: a reason of our list, and the notice, alert or verdict behind it."""
 
-    event_id: str
-    survey: str
-    object_id: str
-    is_test: bool = False
-    streams: tuple[str, ...] = ()
-
-    @property
-    def world(self) -> World:
-        """World of the event."""
-        return self.is_test, self.streams
-
-    @property
-    def text(self) -> str:
-        """Key of the group in the state topic."""
-        if not self.is_test and not self.streams:
-            return f"{self.event_id}/{self.survey}/{self.object_id}"
-        # Ends in a bracket, as no object does: whatever an event is called, keys differ.
-        return json.dumps(list(self.to_json().values()))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for the state topic."""
-        return asdict(self) | {"streams": list(self.streams)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> GroupKey:
-        """The inverse of :meth:`to_json`."""
-        return cls(**{**data, "streams": tuple(data.get("streams", ()))})
-
-
-@dataclass(slots=True)
-class Group:
-    """Matched alerts of one object within one event, and what was last said about it."""
-
-    alerts: dict[int, MatchedAlert] = field(default_factory=dict)
-    context: Context = field(default_factory=Context)
-    last: dict[str, Any] | None = None
-
-    @property
-    def in_force(self) -> bool:
-        """Whether the last statement stands."""
-        return self.last is not None and self.last["state"] == "in_force"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for the state topic; a point that several packets repeat stands once."""
-        points: dict[Detection, int] = {}
-        alerts = [
-            {
-                "alert": dict(a.alert),
-                "credible_level": a.credible_level,
-                "density_per_sr": a.density_per_sr,
-                "separation_deg": a.separation_deg,
-                "history": [points.setdefault(p, len(points)) for p in a.history],
-                "sha256": a.sha256,
-            }
-            for a in self.alerts.values()
-        ]
-        return {
-            "alerts": alerts,
-            "points": [astuple(p) for p in points],
-            "context": asdict(self.context),
-            "last": self.last,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Group:
-        """The inverse of :meth:`to_json`."""
-        points = [Detection(*p) for p in data["points"]]
-        alerts = [
-            MatchedAlert(
-                alert=a["alert"],
-                credible_level=a["credible_level"],
-                density_per_sr=a["density_per_sr"],
-                separation_deg=a["separation_deg"],
-                history=tuple(points[i] for i in a["history"]),
-                sha256=a["sha256"],
-            )
-            for a in data["alerts"]
-        ]
-        context: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data["context"].items()
-        }
-        return cls(
-            alerts={a.alert["alert_id"]: a for a in alerts},
-            context=Context(**context),
-            last=data["last"],
-        )
+    reason: str
+    cause: str
 
 
 def revised(
-    key: GroupKey, group: Group, columns: Mapping[str, Any], reason: str, moment: str
+    key: GroupKey, group: Group, columns: Mapping[str, Any], why: Why, moment: str
 ) -> dict[str, Any] | None:
     """Next statement about ``group`` given its candidate ``columns``; None if nothing changed.
 
@@ -140,7 +70,9 @@ def revised(
         "record_number": number,
         "alert_type": "initial" if last is None else "update",
         "state": "in_force",
-        "reason": reason,
+        "reason": why.reason,
+        "cause": why.cause,
+        "changed": [] if last is None else _changed(last, columns),
         "supersedes": None if last is None else last["candidate_id"],
         "alert_datetime": moment,
         "stream": _topics_of(columns)[0],
@@ -149,7 +81,7 @@ def revised(
     return statement
 
 
-def withdrawn(key: GroupKey, group: Group, reason: str, moment: str) -> dict[str, Any] | None:
+def withdrawn(key: GroupKey, group: Group, why: Why, moment: str) -> dict[str, Any] | None:
     """Statement that withdraws the candidate of ``group``; None if none is in force.
 
     It repeats what was said last, so that a robot that reads only this one knows the object.
@@ -164,7 +96,9 @@ def withdrawn(key: GroupKey, group: Group, reason: str, moment: str) -> dict[str
         "record_number": number,
         "alert_type": "retraction",
         "state": "withdrawn",
-        "reason": reason,
+        "reason": why.reason,
+        "cause": why.cause,
+        "changed": ["state"],
         "supersedes": last["candidate_id"],
         "alert_datetime": moment,
     }
@@ -207,11 +141,21 @@ def ranked(statements: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _candidate_id(key: GroupKey, number: int) -> str:
-    name = f"{counterpart_id(key.survey, key.object_id)}.{key.event_id}.{number}"
+    name = f"{key.counterpart_id}.{key.event_id}.{number}"
     return f"{name}.test" if key.is_test else name
+
+
+def _changed(last: Mapping[str, Any], columns: Mapping[str, Any]) -> list[str]:
+    """What differs from the statement before, by name; ``state`` when that one withdrew it."""
+    found = [
+        matter
+        for matter, names in _MATTERS.items()
+        if any(last.get(name) != columns.get(name) for name in names)
+    ]
+    return (["state"] if last["state"] != "in_force" else []) + found
 
 
 def _same(last: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
     return all(
-        last.get(name) == value for name, value in columns.items() if name not in _STATEMENT_COLUMNS
+        last.get(name) == value for name, value in columns.items() if name not in STATEMENT_COLUMNS
     )

@@ -106,7 +106,7 @@ CANDIDATE_FIELDS: tuple[Field, ...] = (
     Field("event_id", "string", ucd="meta.id.cross", required=True, doc="event, gateway's id"),
     Field("event_name", "string", ucd="meta.id.cross", required=True, doc="as the mission says"),
     Field("joint_events", "strings", ucd="meta.id.cross", required=True,
-          doc="the event as each mission names it, where several saw it; the region is the smallest"),
+          doc="names by missions where several saw the event; its region is the smallest"),
     Field("messenger", "string", ucd="meta.code.class", required=True),
     Field("ref_type", "string", required=True, doc="GCN core schema: the event's notice kind"),
     Field("ref_instrument", "string", required=True, doc="mission and instrument of the event"),

@@ -34,10 +34,15 @@ class Cuts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CutResult:
-    """What the cuts left: ``keep`` (n,) bool, and how many each removed first."""
+    """What the cuts left: ``keep`` (n,) bool, and by name which each removed first, (n,) bool."""
 
     keep: BoolArray
-    removed: dict[str, int]
+    by_name: dict[str, BoolArray]
+
+    @property
+    def removed(self) -> dict[str, int]:
+        """How many each cut removed first."""
+        return {name: int(rows.sum()) for name, rows in self.by_name.items()}
 
 
 def apply_cuts(alerts: pa.Table, cuts: Cuts) -> CutResult:
@@ -52,7 +57,7 @@ def apply_cuts(alerts: pa.Table, cuts: Cuts) -> CutResult:
     Returns
     -------
     CutResult
-        ``removed`` has every name of ``CUT_NAMES``, in order; n = kept + removed.
+        ``by_name`` has every name of ``CUT_NAMES``, in order; n = kept + removed.
 
     Notes
     -----
@@ -61,12 +66,12 @@ def apply_cuts(alerts: pa.Table, cuts: Cuts) -> CutResult:
     radius whose star score is above the minimum.
     """
     keep = np.ones(alerts.num_rows, np.bool_)
-    removed = dict.fromkeys(CUT_NAMES, 0)
+    by_name = {name: np.zeros(alerts.num_rows, np.bool_) for name in CUT_NAMES}
     if cuts.enabled:
         for name, fails in _failures(alerts, cuts):
-            removed[name] = int((keep & fails).sum())
+            by_name[name] = keep & fails
             keep &= ~fails
-    return CutResult(keep, removed)
+    return CutResult(keep, by_name)
 
 
 def _failures(alerts: pa.Table, cuts: Cuts) -> Iterator[tuple[str, BoolArray]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from broker.engine import Lookup, no_lookup
+from broker.told import Lookup, no_lookup
 from catalogs.hosts import host_candidates, nearby_galaxies
 from catalogs.local import LocalCatalog
 from crossmatch.candidate import Context

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from broker.archive import night_of
+from broker.archive import Seen, night_of
 from broker.codec import RegionRecord, decode_region, encode_region, encode_retraction
 from broker.engine import Engine
 from crossmatch import sky
@@ -97,30 +98,51 @@ def record(of: Notice, version: int = 1) -> RegionRecord:
 
 
 class MemoryArchive:
-    """The archive of the engine, in memory."""
+    """The archive of the engine and of searches, in memory."""
 
     def __init__(self) -> None:
         self.batches: dict[int, pa.Table] = {}
 
     def append(self, rows: pa.Table, batch_id: int) -> None:
-        self.batches.setdefault(batch_id, rows)
+        numbers = pa.array(np.full(rows.num_rows, batch_id))
+        self.batches.setdefault(batch_id, rows.append_column("batch_id", numbers))
 
-    def _before(self, batch_id: int) -> pa.Table:
-        kept = [t for b, t in self.batches.items() if b < batch_id]
-        return pa.concat_tables([ALERT_SCHEMA.empty_table(), *kept])
+    def _rows(self) -> pa.Table:
+        empty = ALERT_SCHEMA.empty_table().append_column("batch_id", pa.array([], pa.int64()))
+        return pa.concat_tables([empty, *self.batches.values()])
 
-    def search(self, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int):
-        rows = self._before(before_batch)
+    def seen(self, rows: pa.Table, before_batch: int) -> Seen:
+        known: dict[tuple, list[tuple]] = {}
+        before = self._rows().filter(pc.field("batch_id") < before_batch)
+        for row, night in zip(before.to_pylist(), night_of(before["time_jd"]), strict=True):
+            name = (row["survey"], row["alert_id"])
+            known.setdefault(name, []).append((str(night), bool(row["withdrawn"])))
+        flags = []
+        for row, night in zip(rows.to_pylist(), night_of(rows["time_jd"]), strict=True):
+            there = known.get((row["survey"], row["alert_id"]), [])
+            nights = [n for n, _ in there]
+            same = str(night) in nights
+            flags.append((same, any(n != str(night) for n in nights), any(w for _, w in there)))
+        return Seen(*np.array(flags, dtype=bool).reshape(-1, 3).T)
+
+    def nights(self, start_jd: float, end_jd: float) -> list[str]:
+        rows = self._rows()
+        time = rows["time_jd"].to_numpy()
+        inside = pa.array((time > start_jd) & (time <= end_jd))
+        return sorted(set(map(str, night_of(rows.filter(inside)["time_jd"]))))
+
+    def search_night(
+        self, night: str, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
+    ) -> pa.Table:
+        rows = self._rows()
+        gone = {(r["survey"], r["alert_id"]) for r in rows.to_pylist() if r["withdrawn"]}
+        stays = [(r["survey"], r["alert_id"]) not in gone for r in rows.to_pylist()]
         time = rows["time_jd"].to_numpy()
         pixels = sky.ipix29(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
         keep = (time > start_jd) & (time <= end_jd) & sky.contains(ranges, pixels)
+        keep &= np.array(stays, dtype=bool) & (np.asarray(night_of(rows["time_jd"])) == night)
+        keep &= rows["batch_id"].to_numpy() < before_batch
         return rows.filter(pa.array(keep))
-
-    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
-        rows = self._before(before_batch)
-        mine = np.asarray(night_of(rows["time_jd"])) == night
-        mine &= np.asarray(rows["survey"]) == survey
-        return rows["alert_id"].to_numpy()[mine]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from broker import ledger
 from broker.engine import Batch, Engine
-from broker.fold import Group
+from broker.groups import Group
 from crossmatch.candidate import Context, Versions
 from crossmatch.chains import DEFAULT_CHAINS
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker import fold, topics
 from broker.engine import Batch, Engine
-from broker.fold import GroupKey
+from broker.groups import GroupKey
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
 

@@ -14,7 +14,7 @@ from broker import kafka_io, stream, topics
 from broker.archive import AlertArchive, CandidateArchive
 from broker.codec import decode, encode, encode_region, encode_retraction
 from broker.engine import Engine, Outcome
-from broker.fold import Group
+from broker.groups import Group
 from broker.ledger import alert_hole
 from broker.sources import Sources, jvm_properties, raw_rows
 from broker.stream import LiveMatcher

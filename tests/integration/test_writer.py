@@ -13,7 +13,7 @@ from broker import kafka_io, topics
 from broker.codec import decode
 from broker.embedded.kafka import EmbeddedKafka
 from broker.engine import Outcome
-from broker.fold import Group, GroupKey
+from broker.groups import Group, GroupKey
 from broker.writer import Marker, Writer
 from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA, CANDIDATE_FIELDS

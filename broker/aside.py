@@ -1,0 +1,125 @@
+"""Events that are over leave the memory, and come back when something of them is heard.
+
+Putting an event aside changes no answer: a notice about it, an alert of its window, however
+late, or a verdict on one of its counterparts brings it back as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from broker.codec import RegionRecord
+from broker.coldstore import ColdStore, Family
+from broker.events import Events
+from broker.families import OpenFamily, names_of
+from broker.groups import Group, GroupKey, Groups
+from crossmatch.model import Region
+from crossmatch.verdicts import Verdict
+from crossmatch.versions import Name
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A family that is to be put aside, the regions it had in force, and its groups' keys."""
+
+    family: Family
+    regions: tuple[Region, ...]
+    keys: tuple[GroupKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A family that came back."""
+
+    records: list[RegionRecord]
+    groups: dict[GroupKey, Group]
+
+
+class Aside:
+    """What was put aside.
+
+    Parameters
+    ----------
+    store : ColdStore
+    decode : callable
+        From a message of ``mm.regionlog`` to its record.
+    """
+
+    def __init__(self, store: ColdStore, decode: Callable[[bytes], RegionRecord]) -> None:
+        self._store = store
+        self._decode = decode
+
+    def restore(self, committed_step: int) -> None:
+        """Go back to how things stood after a step."""
+        self._store.restore(committed_step)
+
+    def without_closed(self, messages: Iterable[bytes]) -> list[bytes]:
+        """Messages of ``mm.regionlog`` whose events were not put aside."""
+        closed = self._store.record_digests()
+        return [m for m in messages if hashlib.sha256(m).digest() not in closed]
+
+    def close(
+        self, events: Events, groups: Groups, before_jd: float, owed: Set[Name], limit: int
+    ) -> list[Closed]:
+        """Let ``events`` forget what ended before a moment and owes no search."""
+        closed: list[Closed] = []
+        for family in events.families.ended(before_jd):
+            if len(closed) >= limit:
+                break
+            names = events.events_of(family)
+            if owed.isdisjoint(names):
+                keys = tuple(key for name in names for key in groups.of_event(name))
+                kept = _family(family, {key: groups[key] for key in keys})
+                closed.append(Closed(kept, tuple(events.forget(family)), keys))
+        return closed
+
+    def put(self, closed: Sequence[Closed], step: int) -> None:
+        """Keep what was closed in a step."""
+        if closed:
+            self._store.put([one.family for one in closed], step)
+
+    def take(
+        self,
+        records: Sequence[RegionRecord],
+        alerts: pa.Table,
+        verdicts: Sequence[Verdict],
+        step: int,
+    ) -> list[Taken]:
+        """Families of which a batch speaks: by a name, an exposure in a window, a counterpart."""
+        names = {name for record in records for name in names_of(record)}
+        names |= {_object(verdict.counterpart_id) for verdict in verdicts}
+        ids = set(self._store.find(sorted(names))) if names else set()
+        if alerts.num_rows:
+            times = alerts["time_jd"].to_numpy()
+            times = times[times <= self._store.latest_end_jd()]
+            if len(times):
+                ids |= set(self._store.between(float(np.min(times)), float(np.max(times))))
+        return (
+            [self._taken(family) for family in self._store.take(sorted(ids), step)] if ids else []
+        )
+
+    def _taken(self, family: Family) -> Taken:
+        groups = {
+            GroupKey.from_json(one["key"]): Group.from_json(one["group"]) for one in family.groups
+        }
+        return Taken([self._decode(raw) for raw in family.records], groups)
+
+
+def _family(family: OpenFamily, groups: Mapping[GroupKey, Group]) -> Family:
+    objects = {_object(key.counterpart_id) for key in groups}
+    return Family(
+        names=frozenset(family.names | objects),
+        start_jd=family.start_jd,
+        end_jd=family.end_jd,
+        records=tuple(family.records),
+        groups=tuple({"key": k.to_json(), "group": g.to_json()} for k, g in groups.items()),
+    )
+
+
+def _object(counterpart: str) -> str:
+    return f"object {counterpart}"

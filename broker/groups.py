@@ -1,0 +1,163 @@
+"""Groups: the matched alerts of one object within one event, and what was last said of it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import asdict, astuple, dataclass, field
+from typing import Any
+
+from crossmatch.candidate import Context, MatchedAlert, counterpart_id
+from crossmatch.lightcurve import Detection
+from crossmatch.versions import Name, World
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GroupKey:
+    """One object within one event; events of one name in two worlds are two events."""
+
+    event_id: str
+    survey: str
+    object_id: str
+    is_test: bool = False
+    streams: tuple[str, ...] = ()
+
+    @property
+    def world(self) -> World:
+        """World of the event."""
+        return self.is_test, self.streams
+
+    @property
+    def event(self) -> Name:
+        """The event, by name and world."""
+        return self.event_id, self.world
+
+    @property
+    def counterpart_id(self) -> str:
+        """The object, as candidates name it."""
+        return counterpart_id(self.survey, self.object_id)
+
+    @property
+    def text(self) -> str:
+        """Key of the group in the state topic."""
+        if not self.is_test and not self.streams:
+            return f"{self.event_id}/{self.survey}/{self.object_id}"
+        # Ends in a bracket, as no object does: whatever an event is called, keys differ.
+        return json.dumps(list(self.to_json().values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the state topic."""
+        return asdict(self) | {"streams": list(self.streams)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GroupKey:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**data, "streams": tuple(data.get("streams", ()))})
+
+
+@dataclass(slots=True)
+class Group:
+    """Matched alerts of one object within one event, and what was last said about it."""
+
+    alerts: dict[int, MatchedAlert] = field(default_factory=dict)
+    context: Context = field(default_factory=Context)
+    last: dict[str, Any] | None = None
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the last statement stands."""
+        return self.last is not None and self.last["state"] == "in_force"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the state topic; a point that several packets repeat stands once."""
+        points: dict[Detection, int] = {}
+        alerts = [
+            {
+                "alert": dict(a.alert),
+                "credible_level": a.credible_level,
+                "density_per_sr": a.density_per_sr,
+                "separation_deg": a.separation_deg,
+                "history": [points.setdefault(p, len(points)) for p in a.history],
+                "sha256": a.sha256,
+            }
+            for a in self.alerts.values()
+        ]
+        return {
+            "alerts": alerts,
+            "points": [astuple(p) for p in points],
+            "context": asdict(self.context),
+            "last": self.last,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Group:
+        """The inverse of :meth:`to_json`."""
+        points = [Detection(*p) for p in data["points"]]
+        alerts = [
+            MatchedAlert(
+                alert=a["alert"],
+                credible_level=a["credible_level"],
+                density_per_sr=a["density_per_sr"],
+                separation_deg=a["separation_deg"],
+                history=tuple(points[i] for i in a["history"]),
+                sha256=a["sha256"],
+            )
+            for a in data["alerts"]
+        ]
+        context: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data["context"].items()
+        }
+        return cls(
+            alerts={a.alert["alert_id"]: a for a in alerts},
+            context=Context(**context),
+            last=data["last"],
+        )
+
+
+class Groups(MutableMapping[GroupKey, Group]):
+    """Groups by key; those of one event and of one object are found without looking at all."""
+
+    def __init__(self, groups: Mapping[GroupKey, Group] | None = None) -> None:
+        self._groups: dict[GroupKey, Group] = {}
+        self._of_event: defaultdict[Name, set[GroupKey]] = defaultdict(set)
+        self._of_counterpart: defaultdict[str, set[GroupKey]] = defaultdict(set)
+        for key, group in (groups or {}).items():
+            self[key] = group
+
+    def __getitem__(self, key: GroupKey) -> Group:
+        return self._groups[key]
+
+    def __setitem__(self, key: GroupKey, group: Group) -> None:
+        self._groups[key] = group
+        self._of_event[key.event].add(key)
+        self._of_counterpart[key.counterpart_id].add(key)
+
+    def __delitem__(self, key: GroupKey) -> None:
+        del self._groups[key]
+        places: tuple[tuple[dict[Any, set[GroupKey]], Any], ...] = (
+            (self._of_event, key.event),
+            (self._of_counterpart, key.counterpart_id),
+        )
+        for index, name in places:
+            index[name].discard(key)
+            if not index[name]:
+                del index[name]
+
+    def __iter__(self) -> Iterator[GroupKey]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def of_event(self, event: Name) -> list[GroupKey]:
+        """Keys of the groups of one event, ordered."""
+        return sorted(self._of_event.get(event, ()))
+
+    def of_counterpart(self, counterpart: str) -> list[GroupKey]:
+        """Keys of the groups of one object, by its counterpart id, ordered."""
+        return sorted(self._of_counterpart.get(counterpart, ()))
+
+    def of_object(self, survey: str, object_id: str) -> list[GroupKey]:
+        """Keys of the groups of one object, ordered."""
+        return self.of_counterpart(counterpart_id(survey, object_id))

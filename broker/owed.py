@@ -1,0 +1,75 @@
+"""Searches of the archive that new and revised regions owe, and how far each has come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from crossmatch.model import Region
+from crossmatch.times import jd_from_datetime
+from crossmatch.versions import Name, World, world_of
+
+PREFIX = "search/"
+
+
+@dataclass(frozen=True, slots=True)
+class OwedSearch:
+    """A region is to be searched in the alerts that came before it.
+
+    Parameters
+    ----------
+    event_id : str
+    world : World
+    before_batch : int
+        Alerts of this batch and later ones met the region as they came.
+    start_jd, end_jd : float
+        The region's window, JD UTC.
+    until : str
+        Nights up to this one are searched; empty: none yet.
+    found : int
+        Alerts found so far.
+    """
+
+    event_id: str
+    world: World
+    before_batch: int
+    start_jd: float
+    end_jd: float
+    until: str = ""
+    found: int = 0
+
+    @property
+    def event(self) -> Name:
+        """The event, by name and world."""
+        return self.event_id, self.world
+
+    @property
+    def key(self) -> str:
+        """Key in the state topic."""
+        is_test, streams = self.world
+        return PREFIX + json.dumps([self.event_id, is_test, list(streams)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the state topic."""
+        is_test, streams = self.world
+        return asdict(self) | {"world": [is_test, list(streams)]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> OwedSearch:
+        """The inverse of :meth:`to_json`."""
+        is_test, streams = data["world"]
+        return cls(**{**data, "world": (bool(is_test), tuple(streams))})
+
+
+def owed_by(region: Region, before_batch: int) -> OwedSearch:
+    """The search that a region owes from its beginning."""
+    trigger = jd_from_datetime(region.trigger_time)
+    return OwedSearch(
+        event_id=region.event_id,
+        world=world_of(region.role, region.streams),
+        before_batch=before_batch,
+        start_jd=trigger + region.window.start_days,
+        end_jd=trigger + region.window.end_days,
+    )

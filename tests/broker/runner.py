@@ -1,0 +1,156 @@
+"""The matcher in memory: what is committed, what a reader sees, and what survives a crash."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from broker.aside import Aside
+from broker.codec import RegionRecord, decode_region
+from broker.coldsqlite import SqliteColdStore
+from broker.engine import Batch, Engine, Outcome
+from broker.groups import Group, GroupKey
+from broker.owed import OwedSearch
+from broker.search import work_off
+from crossmatch.verdicts import Verdict
+
+from .conftest import MemoryArchive
+
+
+@dataclass
+class Committed:
+    """What Kafka holds: the state topic as texts, the logs, and the statements in their order."""
+
+    state: dict[str, str] = field(default_factory=dict)
+    records: list[RegionRecord] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    statements: list[dict] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+    step: int = -1
+    batch_id: int = -1
+
+
+class Crash(Exception):
+    """The process ended before its transaction was committed."""
+
+
+class Runner:
+    """One matcher on an in-memory archive and Kafka.
+
+    ``new_engine`` makes an engine from an archive and from where events are put aside.
+    """
+
+    def __init__(self, new_engine: Callable[[MemoryArchive, Aside], Engine]) -> None:
+        self._new_engine = new_engine
+        self.archive = MemoryArchive()
+        self.cold = SqliteColdStore(None)
+        self.kafka = Committed()
+        self.engine = self._start()
+
+    def restart(self) -> None:
+        """Begin anew from what was committed."""
+        self.engine = self._start()
+
+    def step(
+        self,
+        alerts,
+        records: Sequence[RegionRecord] = (),
+        verdicts: Sequence[Verdict] = (),
+        *,
+        crash: bool = False,
+    ) -> list[dict]:
+        """A batch; with ``crash`` the process ends between its work and its commit, and is
+        started again, and the batch is played once more, as Spark does."""
+        number = self.kafka.batch_id + 1
+        batch = Batch(number, alerts, records, verdicts=verdicts)
+        if crash:
+            self.engine.step(batch)
+            self.restart()
+        before = len(self.kafka.statements)
+        self._commit(self.engine.step(batch))
+        self.kafka.records += records
+        self.kafka.verdicts += verdicts
+        self.kafka.batch_id = number
+        return self.kafka.statements[before:]
+
+    def search(self, parts: int | None = None) -> list[dict]:
+        """Do owed searches: all, or only some parts of them."""
+        before, left = len(self.kafka.statements), parts
+
+        def over() -> bool:
+            return left is not None and left <= 0
+
+        def commit(take: Callable[[], Outcome | None]) -> Outcome | None:
+            nonlocal left
+            left = None if left is None else left - 1
+            outcome = take()
+            if outcome is not None:
+                self._commit(outcome)
+            return outcome
+
+        # Each look at the clock is a second later: every night is a part of its own.
+        ticks = iter(range(10**9))
+        work_off(self.engine, self.archive, commit, over, lambda: float(next(ticks)))
+        return self.kafka.statements[before:]
+
+    def play(self, alerts, records=(), verdicts=()) -> list[dict]:
+        """A batch and all the searches that are owed after it."""
+        return self.step(alerts, records, verdicts) + self.search()
+
+    def close(self, before_jd: float, *, crash: bool = False) -> None:
+        """Put aside what is over."""
+        outcome = self.engine.close_ended(before_jd)
+        if crash:
+            self.restart()
+        else:
+            self._commit(outcome)
+
+    def in_force(self) -> dict[tuple, dict]:
+        """Latest statements of candidates in force, by event, world and object."""
+        latest = {
+            (s["event_id"], s["role"], tuple(s["streams"]), s["id"]): s
+            for s in self.kafka.statements
+        }
+        return {key: s for key, s in latest.items() if s["state"] == "in_force"}
+
+    def _commit(self, outcome: Outcome) -> None:
+        assert outcome.step == self.kafka.step + 1
+        kafka = self.kafka
+        kafka.step = outcome.step
+        kafka.statements += outcome.statements
+        kafka.counts.update(outcome.ledger)
+        for key, group in outcome.groups.items():
+            value = None if group is None else {"key": key.to_json(), "group": group.to_json()}
+            self._keep(key.text, value)
+        for name, search in outcome.searches.items():
+            self._keep(name, None if search is None else search.to_json())
+
+    def _keep(self, name: str, value: dict | None) -> None:
+        if value is None:
+            self.kafka.state.pop(name, None)
+        else:
+            self.kafka.state[name] = json.dumps(value, allow_nan=False)
+
+    def _start(self) -> Engine:
+        aside = Aside(self.cold, decode_region)
+        aside.restore(self.kafka.step)
+        engine = self._new_engine(self.archive, aside)
+        state = {name: json.loads(text) for name, text in self.kafka.state.items()}
+        groups = {
+            GroupKey.from_json(v["key"]): Group.from_json(v["group"])
+            for v in state.values()
+            if "group" in v
+        }
+        searches = [OwedSearch.from_json(v) for v in state.values() if "before_batch" in v]
+        raws = aside.without_closed([r.raw for r in self.kafka.records])
+        engine.restore(
+            [decode_region(raw) for raw in raws],
+            groups,
+            searches,
+            self.kafka.verdicts,
+            self.kafka.step,
+            self.kafka.batch_id,
+        )
+        return engine
