@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from broker import containers
 from broker.containers import MAX_PACKET_BYTES, Record
-from broker.surveys import NATIVE_SCHEMAS, ab_magnitude, tai_mjd_to_utc_jd
+from broker.surveys import NATIVE_SCHEMAS, ab_magnitude, tai_mjd_to_utc_jd, taken_back
 from crossmatch.errors import AlertError
 from crossmatch.lightcurve import Detection, merged
 
@@ -193,7 +193,8 @@ def history(record: Mapping[str, Any], survey: str) -> list[Detection]:
 
     ZTF: ``prv_candidates``. LSST: ``prvDiaSources``, then ``prvDiaForcedSources``
     (below 5 sigma a limit) and ``prvDiaNondetectionLimits``. The alert itself is not
-    among them; one exposure counts once. Entries without time or filter are left out.
+    among them; one exposure counts once. Entries without time or filter are left out, and
+    those that the survey took back.
     """
     points = _ztf_history(record) if survey == "ztf" else _lsst_history(record)
     return merged(p for p in points if p.filter)
@@ -230,6 +231,9 @@ def _lsst_point(entry: Mapping[str, Any], scale: float, *, detected: bool) -> It
     def first(*names: str) -> Any:
         return next((entry[n] for n in names if entry.get(n) is not None), None)
 
+    withdrawn_at = _number(first("timeWithdrawnMjdTai"))
+    if withdrawn_at is not None and taken_back(np.array(withdrawn_at)):
+        return
     time_tai = _number(first("midpointMjdTai", "midPointTai"))
     flux = _number(first("psfFlux", "psFlux"))
     error = _number(first("psfFluxErr", "psFluxErr"))

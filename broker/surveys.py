@@ -177,6 +177,16 @@ def ab_magnitude(flux_njy: FloatArray) -> FloatArray:
     return np.where(np.isfinite(mag), mag, np.nan)
 
 
+def taken_back(withdrawn_mjd_tai: FloatArray) -> BoolArray:
+    """Whether LSST took sources back, given ``timeWithdrawnMjdTai`` (any shape) of each.
+
+    Sources that stand have null or NaN there (both seen in Rubin's packets); a time that is not
+    a positive number is none.
+    """
+    withdrawn: BoolArray = np.isfinite(withdrawn_mjd_tai) & (withdrawn_mjd_tai > 0)
+    return withdrawn
+
+
 def _leaves(native: pa.Table, schema: pa.Schema) -> dict[str, pa.Array]:
     """Columns of ``schema`` as single arrays of its types; a missing one is all null."""
     leaves = {}
@@ -232,7 +242,6 @@ def _lsst_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
     by_sign = pa.array(flux > 0, mask=~np.isfinite(flux))
     reliability = _floats(native["reliability"])
     bodies = _identifier(native["ssObjectId"])
-    withdrawn_at = _floats(native["timeWithdrawnMjdTai"])
     return {
         "object_id": _lsst_object(native),
         # A source with an ssObjectId *is* that body; the packet has no separation for it.
@@ -255,8 +264,7 @@ def _lsst_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
             _nullable(time_jd, _floats(native["nDiaSources"]) == 1),
         ),
         "n_detections": _counts(native["nDiaSources"]),
-        # Packets of sources that stand have null, or NaN: seen in Rubin's of 2025 and 2026.
-        "withdrawn": pa.array(np.isfinite(withdrawn_at) & (withdrawn_at > 0)),
+        "withdrawn": pa.array(taken_back(_floats(native["timeWithdrawnMjdTai"]))),
     }
 
 

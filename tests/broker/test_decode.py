@@ -148,3 +148,22 @@ def test_folder_gives_every_version_by_its_number(shared_data: Path) -> None:
     assert sorted(schemas) == [704, 800, 900, 1000, 1100]
     for text in schemas.values():
         decode.check_schema("lsst", text)
+
+
+@pytest.mark.realdata
+def test_when_a_source_was_taken_back_is_read_where_the_schema_tells_it(shared_data: Path) -> None:
+    """And no more of a packet is read for it: what lies behind is needed anyway."""
+    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    name = "timeWithdrawnMjdTai"
+    for number, text in schemas.items():
+        layout = layouts.layout_of("lsst", text)
+        written = {f["name"]: f["type"] for f in layout.writer["fields"]}
+        (read,) = [f["type"] for f in layout.reader["fields"] if f["name"] == "diaSource"]
+        assert list(written)[-1] == "diaObject"
+        assert (name in _field_names(written["diaSource"])) == (number >= 900)
+        assert name in _field_names(read)
+
+
+def _field_names(kind: Any) -> list[str]:
+    records = [k for k in (kind if isinstance(kind, list) else [kind]) if isinstance(k, dict)]
+    return [field["name"] for record in records for field in record["fields"]]

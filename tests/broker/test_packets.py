@@ -18,6 +18,7 @@ from broker import packets
 from broker.packets import BadFile, decode_packet, history, native_row, read_alerts
 from broker.surveys import normalise
 from crossmatch.errors import AlertError
+from tests.broker.lsstpackets import with_source
 
 CANDIDATE = {
     "jd": 2458493.76,
@@ -170,6 +171,18 @@ def test_lsst_history_takes_forced_photometry_where_there_was_no_detection() -> 
     assert not detected.positive
 
 
+@pytest.mark.parametrize(("withdrawn_at", "points"), [(60902.5, 2), (None, 3), (float("nan"), 3)])
+def test_a_source_that_was_taken_back_is_no_history(
+    withdrawn_at: float | None, points: int
+) -> None:
+    earlier = SOURCE | {"midpointMjdTai": 60901.5, "timeWithdrawnMjdTai": withdrawn_at}
+    forced = LSST["prvDiaForcedSources"][:2]
+
+    found = history(LSST | {"prvDiaSources": [earlier], "prvDiaForcedSources": forced}, "lsst")
+
+    assert len(found) == points
+
+
 @pytest.mark.parametrize("survey", ["ztf", "lsst"])
 def test_a_packet_without_history_has_none(survey: str) -> None:
     assert history({}, survey) == []
@@ -224,6 +237,25 @@ def test_parquet_and_avro_of_the_same_alerts_agree(tmp_path: Path) -> None:
 
         assert bad == []
         assert from_parquet.select(columns).equals(from_avro.select(columns))
+
+
+@pytest.mark.parametrize(
+    ("withdrawn_at", "expected"), [(60903.5, True), (None, False), (-1.0, False)]
+)
+def test_avro_and_parquet_tell_what_was_taken_back(
+    tmp_path: Path, withdrawn_at: float | None, expected: bool
+) -> None:
+    source = SOURCE | {"timeWithdrawnMjdTai": withdrawn_at}
+    schema = schema_of(LSST | {"diaSource": SOURCE | {"timeWithdrawnMjdTai": 1.0}})
+    stream = io.BytesIO()
+    fastavro.writer(stream, fastavro.parse_schema(schema), [LSST | {"diaSource": source}])
+    (tmp_path / "a.avro").write_bytes(stream.getvalue())
+    pq.write_table(pa.Table.from_pylist([LSST | {"diaSource": source}]), tmp_path / "a.parquet")
+
+    alerts, bad = read([tmp_path])
+
+    assert bad == []
+    assert alerts["withdrawn"].to_pylist() == [expected, expected]
 
 
 def test_rows_are_numbered_across_parquet_batches(
@@ -315,3 +347,18 @@ def test_a_light_curve_s_packets_tell_one_history(shared_data: Path) -> None:
     # The history has four decimals.
     assert all(own[t] == pytest.approx(detected[t], abs=1e-4) for t in shared)
     assert [p.time_jd for p in last] == sorted(p.time_jd for p in last)
+
+
+@pytest.mark.realdata
+def test_no_real_alert_is_taken_back_but_one_that_is_made_so(shared_data: Path) -> None:
+    schemas = packets.read_lsst_schemas(shared_data / "schemas" / "lsst")
+    bad: list[BadFile] = []
+    batches = read_alerts([shared_data / "alerts"], schemas, report=bad.append)
+    standing = [normalise(b.survey, b.native).alerts["withdrawn"] for b in batches]
+    path = shared_data / "alerts" / "lsst_avro" / "boom_lsst" / "7912941781254298.avro"
+
+    value = with_source(path.read_bytes(), schemas, timeWithdrawnMjdTai=60962.25)
+
+    (record,) = decode_packet(value, "lsst", schemas)
+    assert {v for column in standing for v in column.to_pylist()} == {False}
+    assert native_row(record, "lsst")["timeWithdrawnMjdTai"] == 60962.25

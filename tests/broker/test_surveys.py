@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.time import Time
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.surveys import (
     LSST_NATIVE,
@@ -65,6 +67,7 @@ LSST = {
     "snr": 10.0,
     "reliability": 0.87,
     "isNegative": False,
+    "timeWithdrawnMjdTai": None,
     "firstDiaSourceMjdTai": 61090.0,
     "nDiaSources": 5,
     "topic": "alerts.lsst",
@@ -258,6 +261,22 @@ def test_a_single_lsst_source_is_its_own_first_detection() -> None:
 
     assert alone["first_detection_jd"] == alone["time_jd"]
     assert one("lsst", firstDiaSourceMjdTai=None)["first_detection_jd"] is None
+
+
+@given(st.lists(st.none() | st.floats(), max_size=8))
+def test_lsst_takes_back_what_has_a_time_of_it(times: list[float | None]) -> None:
+    """Null, NaN, 0, -1 and infinities are no times."""
+    alerts = normalise("lsst", rows("lsst", *({"timeWithdrawnMjdTai": t} for t in times))).alerts
+
+    expected = [t is not None and 0 < t < float("inf") for t in times]
+    assert alerts["withdrawn"].to_pylist() == expected
+
+
+def test_without_the_field_nothing_is_taken_back() -> None:
+    older = rows("lsst", {}).drop_columns(["timeWithdrawnMjdTai"])
+
+    assert normalise("lsst", older).alerts["withdrawn"].to_pylist() == [False]
+    assert one("ztf")["withdrawn"] is False
 
 
 @pytest.mark.parametrize(("written", "band"), [("Y", "y"), ("g_01", "g"), ("x", None)])

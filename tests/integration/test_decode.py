@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from broker import decode, packets
+from broker.surveys import NATIVE_SCHEMAS, normalise
 from crossmatch.errors import AlertError
+from tests.broker.lsstpackets import as_message, with_source
 
 CANDIDATE: dict[str, Any] = {
     "type": "record",
@@ -170,3 +173,41 @@ def test_real_packets_are_as_fastavro_reads_them(
         "lsst": {"jvm": 47, "python": 1, "broken": 0},
     }
     assert routes == expected_routes[survey]
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("number", [900, 1000, 1100])
+def test_both_ways_tell_alike_what_lsst_takes_back(
+    spark: SparkSession, shared_data: Path, number: int
+) -> None:
+    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    folder = f"alert_packet_fake_v{number // 100}_0"
+    fake = shared_data / "alerts" / "lsst_avro" / folder / "fakeAlert.avro"
+    times = [61050.25, None, math.nan, 0.0, -1.0, math.inf, -math.inf, 1e-9]
+    contained = [with_source(fake.read_bytes(), {}, timeWithdrawnMjdTai=t) for t in times]
+    sent = [as_message(fake.read_bytes(), number, schemas, timeWithdrawnMjdTai=t) for t in times]
+    values = contained + sent
+    text = decode.writer_schema(values[0])
+    assert text is not None
+
+    jvm = rows(spark, values, "lsst", schemas, (text,))
+    python = [
+        packets.native_row(record, "lsst")
+        for value in values
+        for record in packets.decode_packet(value, "lsst", schemas)
+    ]
+
+    assert {row["route"] for row in jvm} == {"jvm"}
+    assert _withdrawn(jvm) == _withdrawn(python) == [t in (61050.25, 1e-9) for t in times] * 2
+
+
+def _withdrawn(native: list[dict[str, Any]]) -> list[bool]:
+    address = {"topic": "alerts", "partition": 0, "offset": 0}
+    # The generated packets have no time and place of this world.
+    somewhere = {"midpointMjdTai": 61049.0, "ra": 10.0, "dec": -30.0}
+    table = pa.Table.from_pylist(
+        [row | address | somewhere for row in native], schema=NATIVE_SCHEMAS["lsst"]
+    )
+    result = normalise("lsst", table)
+    assert result.rejected == []
+    return result.alerts["withdrawn"].to_pylist()
