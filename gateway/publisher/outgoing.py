@@ -40,6 +40,10 @@ class Packets:
         self._settings = settings
         self._heard = set(heard)
 
+    def ivoid(self, statement: Mapping[str, Any], stream: str = "") -> str:
+        """IVOID of the VOEvent that :meth:`make` would give."""
+        return candidate_ivoid(statement, self._settings.author_ivo, stream)
+
     def make(self, statement: Mapping[str, Any], stream: str = "") -> Packet:
         """VOEvent of one statement, as everybody or as a private stream shall see it."""
         settings = self._settings
@@ -50,7 +54,7 @@ class Packets:
         heard = pair in self._heard
         by_vtp = heard or (good and statement["state"] == "in_force")
         packet = Packet(
-            ivoid=candidate_ivoid(statement, settings.author_ivo, stream),
+            ivoid=self.ivoid(statement, stream),
             pair=pair,
             xml=build_voevent(
                 statement,

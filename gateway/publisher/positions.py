@@ -30,6 +30,8 @@ was not broadcast yet."""
 HEARD_PREFIX = b"heard/"
 """Followed by a pair (counterpart, event) of which VTP subscribers have heard; before the pair
 stands the private stream, if it is one's."""
+MADE_PREFIX = b"made/"
+"""Followed by the IVOID of a VOEvent that was made from a statement that was sent again."""
 LOOK_SECONDS = 30.0
 """A partition, or a private stream, that was added is read this soon."""
 
@@ -44,6 +46,7 @@ class Marks:
     publish: Position = field(default_factory=dict)
     vtp: Position = field(default_factory=dict)
     heard: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
 
 
 def encode_position(position: Position) -> bytes:
@@ -68,10 +71,12 @@ def marks_of(messages: Iterable[Record]) -> Marks:
     """The last word of the marker topic on each matter."""
     last = {m.key: m.value for m in messages}
     heard = {key.removeprefix(HEARD_PREFIX) for key in last if key.startswith(HEARD_PREFIX)}
+    made = {key.removeprefix(MADE_PREFIX) for key in last if key.startswith(MADE_PREFIX)}
     return Marks(
         publish=decode_position(last[PUBLISH_KEY]) if PUBLISH_KEY in last else {},
         vtp=decode_position(last[VTP_KEY]) if VTP_KEY in last else {},
         heard=frozenset(pair.decode() for pair in heard),
+        made=frozenset(ivoid.decode() for ivoid in made),
     )
 
 

@@ -1,5 +1,9 @@
 """The publish service: candidate statements become VOEvents, on Kafka and by VTP.
 
+Each transaction has an entry in the ledger: statements received, VOEvents made, rejected. A
+statement that became a dead letter may be sent again by ``mm.retry``; of each statement and
+stream one VOEvent is made that way, however often it is sent.
+
 Two steps, each resumed where it stopped:
 
 1. Every statement becomes a VOEvent on ``mm.voevents``, or on the topic that stands in its
@@ -16,24 +20,27 @@ stream go out on the port of that stream, if it has one, and on no other.
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
-from broker.codec import decode, encode_dead_letter
+from broker.codec import decode, encode_dead_letter, iso
 from broker.kafka_io import Record
 from crossmatch.errors import NoticeError, Rejected, ServiceError
 from gateway import services
 from gateway.config import Config, Publish
 from gateway.logs import EventLog
-from gateway.publisher.outgoing import Packets
+from gateway.publisher.outgoing import Packet, Packets
 from gateway.publisher.positions import (
     HEARD_PREFIX,
+    MADE_PREFIX,
     PUBLISH_KEY,
     VTP_KEY,
     Marks,
@@ -50,6 +57,10 @@ _NAME = "mmgateway-publish"
 # Partitions are assigned and no offset is committed, so the group is a name for rights only.
 _GROUP = "mmgateway-reader"
 _VTP_HEADER = "vtp"
+RETRY_KEY = b"publish"
+"""Key of the messages of ``mm.retry`` that the publisher takes."""
+RETRY_TOPIC = "topic"
+"""Their header with the topic of the statement."""
 _BATCH = 500
 _JOIN_SECONDS = 30.0
 # A transaction that a killed matcher left open hides later markers for up to 40 s.
@@ -98,9 +109,11 @@ class VOEventWriter(_Step):
     over : threading.Event
         Set to end.
     now : callable
-        The clock of dead letters.
+        The clock of dead letters and of the ledger.
     make_topics : callable, optional
         Called with the name of a private stream before the first VOEvent for it.
+    made : iterable of str
+        IVOIDs of the VOEvents that were made from statements that were sent again.
     """
 
     def __init__(
@@ -111,6 +124,7 @@ class VOEventWriter(_Step):
         over: threading.Event,
         now: Callable[[], Any],
         make_topics: Callable[[str], object] = lambda stream: None,
+        made: Iterable[str] = (),
     ) -> None:
         super().__init__("voevent-writer", reader, over)
         self._producer = producer
@@ -118,35 +132,49 @@ class VOEventWriter(_Step):
         self._now = now
         self._make_topics = make_topics
         self._known_streams = {""}
+        self._made = set(made)
 
     def work(self, messages: Sequence[Record]) -> None:
         """Their VOEvents and the position after them, visible together or not at all."""
-        for stream in {topics.place_of(m.topic)[1] for m in messages} - self._known_streams:
+        statements = [m for m in messages if m.topic != topics.RETRY or m.key == RETRY_KEY]
+        for stream in {topics.place_of(_origin(m))[1] for m in statements} - self._known_streams:
             self._make_topics(stream)
             self._known_streams.add(stream)
         try:
             self._producer.begin_transaction()
-            for message in messages:
-                self._produce(message)
+            outcomes = Counter(self._produce(message) for message in statements)
             position = encode_position(self._reader.position)
+            if statements:
+                self._tell(outcomes, position)
             kafka_io.send(self._producer, topics.MARKER, position, PUBLISH_KEY)
             self._producer.commit_transaction(30)
         except KafkaException as error:
             raise ServiceError(f"VOEvents were not written: {error.args[0].str()}") from error
-        log.info("voevents_written", count=len(messages))
+        log.info("voevents_written", count=outcomes["made"])
 
-    def _produce(self, message: Record) -> None:
-        _, stream = topics.place_of(message.topic)
+    def _tell(self, outcomes: Counter[str], position: bytes) -> None:
+        """The entry of a transaction in the ledger."""
+        entry = {
+            "kind": "voevents",
+            "moment": iso(self._now()),
+            "counts": {"received": outcomes.total(), **outcomes},
+            **json.loads(position),
+        }
+        kafka_io.send(self._producer, topics.LEDGER, json.dumps(entry).encode(), b"voevents")
+
+    def _produce(self, message: Record) -> str:
+        """Send the VOEvent of a statement, or the dead letter; the outcome for the ledger."""
+        _, stream = topics.place_of(_origin(message))
         try:
-            packet = self._packets.make(decode(message.value), stream)
+            packet = self._made_of(message, stream)
         except Rejected as error:
             self._reject(error, message)
-            return
+            return "rejected"
         except Exception as error:
             # A fault of ours must cost one statement, not the service, and be seen.
             log.error("voevent_failed", exc_info=True, topic=message.topic, offset=message.offset)
             self._reject(NoticeError("voevent_failed", f"{type(error).__name__}: {error}"), message)
-            return
+            return "rejected"
         headers = [
             ("ivoid", packet.ivoid.encode()),
             (_VTP_HEADER, b"yes" if packet.by_vtp else b"no"),
@@ -156,25 +184,51 @@ class VOEventWriter(_Step):
         kafka_io.send(self._producer, topic, packet.xml, pair, headers=headers)
         if packet.first:
             kafka_io.send(self._producer, topics.MARKER, b"vtp", HEARD_PREFIX + pair)
+        if message.topic == topics.RETRY:
+            self._made.add(packet.ivoid)
+            kafka_io.send(
+                self._producer, topics.MARKER, b"made", MADE_PREFIX + packet.ivoid.encode()
+            )
+        return "made"
+
+    def _made_of(self, message: Record, stream: str) -> Packet:
+        """The VOEvent; refused if it was made from the same statement when that was sent before."""
+        statement = decode(message.value)
+        if message.topic == topics.RETRY:
+            if topics.place_of(_origin(message))[0] not in topics.all_candidates():
+                # Without it nobody knows whether it is private.
+                raise NoticeError("no_topic", f"{_origin(message)!r} is no topic of candidates")
+            ivoid = self._packets.ivoid(statement, stream)
+            if ivoid in self._made:
+                raise NoticeError("already_made", f"the VOEvent {ivoid} was made before")
+        return self._packets.make(statement, stream)
 
     def _reject(self, error: Rejected, message: Record) -> None:
         log.error("voevent_rejected", reason=error.reason, detail=error.detail)
-        streams = _audience(topics.place_of(message.topic)[1])
+        streams = _audience(topics.place_of(_origin(message))[1])
         letter = encode_dead_letter(
             reason=error.reason,
             detail=error.detail,
             source="publish",
             raw=message.value,
             received=self._now(),
-            topic=message.topic,
+            # Of one that was sent again too the topic tells whose it is.
+            topic=_origin(message),
             partition=message.partition,
-            offset=message.offset,
+            offset=-1 if message.topic == topics.RETRY else message.offset,
             streams=streams,
         )
         for topic in dict.fromkeys(
             (topics.DEAD_LETTER, *topics.seen_by(topics.DEAD_LETTER, streams))
         ):
             kafka_io.send(self._producer, topic, letter, b"voevent")
+
+
+def _origin(message: Record) -> str:
+    """Topic of a statement; of one that is sent again, the one on which it came first."""
+    if message.topic != topics.RETRY:
+        return message.topic
+    return dict(message.headers).get(RETRY_TOPIC, b"").decode("utf-8", "replace")
 
 
 def _audience(stream: str) -> tuple[str, ...]:
@@ -293,11 +347,12 @@ def open_publisher(
     return Publisher(
         VOEventWriter(
             producer,
-            reader(topics.all_candidates(), marks.publish),
+            reader((*topics.all_candidates(), topics.RETRY), marks.publish),
             Packets(settings, marks.heard),
             over,
             now,
             lambda stream: services.ensure_topics(bootstrap, properties, streams=[stream]),
+            marks.made,
         ),
         Broadcasting(
             reader([topics.VOEVENTS], marks.vtp),
