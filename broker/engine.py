@@ -84,11 +84,6 @@ class Outcome:
     parts: list[dict[str, Any]]
     search: Sequence[Mapping[str, Any]] = ()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing need be told or kept."""
-        return not (self.statements or self.groups or self.searches or self.ledger)
-
 
 @dataclass(slots=True)
 class _Turn:
@@ -233,19 +228,25 @@ class Engine:
             self._owe(search, turn)
         return self._finish(turn)
 
-    def close_ended(self, before_jd: float, limit: int = 200) -> Outcome:
-        """Put events aside of which all windows closed before a moment; the first few."""
+    def close_ended(self, before_jd: float, limit: int = 200) -> Outcome | None:
+        """Put events aside of which all windows closed before a moment; the first few.
+
+        None if there is none.
+        """
+        if self._aside is None:
+            return None
+        owed = {name for search in self.searches.values() for name in self._names(search)}
+        closed = self._aside.close(self.events, self.groups, before_jd, owed, limit)
+        if not closed:
+            return None
+        self._aside.put(closed, self.step_number)
         turn = self._turn("close", self._last_batch)
-        if self._aside is not None:
-            owed = {name for search in self.searches.values() for name in self._names(search)}
-            closed = self._aside.close(self.events, self.groups, before_jd, owed, limit)
-            self._aside.put(closed, self.step_number)
-            for one in closed:
-                self._forget(one.regions)
-                for key in one.keys:
-                    del self.groups[key]
-                    turn.groups[key] = None
-            turn.tally.add_total("events_closed", len(closed))
+        for one in closed:
+            self._forget(one.regions)
+            for key in one.keys:
+                del self.groups[key]
+                turn.groups[key] = None
+        turn.tally.add_total("events_closed", len(closed))
         return self._finish(turn)
 
     def _forget(self, regions: Sequence[Region]) -> None:

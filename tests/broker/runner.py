@@ -104,7 +104,7 @@ class Runner:
         outcome = self.engine.close_ended(before_jd)
         if crash:
             self.restart()
-        else:
+        elif outcome is not None:
             self._commit(outcome)
 
     def in_force(self) -> dict[tuple, dict]:
