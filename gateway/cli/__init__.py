@@ -101,7 +101,16 @@ def _global_options(
 
 
 def _register() -> None:
-    from gateway.cli import bench, config, crossmatch, feeds, replay, services
+    from gateway.cli import (
+        bench,
+        candidates,
+        config,
+        crossmatch,
+        feeds,
+        replay,
+        services,
+        verdict,
+    )
 
     # In the order of `mmgateway --help`.
     app.command("demo", epilog=services.DEMO_EPILOG)(services.demo)
@@ -115,6 +124,8 @@ def _register() -> None:
     app.command("crossmatch", cls=crossmatch.ManyPaths, epilog=crossmatch.EPILOG)(
         crossmatch.crossmatch
     )
+    app.add_typer(candidates.app, name="candidates")
+    app.command("verdict", epilog=verdict.EPILOG)(verdict.verdict)
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
     app.add_typer(bench.app, name="bench")

@@ -1,0 +1,223 @@
+"""Statements about candidates, grouped: one counterpart with its events and their histories."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crossmatch.errors import ConfigError
+from crossmatch.model import TIERS, Tier
+from gateway.near import did_you_mean
+
+Statement = Mapping[str, Any]
+
+MOST_NAMES = 5000
+"""Names that are looked through for one that was meant: more would take seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One object within one event: all that was stated, or the latest statement alone.
+
+    ``statements`` are ordered by their numbers and are at least one.
+    """
+
+    statements: tuple[Statement, ...]
+
+    @property
+    def latest(self) -> Statement:
+        """The statement that holds."""
+        return self.statements[-1]
+
+    @property
+    def event_id(self) -> str:
+        """The event."""
+        return str(self.latest["event_id"])
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the object is a candidate of the event now."""
+        return bool(self.latest["state"] == "in_force")
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """Every name by which the event may be asked for: ours, the mission's, other missions'."""
+        joint = self.latest.get("joint_events") or ()
+        return tuple(dict.fromkeys((self.event_id, str(self.latest["event_name"]), *joint)))
+
+    @property
+    def rank(self) -> tuple[bool, int, float]:
+        """Larger is better: in force, by tier, by score."""
+        latest = self.latest
+        return self.in_force, TIERS.index(latest["tier"]), float(latest["score"])
+
+
+@dataclass(frozen=True, slots=True)
+class Counterpart:
+    """One object and the events that it belongs to, the best first."""
+
+    counterpart_id: str
+    tracks: tuple[Track, ...]
+
+    @property
+    def best(self) -> Track:
+        """Where it is most promising."""
+        return self.tracks[0]
+
+    @property
+    def newest(self) -> Statement:
+        """The statement with the latest measurement: of one object, whatever the event."""
+        return max(
+            (t.latest for t in self.tracks),
+            key=lambda s: (s["last_detection"], s["alert_datetime"], s["event_id"]),
+        )
+
+    def of_event(self, name: str) -> tuple[Track, ...]:
+        """The tracks of one event, by any of its names."""
+        return tuple(t for t in self.tracks if name in t.event_names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which counterparts are asked for.
+
+    ``tier`` is the lowest that counts; ``since`` (ISO 8601 UTC) the oldest statement.
+    """
+
+    event: str = ""
+    tier: Tier = "bronze"
+    state: str = "in_force"
+    since: str = ""
+
+    def wants(self, track: Track) -> bool:
+        """Whether a track is what was asked for."""
+        latest = track.latest
+        return (
+            (not self.event or self.event in track.event_names)
+            and TIERS.index(latest["tier"]) >= TIERS.index(self.tier)
+            and self.state in ("all", latest["state"])
+            and latest["alert_datetime"] >= self.since
+        )
+
+
+def grouped(statements: Iterable[Statement]) -> list[Counterpart]:
+    """Counterparts with all their statements, the best first.
+
+    A statement that comes several times, as the copies of private streams do, counts once.
+    A test event and a real one of the same name are two events.
+    """
+    found: dict[str, dict[tuple[str, bool], dict[int, Statement]]] = defaultdict(dict)
+    for statement in statements:
+        event = statement["event_id"], statement["role"] == "test"
+        track = found[statement["counterpart_id"]].setdefault(event, {})
+        track.setdefault(statement["record_number"], statement)
+    counterparts = [
+        _counterpart(name, [Track(tuple(t[n] for n in sorted(t))) for t in tracks.values()])
+        for name, tracks in found.items()
+    ]
+    return sorted(counterparts, key=_order)
+
+
+def selected(counterparts: Iterable[Counterpart], selection: Selection) -> list[Counterpart]:
+    """Counterparts with a track that is asked for, ranked by these tracks, the best first.
+
+    Of the other tracks those in the asked state remain: what else the object belongs to
+    matters to whoever observes it.
+    """
+    result = []
+    for one in counterparts:
+        wanted = [t for t in one.tracks if selection.wants(t)]
+        if not wanted:
+            continue
+        others = [
+            t
+            for t in one.tracks
+            if t not in wanted and selection.state in ("all", t.latest["state"])
+        ]
+        ranked = sorted(wanted, key=_track_order), sorted(others, key=_track_order)
+        result.append(Counterpart(one.counterpart_id, (*ranked[0], *ranked[1])))
+    return sorted(result, key=_order)
+
+
+def find(counterparts: Sequence[Counterpart], name: str) -> Counterpart:
+    """The counterpart of that id, or of that survey object.
+
+    Raises
+    ------
+    ConfigError
+        When there is none, or several surveys have an object of that name.
+    """
+    found = [c for c in counterparts if name in (c.counterpart_id, str(c.newest["id"]))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = " or ".join(c.counterpart_id for c in found)
+        raise ConfigError(f"{name} is an object of several surveys: say {ids}")
+    raise ConfigError(unknown(name, [c.counterpart_id for c in counterparts]))
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Sentence about a counterpart that nobody knows, with those that may be meant."""
+    short = [k.rpartition("-")[2] if not name.upper().startswith("MM-") else k for k in known]
+    folded = [k for k in short if k.lower() == name.lower()]
+    hint = f"did you mean {folded[0]}?" if folded else did_you_mean(name, short[:MOST_NAMES])
+    return f"no candidate is known of {name!r}; " + (
+        hint or "'mmgateway candidates list --state all' shows them"
+    )
+
+
+def find_event(counterpart: Counterpart, name: str) -> Track:
+    """The track of one event, by any of its names; real events before tests.
+
+    Raises
+    ------
+    ConfigError
+        When the counterpart does not belong to such an event.
+    """
+    found = counterpart.of_event(name)
+    if found:
+        return min(found, key=lambda t: t.latest["role"] == "test")
+    events = ", ".join(t.event_id for t in counterpart.tracks)
+    raise ConfigError(f"{counterpart.counterpart_id} belongs to no event {name!r}, but to {events}")
+
+
+def summary(counterpart: Counterpart) -> dict[str, Any]:
+    """One counterpart as plain values for JSON: where it is, how bright, and its events."""
+    newest = counterpart.newest
+    names = ("survey", "id", "ra", "dec", "mag", "mag_error", "filter", "last_detection")
+    return {
+        "counterpart_id": counterpart.counterpart_id,
+        "tier": counterpart.best.latest["tier"],
+        "state": counterpart.best.latest["state"],
+        **{name: newest[name] for name in names},
+        "verdict": counterpart.best.latest.get("verdict"),
+        "events": [_event(t) for t in counterpart.tracks],
+    }
+
+
+def _event(track: Track) -> dict[str, Any]:
+    latest = track.latest
+    names = (
+        "event_id", "event_name", "messenger", "role", "state", "tier", "score", "factors",
+        "credible_level", "record_number", "candidate_id", "alert_datetime", "reason",
+        "expires", "verdict", "verdict_effect", "streams",
+    )  # fmt: skip
+    return {
+        **{name: latest.get(name) for name in names},
+        "joint_events": list(latest.get("joint_events") or ()),
+    }
+
+
+def _counterpart(name: str, tracks: Iterable[Track]) -> Counterpart:
+    return Counterpart(name, tuple(sorted(tracks, key=_track_order)))
+
+
+def _track_order(track: Track) -> tuple[Any, ...]:
+    in_force, tier, score = track.rank
+    return not in_force, -tier, -score, track.event_id, track.latest["role"]
+
+
+def _order(counterpart: Counterpart) -> tuple[Any, ...]:
+    return *_track_order(counterpart.best)[:3], counterpart.counterpart_id
