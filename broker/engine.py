@@ -54,7 +54,8 @@ class Archive(Protocol):
 class Batch:
     """Input of a step: good alerts, region records and verdicts in order, what was rejected.
 
-    ``rejected`` counts by reason and alert topic.
+    ``rejected`` counts by reason and alert topic, ``lost`` by topic what Kafka deleted before it
+    was read; ``messages`` is the number of Kafka messages that bore the alerts.
     """
 
     batch_id: int
@@ -62,6 +63,8 @@ class Batch:
     records: Sequence[RegionRecord] = ()
     rejected: Mapping[tuple[str, str], int] = field(default_factory=dict)
     verdicts: Sequence[Verdict] = ()
+    messages: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +348,10 @@ class Engine:
         for (reason, feed), n in batch.rejected.items():
             tally.add("received", "", feed, n)
             tally.add(f"rejected.{reason}", "", feed, n)
+        for feed, n in batch.lost.items():
+            tally.add("received", "", feed, n)
+            tally.add("lost", "", feed, n)
+        tally.add_total("messages", batch.messages)
         seen = self._archive.seen(alerts, batch.batch_id)
         taken_back = _is_withdrawn(alerts)
         repeat = _repeats(alerts, taken_back)

@@ -71,8 +71,8 @@ _NOT_FOR_THE_JVM = ("ssl.certificate.", "ssl.key.", "ssl.keystore.", "sasl.oauth
 
 
 def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
-    """Streaming rows of ``topic, partition, offset, value``: alerts, and region messages."""
-    alerts, regions = list(sources.survey), [topics.REGION_LOG]
+    """Streaming rows of ``topic, partition, offset, value``: alerts, regions and verdicts."""
+    alerts, regions = list(sources.survey), [topics.REGION_LOG, topics.VERDICTS]
     own = (spark, sources.bootstrap, sources.properties)
     if not sources.alert_bootstrap and sources.starting_offsets == "earliest":
         return _read(*own, [*alerts, *regions], sources, "earliest")
@@ -81,16 +81,16 @@ def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
         if sources.alert_bootstrap
         else own
     )
-    # Wherever the alerts begin, all regions are read.
+    # Wherever the alerts begin, all regions and verdicts are read.
     return _read(*own, regions, sources, "earliest").unionByName(
         _read(*theirs, alerts, sources, sources.starting_offsets)
     )
 
 
 def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list[Column]:
-    """Columns ``topic, partition, offset, region, ztf, lsst`` of raw rows, decoded in the JVM.
+    """Columns ``topic, partition, offset, own, ztf, lsst`` of raw rows, decoded in the JVM.
 
-    ``region`` has the bytes of a region message; ``ztf`` and ``lsst`` are structs of
+    ``own`` has the bytes of a message of ours, a region or a verdict; ``ztf`` and ``lsst`` are structs of
     native columns and ``route``, with nulls in the rows of other topics. ``learned`` has
     the texts of writers' schemas by survey.
     """
@@ -99,7 +99,7 @@ def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list
         topic,
         sf.col("partition"),
         sf.col("offset"),
-        sf.when(topic == topics.REGION_LOG, value).alias("region"),
+        sf.when(topic.isin(topics.REGION_LOG, topics.VERDICTS), value).alias("own"),
     ]
     if sources.ztf:
         mine = sf.when(topic.isin(*sources.ztf), value)

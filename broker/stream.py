@@ -1,7 +1,7 @@
 """The live query: Spark reads alerts and regions from Kafka, the driver takes a step a batch.
 
-One streaming query subscribes to the alert topics and to ``mm.regionlog``, so that a
-region wakes it as an alert does and the checkpoint has the offsets of both. The JVM
+One streaming query subscribes to the alert topics, ``mm.regionlog`` and ``mm.verdicts``, so
+that a region wakes it as an alert does and the checkpoint has the offsets of all. The JVM
 decodes only the columns that matching needs; slim rows come to the driver as Arrow.
 """
 
@@ -12,10 +12,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,14 +22,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from broker import decode, packets, topics
-from broker.archive import CandidateArchive
 from broker.codec import RegionRecord, decode_region, encode_dead_letter
-from broker.engine import Address, Batch, Engine, Outcome, PacketDetail
+from broker.commit import Committer, Input
+from broker.engine import Batch, Engine
+from broker.judge import Address, PacketDetail, PacketSource, address_of
 from broker.kafka_io import PacketReader
-from broker.ledger import added
 from broker.sources import Sources, slim_columns
 from broker.surveys import NATIVE_SCHEMAS, normalise
-from broker.writer import Marker, Writer
+from broker.verdictlog import decode_verdict
+from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
 from crossmatch.lightcurve import Detection
@@ -46,20 +46,11 @@ MAX_BY_PYTHON = 50
 """With more packets of a new schema in a batch it is worth reading the batch once more."""
 
 _FETCH = 500
+_OWN = [topics.REGION_LOG, topics.VERDICTS]
+_T = TypeVar("_T")
 
 MAX_LETTER_BYTES = 1 << 20
 """More of a rejected packet than this is not copied; topic and offset tell where it lies."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReport:
-    """What a batch came to and how long its parts took, for whoever watches."""
-
-    outcome: Outcome
-    marker: Marker
-    decode_seconds: float
-    match_seconds: float
-    publish_seconds: float
 
 
 class LiveMatcher:
@@ -68,46 +59,39 @@ class LiveMatcher:
     Parameters
     ----------
     engine : Engine
-    writer : Writer
+    committer : Committer
     sources : Sources
     reader : PacketReader
-        For the packets of matched and of rejected alerts.
+        For packets that Python reads, and those that are rejected.
     load_map : callable
         From (hash, path) to the sky map.
     query_id : callable
         Gives the id of the checkpoint, so that a marker of another one is noticed.
-    statements : CandidateArchive
     now : callable
         The clock of dead letters.
-    marker : Marker or None
-        The last committed batch.
     on_batch : callable, optional
-        Called with a report after each commit.
+        Called with the seconds that decoding took, after each batch.
     """
 
     def __init__(
         self,
         *,
         engine: Engine,
-        writer: Writer,
+        committer: Committer,
         sources: Sources,
         reader: PacketReader,
         load_map: Callable[[str, str], MultiOrderMap],
         query_id: Callable[[], str],
-        statements: CandidateArchive,
         now: Callable[[], datetime],
-        marker: Marker | None,
-        on_batch: Callable[[BatchReport], None] = lambda _: None,
+        on_batch: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._engine = engine
-        self._writer = writer
+        self._committer = committer
         self._sources = sources
         self._reader = reader
         self._load_map = load_map
         self._query_id = query_id
-        self._statements = statements
         self._now = now
-        self._marker = marker
         self._on_batch = on_batch
         self._learned: dict[str, tuple[str, ...]] = {"ztf": (), "lsst": ()}
         self._columns = slim_columns(sources, self._learned)
@@ -133,18 +117,21 @@ class LiveMatcher:
             raise
 
     def _take(self, frame: DataFrame, batch_id: int) -> None:
-        last = -1 if self._marker is None else self._marker.batch_id
+        marker = self._committer.marker
+        last = -1 if marker is None else marker.batch_id
         if batch_id <= last:
             return
         if batch_id != last + 1:
-            published = "none" if self._marker is None else f"batch {last} as the last one"
+            published = "none" if last < 0 else f"batch {last} as the last one"
             raise ServiceError(
                 f"the checkpoint is at batch {batch_id}, but Kafka has {published}: they are"
                 " not of one run; restore what belongs together, or start all anew"
             )
         begin = time.perf_counter()
         rows = self._decoded(frame)
-        self._do(rows, batch_id, time.perf_counter() - begin)
+        decoded = time.perf_counter() - begin
+        self._do(rows, batch_id)
+        self._on_batch(decoded)
 
     def _decoded(self, frame: DataFrame) -> pa.Table:
         """The batch decoded in the JVM; read once more when it brought schemas not seen before."""
@@ -173,61 +160,66 @@ class LiveMatcher:
         self._learned[survey] = known
         return len(unread)
 
-    def _do(self, rows: pa.Table, batch_id: int, decode_seconds: float) -> None:
-        begin = time.perf_counter()
+    def _do(self, rows: pa.Table, batch_id: int) -> None:
         letters: list[bytes] = []
         self._letter_bytes_left = MAX_LETTERS_BYTES
-        records, regions_next = self._records(rows, letters)
+        own = self._own(rows)
+        records = self._understood(own, topics.REGION_LOG, self._region, "regions", letters)
+        verdicts = self._understood(own, topics.VERDICTS, decode_verdict, "verdicts", letters)
         alerts, rejected = self._alerts(rows, letters)
-        batch = Batch(batch_id, alerts, records, rejected)
-        outcome = self._engine.step(batch)
         alerts_next, lost = self._positions(rows)
-        if lost:
-            outcome.ledger["received"] = outcome.ledger.get("received", 0) + lost
-            outcome.ledger["lost"] = lost
-        matched = time.perf_counter()
-        totals = added([{} if self._marker is None else self._marker.totals, outcome.ledger])
-        marker = Marker(batch_id, self._query_id(), regions_next, totals, alerts_next)
-        # Before they are published, as the alerts: a batch done anew is not added again.
-        self._statements.append(outcome.statements, batch_id)
-        self._writer.publish(outcome, marker, letters)
-        self._marker = marker
-        published = time.perf_counter()
-        self._on_batch(
-            BatchReport(outcome, marker, decode_seconds, matched - begin, published - matched)
+        messages = rows.num_rows - own.num_rows
+        batch = Batch(batch_id, alerts, records, rejected, verdicts, messages, lost)
+        read = Input(
+            query=self._query_id(),
+            regions_next=_next_of(own, topics.REGION_LOG),
+            verdicts_next=_next_of(own, topics.VERDICTS),
+            alerts_next=alerts_next,
+            letters=letters,
         )
+        self._committer.commit(lambda: self._engine.step(batch), read)
 
-    def _positions(self, rows: pa.Table) -> tuple[dict[str, int], int]:
+    def _positions(self, rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
         """Next offset of each alert partition, and how many alerts Kafka deleted unread."""
-        known = {} if self._marker is None else dict(self._marker.alerts_next)
-        alerts = rows.filter(pc.field("topic") != topics.REGION_LOG)
+        marker = self._committer.marker
+        known = {} if marker is None else dict(marker.alerts_next)
+        alerts = rows.filter(~pc.field("topic").isin(_OWN))
         ends = alerts.group_by(["topic", "partition"]).aggregate(
             [("offset", "min"), ("offset", "max")]
         )
-        lost = 0
+        lost: Counter[str] = Counter()
         for row in ends.to_pylist():
             place = f"{row['topic']}/{row['partition']}"
             expected = known.get(place, row["offset_min"])
             if row["offset_min"] > expected:
                 # Marks of transactions leave gaps too; only what is below the start is gone.
                 low = self._reader.low(row["topic"], row["partition"])
-                lost += max(0, min(low, row["offset_min"]) - expected)
+                lost[row["topic"]] += max(0, min(low, row["offset_min"]) - expected)
             known[place] = row["offset_max"] + 1
-        return known, lost
+        return known, dict(lost)
 
-    def _records(self, rows: pa.Table, letters: list[bytes]) -> tuple[list[RegionRecord], int]:
-        """Region records of the batch in the order of the topic, and where the next one will be."""
-        regions_next = 0 if self._marker is None else self._marker.regions_next
-        found = rows.filter(pc.field("topic") == topics.REGION_LOG).sort_by("offset")
-        records = []
-        for row in found.select(["offset", "region"]).to_pylist():
-            regions_next = row["offset"] + 1
+    def _own(self, rows: pa.Table) -> pa.Table:
+        """Our own messages of the batch, in the order of their topics."""
+        found = rows.filter(pc.field("topic").isin(_OWN)).select(["topic", "offset", "own"])
+        return found.sort_by([("topic", "ascending"), ("offset", "ascending")])
+
+    def _understood(
+        self,
+        own: pa.Table,
+        topic: str,
+        decoded: Callable[[bytes], _T],
+        source: str,
+        letters: list[bytes],
+    ) -> list[_T]:
+        """What messages of ours say; one that says nothing becomes a dead letter."""
+        found = []
+        for row in own.filter(pc.field("topic") == topic).to_pylist():
+            raw = row["own"] or b""
             try:
-                records.append(self._region(row["region"] or b""))
+                found.append(decoded(raw))
             except Rejected as error:
-                address = (topics.REGION_LOG, 0, row["offset"])
-                letters.append(self._letter(error, address, row["region"] or b"", "regions"))
-        return records, regions_next
+                letters.append(self._letter(error, (topic, 0, row["offset"]), raw, source))
+        return found
 
     def _region(self, data: bytes) -> RegionRecord:
         record = decode_region(data, self._load_map)
@@ -235,9 +227,11 @@ class LiveMatcher:
             raise Rejected("unknown_chain", f"no selection chain {record.region.chain!r} here")
         return record
 
-    def _alerts(self, rows: pa.Table, letters: list[bytes]) -> tuple[pa.Table, Counter[str]]:
+    def _alerts(
+        self, rows: pa.Table, letters: list[bytes]
+    ) -> tuple[pa.Table, Counter[tuple[str, str]]]:
         tables = [ALERT_SCHEMA.empty_table()]
-        rejected: Counter[str] = Counter()
+        rejected: Counter[tuple[str, str]] = Counter()
         for survey in ("ztf", "lsst"):
             if survey not in rows.column_names:
                 continue
@@ -259,7 +253,7 @@ class LiveMatcher:
         return flat.select(schema.names).cast(schema)
 
     def _with_python(
-        self, native: pa.Table, survey: str, letters: list[bytes], rejected: Counter[str]
+        self, native: pa.Table, survey: str, letters: list[bytes], rejected: Counter[tuple[str, str]]
     ) -> pa.Table:
         """Replace the rows that the JVM does not read by what Python reads from their packets."""
         good = native.filter(pc.equal(native["route"], decode.JVM))
@@ -272,7 +266,7 @@ class LiveMatcher:
                 try:
                     extra += self._records_of(packets_of.get(address), survey, address)
                 except AlertError as error:
-                    rejected[error.reason] += 1
+                    rejected[error.reason, address[0]] += 1
                     letters.append(self._letter(error, address, packets_of.get(address, b"")))
         schema = NATIVE_SCHEMAS[survey]
         return pa.concat_tables(
@@ -293,7 +287,7 @@ class LiveMatcher:
         native: pa.Table,
         rejections: Sequence[tuple[int, str, str]],
         letters: list[bytes],
-        rejected: Counter[str],
+        rejected: Counter[tuple[str, str]],
     ) -> None:
         if not rejections:
             return
@@ -305,7 +299,7 @@ class LiveMatcher:
             for (_, reason, detail), address in zip(rejections[part], addresses[part], strict=True):
                 packet = raw.get(address)
                 error = self._better(AlertError(reason, detail), packet, address[0])
-                rejected[error.reason] += 1
+                rejected[error.reason, address[0]] += 1
                 letters.append(self._letter(error, address, packet or b""))
 
     def _better(self, error: AlertError, packet: bytes | None, topic: str) -> AlertError:
@@ -345,6 +339,12 @@ def _is_readable(survey: str, text: str) -> bool:
     return True
 
 
+def _next_of(own: pa.Table, topic: str) -> int | None:
+    """Offset behind the last message of one of our topics; None without any."""
+    offsets = own.filter(pc.field("topic") == topic)["offset"]
+    return None if len(offsets) == 0 else int(pc.max(offsets).as_py()) + 1
+
+
 def _by_python(native: pa.Table) -> pa.Table:
     return native.filter(pc.equal(native["route"], decode.PYTHON))
 
@@ -355,17 +355,33 @@ def _addresses(rows: pa.Table) -> list[Address]:
 
 
 def packet_details(
-    reader: PacketReader, survey_of: Mapping[str, str], lsst_schemas: Mapping[int, str]
-) -> Callable[[Sequence[Address]], dict[Address, PacketDetail]]:
-    """Source of whole packets for the engine: fetched again from Kafka, decoded in Python."""
+    fetch: Callable[[Sequence[Address]], Mapping[Address, bytes]],
+    survey_of: Mapping[str, str],
+    lsst_schemas: Mapping[int, str],
+    collect: Callable[[Sequence[tuple[MatchedAlert, bytes]]], object] = lambda _: None,
+) -> PacketSource:
+    """Source of whole packets for the engine: fetched again, decoded in Python.
 
-    def details(addresses: Sequence[Address]) -> dict[Address, PacketDetail]:
-        found = {}
+    Parameters
+    ----------
+    fetch : callable
+        From addresses to the packets that can still be had.
+    survey_of : mapping of str to str
+        Survey of each alert topic.
+    lsst_schemas : mapping of int to str
+    collect : callable, optional
+        Gets the packets of matched alerts, to keep them.
+    """
+
+    def details(matched: Sequence[MatchedAlert]) -> dict[Address, PacketDetail]:
         # A topic that is no longer configured has no survey: its alerts stay as archived.
-        known = [address for address in addresses if address[0] in survey_of]
-        for address, value in reader.fetch(known).items():
+        known = {address_of(m.alert): m for m in matched if m.alert["topic"] in survey_of}
+        found, kept = {}, []
+        for address, value in fetch(list(known)).items():
             history = _history(value, survey_of[address[0]], lsst_schemas)
             found[address] = PacketDetail(history, hashlib.sha256(value).hexdigest())
+            kept.append((known[address], value))
+        collect(kept)
         return found
 
     return details

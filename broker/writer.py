@@ -1,9 +1,9 @@
 """The one writer of candidates: everything a step says becomes visible in one transaction.
 
 A transaction holds the statements (of a private event on the topics of its streams alone),
-the changed groups (a compacted topic, read back at
-start), the dead letters, the ledger and the batch's marker. A batch that Spark plays
-again after a crash is skipped when its marker was committed, and done anew when not.
+the changed groups and owed searches (a compacted topic, read back at start), the dead
+letters, the step's entry in the ledger and the marker. A batch that Spark plays again after
+a crash is skipped when its marker was committed, and done anew when not.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaException
 
 from broker import fold, kafka_io, topics
 from broker.codec import encode_candidate
 from broker.engine import Outcome
-from broker.fold import Group, GroupKey
+from broker.groups import Group, GroupKey
+from broker.owed import PREFIX, OwedSearch
 from crossmatch.errors import ServiceError
 
 TRANSACTION_TIMEOUT_MS = 30_000
@@ -26,11 +28,24 @@ _MARKER_KEY = b"match"
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """The last committed batch.
+    """The last committed step.
 
-    ``query`` is the id of Spark's checkpoint, ``regions_next`` the first message of
-    ``mm.regionlog`` that no committed batch has taken in, ``totals`` the ledger so far,
-    ``alerts_next`` the next offset of each alert partition, ``topic/partition``.
+    Parameters
+    ----------
+    batch_id : int
+        Last batch of Spark's; -1 before the first.
+    query : str
+        Id of Spark's checkpoint.
+    regions_next, verdicts_next : int
+        First messages of ``mm.regionlog`` and ``mm.verdicts`` that no committed step took in.
+    totals : mapping of str to int
+        The ledger so far.
+    alerts_next : mapping of str to int
+        Next offset of each alert partition, ``topic/partition``.
+    step : int
+        Number of the step.
+    selection : str
+        Version of the cuts, chains and code by which everything open was judged.
     """
 
     batch_id: int
@@ -38,6 +53,17 @@ class Marker:
     regions_next: int
     totals: Mapping[str, int] = field(default_factory=dict)
     alerts_next: Mapping[str, int] = field(default_factory=dict)
+    verdicts_next: int = 0
+    step: int = -1
+    selection: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the state topic holds."""
+
+    groups: dict[GroupKey, Group]
+    searches: list[OwedSearch]
 
 
 class Writer:
@@ -87,19 +113,30 @@ class Writer:
                 marker = Marker(**json.loads(message.value))
         return marker
 
-    def groups(self) -> dict[GroupKey, Group]:
-        """Groups as of the last committed transaction."""
-        texts: dict[bytes, bytes] = {}
+    def state(self) -> State:
+        """Groups and owed searches as of the last committed transaction."""
+        texts: dict[bytes, bytes | None] = {}
         for message in kafka_io.read_all(self._bootstrap, self._properties, topics.STATE):
             texts[message.key] = message.value
-        groups = {}
-        for text in texts.values():
+        state = State({}, [])
+        for key, text in texts.items():
+            if not text:
+                continue
             data = json.loads(text)
-            groups[GroupKey.from_json(data["key"])] = Group.from_json(data["group"])
-        return groups
+            if key.startswith(PREFIX.encode()):
+                state.searches.append(OwedSearch.from_json(data))
+            else:
+                state.groups[GroupKey.from_json(data["key"])] = Group.from_json(data["group"])
+        return state
 
-    def publish(self, outcome: Outcome, marker: Marker, dead_letters: Sequence[bytes] = ()) -> None:
-        """Say all of a step, or nothing.
+    def publish(
+        self,
+        outcome: Outcome,
+        marker: Marker,
+        dead_letters: Sequence[bytes] = (),
+        before: Marker | None = None,
+    ) -> None:
+        """Say all of a step, or nothing; ``before`` is the marker of the step before.
 
         Raises
         ------
@@ -113,22 +150,29 @@ class Writer:
             self._producer.begin_transaction()
             for statement in statements:
                 self._say(statement)
-            for key, group in outcome.groups.items():
-                value = json.dumps(
-                    {"key": key.to_json(), "group": group.to_json()}, allow_nan=False
-                )
-                self._send(topics.STATE, key.text.encode(), value.encode())
+            self._keep(outcome)
             for letter in dead_letters:
                 self._send(topics.DEAD_LETTER, b"alert", letter)
-            entry = {"batch_id": outcome.batch_id, "kind": "alerts", "counts": outcome.ledger}
-            name = f"alerts/{outcome.batch_id}".encode()
-            self._send(topics.LEDGER, name, json.dumps(entry).encode())
+            name = f"{outcome.kind}/{outcome.step}".encode()
+            entry = json.dumps(entry_of(outcome, marker, before))
+            self._send(topics.LEDGER, name, entry.encode())
             self._send(topics.MARKER, _MARKER_KEY, json.dumps(asdict(marker)).encode())
             self._producer.commit_transaction(30)
         except KafkaException as error:
             raise ServiceError(
-                f"batch {outcome.batch_id} was not published: {error.args[0].str()}"
+                f"step {outcome.step} was not published: {error.args[0].str()}"
             ) from error
+
+    def _keep(self, outcome: Outcome) -> None:
+        for key, group in outcome.groups.items():
+            value = None
+            if group is not None:
+                text = json.dumps({"key": key.to_json(), "group": group.to_json()}, allow_nan=False)
+                value = text.encode()
+            self._send(topics.STATE, key.text.encode(), value)
+        for name, search in outcome.searches.items():
+            value = None if search is None else json.dumps(search.to_json()).encode()
+            self._send(topics.STATE, name.encode(), value)
 
     def _know(self, streams: Iterable[str]) -> None:
         for stream in sorted(set(streams) - self._known_streams):
@@ -151,7 +195,24 @@ class Writer:
         self,
         topic: str,
         key: bytes,
-        value: bytes,
+        value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         kafka_io.send(self._producer, topic, value, key, headers)
+
+
+def entry_of(outcome: Outcome, marker: Marker, before: Marker | None) -> dict[str, Any]:
+    """Entry of a step in the ledger: what it counted, and what one needs to do it once more."""
+    regions, verdicts = (0, 0) if before is None else (before.regions_next, before.verdicts_next)
+    return {
+        "kind": outcome.kind,
+        "step": outcome.step,
+        "batch_id": outcome.batch_id,
+        "moment": outcome.moment,
+        "counts": outcome.ledger,
+        "parts": outcome.parts,
+        "regions": [regions, marker.regions_next],
+        "verdicts": [verdicts, marker.verdicts_next],
+        "searches": list(outcome.search),
+        "selection": marker.selection,
+    }
