@@ -1,29 +1,32 @@
-"""The archive of alerts and of candidate statements: Delta tables written by the driver.
+"""The archive of alerts: a Delta table written by the driver, by night.
 
-``deltalake`` appends slim rows in about 10 ms; Spark, DuckDB and polars read them.
-Alerts are partitioned by night (the UTC date of the exposure minus half a day, so that
-a night at any site in the Americas is one folder) and carry ``ipix29`` and ``batch_id``.
+A night is the UTC date of the exposure minus half a day, so that a night at any site in
+the Americas is one folder. Rows carry ``ipix29`` and ``batch_id``; files that were tidied
+are sorted by place, so that a region reads few row groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from broker.compaction import Tidied, tidy_partition
+from broker.ids import KnownIds, Parts, by_survey
+from broker.places import rows_inside
+from broker.statements import CandidateArchive
+from broker.tables import DeltaFolder, Files, numpy_column, rows_by, split_by
+from broker.withdrawn import Withdrawn
 from crossmatch import sky
 from crossmatch.columns import ALERT_SCHEMA
-from crossmatch.errors import ServiceError
-from crossmatch.model import FloatArray, IntArray
+from crossmatch.model import BoolArray, FloatArray, IntArray
 
-_APP = "mmgateway-match"
+__all__ = ["ARCHIVE_SCHEMA", "AlertArchive", "CandidateArchive", "NightSummary", "Seen", "night_of"]
+
 ARCHIVE_SCHEMA = pa.schema(
     [
         *ALERT_SCHEMA,
@@ -32,17 +35,47 @@ ARCHIVE_SCHEMA = pa.schema(
         pa.field("batch_id", pa.int64(), nullable=False),
     ]
 )
-_READ_COLUMNS = [*ALERT_SCHEMA.names, "ipix29", "batch_id"]
+_READ_SCHEMA = pa.schema([*ALERT_SCHEMA, ARCHIVE_SCHEMA.field("batch_id")])
+_STATISTICS = ("survey", "alert_id", "time_jd", "withdrawn", "ipix29", "batch_id")
+_ALL_BATCHES = 2**62
+_HISTORY_RADIUS_DEG = 10 / 3600
+"""Detections of one object lie within 2 arcsec, those of an extended one a little farther."""
 
 
 def night_of(time_jd: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Night of each exposure as ``YYYY-MM-DD``: Julian dates change at noon UTC."""
-    days = np.floor(np.asarray(time_jd, dtype=np.float64) - 2440587.5 - 0.5).astype("int64")
+    days = _days(np.asarray(time_jd, dtype=np.float64))
     return pa.array(np.datetime_as_string(days.astype("datetime64[D]")), type=pa.string())
+
+
+def _days(time_jd: FloatArray) -> IntArray:
+    days: IntArray = np.floor(time_jd - 2440587.5 - 0.5).astype("int64")
+    return days
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Which alerts are archived already: (n,) bool arrays, a row each."""
+
+    same_night: BoolArray
+    other_night: BoolArray
+    withdrawn: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class NightSummary:
+    """What the archive holds of one night."""
+
+    night: str
+    rows: int
+    files: int
+    bytes: int
 
 
 class AlertArchive:
     """Every accepted alert, by night.
+
+    One process appends and asks `seen`; any number of threads and processes read.
 
     Parameters
     ----------
@@ -52,14 +85,12 @@ class AlertArchive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ids: dict[tuple[str, str], IntArray] = {}
+        self._table = DeltaFolder(path, ARCHIVE_SCHEMA, "night", _STATISTICS)
         self._last: int | None = None
+        self._known: KnownIds | None = None
+        self._taken_back = Withdrawn(self._table)
 
-    def _table(self) -> DeltaTable | None:
-        try:
-            return DeltaTable(str(self.path))
-        except TableNotFoundError:
-            return None
+    # --- writing -----------------------------------------------------------------------------
 
     def append(self, alerts: pa.Table, batch_id: int) -> None:
         """Add the alerts of a batch; a batch that is already there is not added again.
@@ -69,40 +100,111 @@ class AlertArchive:
         ServiceError
             When the disk refuses.
         """
-        if alerts.num_rows == 0:
+        if alerts.num_rows == 0 or self.last_batch() >= batch_id:
             return
         nights = night_of(alerts["time_jd"])
-        self._remember(alerts, nights)
-        if self.last_batch() >= batch_id:
-            return
         rows = alerts.append_column(
             ARCHIVE_SCHEMA.field("ipix29"),
-            pa.array(sky.ipix29(_numpy(alerts, "ra_deg"), _numpy(alerts, "dec_deg"))),
+            pa.array(sky.ipix29(numpy_column(alerts, "ra_deg"), numpy_column(alerts, "dec_deg"))),
         )
         rows = rows.append_column(ARCHIVE_SCHEMA.field("night"), nights)
         rows = rows.append_column(
             ARCHIVE_SCHEMA.field("batch_id"), pa.array(np.full(alerts.num_rows, batch_id))
-        )
-        _write(self.path, rows.cast(ARCHIVE_SCHEMA), ["night"], batch_id)
+        ).cast(ARCHIVE_SCHEMA)
+        self._table.append(rows, batch_id)
         self._last = batch_id
+        if self._known is not None:
+            taken = rows.select(["night", "survey", "alert_id", "batch_id"])
+            self._known.add({night: by_survey(some) for night, some in split_by(taken, "night")})
+            self._taken_back.add(rows)
 
     def last_batch(self) -> int:
         """Newest batch in the archive; -1 when there is none."""
         if self._last is None:
-            table = self._table()
-            version = None if table is None else table.transaction_version(_APP)
-            self._last = -1 if version is None else version
+            self._last = self._table.last_version()
         return self._last
 
-    def search(
-        self, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
-    ) -> pa.Table:
-        """Alerts of earlier batches inside a time span and a superset of sky ranges.
+    # --- which alerts are there already ------------------------------------------------------
+
+    def seen(self, alerts: pa.Table, before_batch: int) -> Seen:
+        """Which alerts the archive has from earlier batches, under the survey's number.
 
         Parameters
         ----------
+        alerts : pyarrow.Table
+            ``survey``, ``alert_id`` and ``time_jd``; repeats among themselves do not count.
+        before_batch : int
+            Only batches below this one.
+
+        Returns
+        -------
+        Seen
+            Whether it is there in the night of its exposure; in any other night; as an
+            alert that the survey takes back.
+        """
+        count = alerts.num_rows
+        found = Seen(*(np.zeros(count, dtype=bool) for _ in range(3)))
+        if count == 0:
+            return found
+        known = self._ids()
+        ids = numpy_column(alerts, "alert_id")
+        days = _days(numpy_column(alerts, "time_jd"))
+        for survey, rows in rows_by(alerts["survey"]):
+            mine = ids[rows]
+            for night, there in known.nights_with(survey, mine, before_batch):
+                same = days[rows] == _day(night)
+                found.same_night[rows] |= there & same
+                found.other_night[rows] |= there & ~same
+            found.withdrawn[rows] = self._taken_back.holds(survey, mine, before_batch)
+        return found
+
+    def _ids(self) -> KnownIds:
+        if self._known is None:
+            known = KnownIds(self.path / "_ids", self._read_night)
+            files = self._table.files()
+            _, newest = files.bounds("batch_id")
+            nights: dict[str, int | None] = {}
+            for night, batch in zip(files.partition, newest, strict=True):
+                before = nights.get(night, -1)
+                unknown = before is None or batch is np.ma.masked
+                nights[night] = None if unknown else max(before or 0, int(batch))
+            known.restore(nights)
+            self._taken_back.refresh(files)
+            self._known = known
+        return self._known
+
+    def _read_night(self, night: str, from_batch: int, before_batch: int) -> Parts:
+        files = self._table.files().of(night)
+        files = files.where(files.may_hold("batch_id", from_batch, before_batch - 1))
+        where = (pc.field("batch_id") >= from_batch) & (pc.field("batch_id") < before_batch)
+        columns = ["survey", "alert_id", "batch_id"]
+        return by_survey(self._table.dataset(files).to_table(columns=columns, filter=where))
+
+    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
+        """Alert ids of a survey's night that came in batches below ``before_batch``."""
+        parts = self._read_night(night, 0, before_batch)
+        return parts[survey][0] if survey in parts else np.empty(0, dtype=np.int64)
+
+    # --- searching ---------------------------------------------------------------------------
+
+    def nights(self, start_jd: float, end_jd: float) -> list[str]:
+        """Nights, ascending, with rows that may lie in start < time <= end (JD UTC)."""
+        files = self._table.files()
+        files = files.where(files.may_hold("time_jd", float(start_jd), float(end_jd)))
+        return [night for night in sorted(set(files.partition)) if _meets(night, start_jd, end_jd)]
+
+    def search_night(
+        self, night: str, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
+    ) -> pa.Table:
+        """Alerts of a night in earlier batches inside sky ranges and a span of time.
+
+        Those that the survey takes back, in whatever batch, are left out.
+
+        Parameters
+        ----------
+        night : str
         ranges : (m, 2) int64
-            Half-open order-29 NESTED ranges.
+            Sorted, disjoint, half-open order-29 NESTED ranges.
         start_jd, end_jd : float
             start < time <= end, JD UTC.
         before_batch : int
@@ -113,151 +215,195 @@ class AlertArchive:
         pyarrow.Table
             The columns of ``ALERT_SCHEMA``, and ``batch_id``; ordered by (alert_id, batch_id).
         """
-        table = self._table()
-        if table is None or len(ranges) == 0:
-            return _READ_SCHEMA.empty_table()
-        times = (pc.field("time_jd") > start_jd) & (pc.field("time_jd") <= end_jd)
-        nights = night_of(pa.array([start_jd, end_jd]))
-        where = (
-            times
-            & (pc.field("night") >= nights[0])
-            & (pc.field("night") <= nights[1])
-            & (pc.field("batch_id") < before_batch)
-        )
-        span = (pc.field("ipix29") >= int(ranges[0, 0])) & (pc.field("ipix29") < int(ranges[-1, 1]))
-        rows = self._dataset(table).to_table(columns=_READ_COLUMNS, filter=where & span)
-        inside = sky.contains(ranges, _numpy(rows, "ipix29"))
-        rows = rows.filter(pa.array(inside)).drop_columns(["ipix29"])
-        return rows.sort_by([("alert_id", "ascending"), ("batch_id", "ascending")])
+        files = self._table.files()
+        return self._search_night(files, night, ranges, start_jd, end_jd, before_batch)
 
-    def count_between(self, start_jd: float, end_jd: float) -> int:
-        """Number of alerts of all batches and places with start < time <= end, JD UTC."""
-        table = self._table()
-        if table is None:
-            return 0
-        nights = night_of(pa.array([start_jd, end_jd]))
+    def _search_night(
+        self,
+        files: Files,
+        night: str,
+        ranges: IntArray,
+        start_jd: float,
+        end_jd: float,
+        before_batch: int,
+    ) -> pa.Table:
+        self._taken_back.refresh(files)
+        files = files.of(night)
+        files = files.where(
+            files.may_hold("time_jd", float(start_jd), float(end_jd))
+            & files.may_hold("batch_id", None, before_batch - 1)
+        )
         where = (
             (pc.field("time_jd") > start_jd)
             & (pc.field("time_jd") <= end_jd)
-            & (pc.field("night") >= nights[0])
-            & (pc.field("night") <= nights[1])
-        )
-        return int(self._dataset(table).count_rows(filter=where))
-
-    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
-        """Alert ids of a survey's night that came in batches below ``before_batch``."""
-        key = (survey, night)
-        if key not in self._ids:
-            self._ids[key] = self._read_ids(survey, night, before_batch)
-        return self._ids[key]
-
-    def _read_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
-        table = self._table()
-        if table is None:
-            return np.empty(0, dtype=np.int64)
-        where = (
-            (pc.field("night") == night)
-            & (pc.field("survey") == survey)
             & (pc.field("batch_id") < before_batch)
         )
-        rows = self._dataset(table).to_table(columns=["alert_id"], filter=where)
-        ids: IntArray = _numpy(rows, "alert_id")
-        return ids
+        rows = rows_inside(self._table, files, ranges, where, _READ_SCHEMA)
+        order = [("alert_id", "ascending"), ("batch_id", "ascending")]
+        return self._taken_back.without(rows).sort_by(order)
 
-    def _remember(self, alerts: pa.Table, nights: pa.Array) -> None:
-        surveys, of_row = np.asarray(alerts["survey"]), np.asarray(nights)
-        ids = _numpy(alerts, "alert_id")
-        for (survey, night), known in self._ids.items():
-            new = ids[(surveys == survey) & (of_row == night)]
-            if len(new):
-                self._ids[(survey, night)] = np.concatenate([known, new])
+    def search(
+        self, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
+    ) -> pa.Table:
+        """Alerts as `search_night` gives them, of all nights, ordered by (alert_id, batch_id)."""
+        files = self._table.files()
+        found = [
+            self._search_night(files, night, ranges, start_jd, end_jd, before_batch)
+            for night in self.nights(start_jd, end_jd)
+        ]
+        rows = pa.concat_tables([_READ_SCHEMA.empty_table(), *found])
+        return rows.sort_by([("alert_id", "ascending"), ("batch_id", "ascending")])
 
-    def count(self) -> int:
-        """Number of alerts."""
-        table = self._table()
-        return 0 if table is None else self._dataset(table).count_rows()
+    def history(
+        self, survey: str, object_id: str, near: tuple[float, float] | None = None
+    ) -> pa.Table:
+        """All alerts of an object over all nights, in the order of their exposures.
+
+        Its place is that of its newest alert, which is looked for from the newest night
+        backwards, or ``near``. The other nights are read there only, within 10 arcsec; those
+        of a known minor body, which moves, are read all over the sky.
+
+        Parameters
+        ----------
+        survey, object_id : str
+        near : (float, float), optional
+            Right ascension and declination, ICRS deg: saves the search for the place.
+
+        Returns
+        -------
+        pyarrow.Table
+            The columns of ``ALERT_SCHEMA``, and ``batch_id``. Alerts that were taken back are
+            there, with ``withdrawn``.
+        """
+        files = self._table.files()
+        mine = (pc.field("object_id") == object_id) & (pc.field("survey") == survey)
+        rows = _READ_SCHEMA.empty_table()
+        if near is None:
+            near, moves = self._place(files, mine)
+            if near is None:
+                return rows
+            if moves:
+                rows = self._table.dataset(files).to_table(columns=_READ_SCHEMA.names, filter=mine)
+                return _by_time(rows)
+        place = sky.cone_ranges(*near, _HISTORY_RADIUS_DEG)
+        return _by_time(rows_inside(self._table, files, place, mine, _READ_SCHEMA))
+
+    def _place(self, files: Files, mine: pc.Expression) -> tuple[tuple[float, float] | None, bool]:
+        """Where the newest night has an object, and whether it is a known minor body."""
+        columns = ["ra_deg", "dec_deg", "time_jd", "moving_distance_arcsec"]
+        for night in sorted(set(files.partition), reverse=True):
+            rows = self._table.dataset(files.of(night)).to_table(columns=columns, filter=mine)
+            if rows.num_rows:
+                newest = rows.sort_by("time_jd").to_pylist()[-1]
+                # The survey names the source after the body: no distance from it.
+                moves = newest["moving_distance_arcsec"] == 0
+                return (newest["ra_deg"], newest["dec_deg"]), moves
+        return None, False
 
     def of_object(self, object_id: str) -> pa.Table:
-        """All alerts of one object in the order of their exposures."""
-        table = self._table()
-        if table is None:
-            return _READ_SCHEMA.empty_table()
-        rows = self._dataset(table).to_table(
-            columns=_READ_SCHEMA.names, filter=pc.field("object_id") == object_id
-        )
-        return rows.sort_by([("time_jd", "ascending"), ("alert_id", "ascending")])
+        """All alerts under an object's name, of any survey, in the order of their exposures."""
+        mine = pc.field("object_id") == object_id
+        dataset = self._table.dataset(self._table.files())
+        return _by_time(dataset.to_table(columns=_READ_SCHEMA.names, filter=mine))
+
+    def batch(self, batch_id: int) -> pa.Table:
+        """Alerts of one batch, ordered by (topic, partition, offset): for replays.
+
+        Returns
+        -------
+        pyarrow.Table
+            The columns of ``ALERT_SCHEMA``, and ``batch_id``.
+        """
+        files = self._table.files()
+        files = files.where(files.may_hold("batch_id", batch_id, batch_id))
+        where = pc.field("batch_id") == batch_id
+        rows = self._table.dataset(files).to_table(columns=_READ_SCHEMA.names, filter=where)
+        order = [(name, "ascending") for name in ("topic", "partition", "offset", "alert_id")]
+        return rows.cast(_READ_SCHEMA).sort_by(order)
+
+    # --- numbers -----------------------------------------------------------------------------
+
+    def count(self) -> int:
+        """Number of rows."""
+        return int(self._table.files().rows.sum())
+
+    def count_between(self, start_jd: float, end_jd: float) -> int:
+        """Number of alerts of all batches and places with start < time <= end, JD UTC."""
+        files = self._table.files()
+        files = files.where(files.may_hold("time_jd", float(start_jd), float(end_jd)))
+        where = (pc.field("time_jd") > start_jd) & (pc.field("time_jd") <= end_jd)
+        return int(self._table.dataset(files).count_rows(filter=where))
 
     def positions(self) -> tuple[FloatArray, FloatArray]:
         """Right ascensions and declinations (ICRS, deg) of all alerts."""
-        table = self._table()
-        if table is None:
-            return np.empty(0), np.empty(0)
-        rows = self._dataset(table).to_table(columns=["ra_deg", "dec_deg"])
-        return _numpy(rows, "ra_deg"), _numpy(rows, "dec_deg")
+        rows = self._table.dataset(self._table.files()).to_table(columns=["ra_deg", "dec_deg"])
+        return numpy_column(rows, "ra_deg"), numpy_column(rows, "dec_deg")
 
-    def _dataset(self, table: DeltaTable) -> pads.Dataset:
-        partitioning = pads.partitioning(pa.schema([("night", pa.string())]), flavor="hive")
-        return pads.dataset(
-            [str(self.path / name) for name in _files(table)],
-            schema=ARCHIVE_SCHEMA,
-            format="parquet",
-            partitioning=partitioning,
-            partition_base_dir=str(self.path),
-        )
+    def summary(self) -> list[NightSummary]:
+        """Rows, files and bytes of each night, ascending."""
+        files = self._table.files()
+        nights = np.array(files.partition, dtype=str)
+        return [
+            NightSummary(
+                str(night),
+                int(files.rows[nights == night].sum()),
+                int((nights == night).sum()),
+                int(files.size[nights == night].sum()),
+            )
+            for night in np.unique(nights)
+        ]
+
+    # --- order -------------------------------------------------------------------------------
+
+    def compact(self, night: str | None = None, *, now: datetime) -> Tidied:
+        """Sort a night as a whole, or all nights: few files, ordered by place.
+
+        Raises
+        ------
+        ServiceError
+            When another process is at it, or the disk refuses.
+        """
+        return self._tidy(now, night, whole=True)
+
+    def tidy(self, now: datetime) -> Tidied:
+        """What is to be done now and then, beside the appends: make few files of many.
+
+        Nights that still grow have their small files merged; those that were quiet for an
+        hour are sorted as a whole. The log is cut short, and files go that were replaced an
+        hour ago. Numbers of alerts move from memory to files.
+
+        Parameters
+        ----------
+        now : datetime
+            Time of the wall clock: readers have an hour from then.
+
+        Raises
+        ------
+        ServiceError
+            When another process is at it, or the disk refuses.
+        """
+        return self._tidy(now, None, whole=False)
+
+    def _tidy(self, now: datetime, night: str | None, *, whole: bool) -> Tidied:
+        files = self._table.files()
+        nights = sorted(set(files.partition)) if night is None else [night]
+        if len(files) == 0:
+            return Tidied((), 0, 0, 0)
+        with self._table.alone():
+            done = [n for n in nights if tidy_partition(self._table, n, "ipix29", now, whole=whole)]
+            deleted = self._table.clean()
+        return Tidied(tuple(done), len(files), len(self._table.files()), deleted)
 
 
-_READ_SCHEMA = pa.schema([*ALERT_SCHEMA, ARCHIVE_SCHEMA.field("batch_id")])
+def _meets(night: str, start_jd: float, end_jd: float) -> bool:
+    first = _day(night) + 2440588.0
+    return first <= end_jd and first + 1 > start_jd
 
 
-def _files(table: DeltaTable) -> Sequence[str]:
-    root = table.table_uri.removeprefix("file://").rstrip("/") + "/"
-    return [uri.removeprefix("file://").removeprefix(root) for uri in table.file_uris()]
+def _day(night: str) -> int:
+    return int(np.datetime64(night, "D").astype(np.int64))
 
 
-def _numpy(table: pa.Table, column: str) -> Any:
-    return table[column].combine_chunks().to_numpy(zero_copy_only=False)
-
-
-def _write(path: Path, rows: pa.Table, partition_by: list[str] | None, version: int) -> None:
-    try:
-        write_deltalake(
-            str(path),
-            rows,
-            mode="append",
-            partition_by=partition_by,
-            commit_properties=CommitProperties(app_transactions=[Transaction(_APP, version)]),
-        )
-    except (DeltaError, OSError) as error:
-        raise ServiceError(f"the archive {path} cannot be written: {error}") from error
-
-
-class CandidateArchive:
-    """Every candidate statement, as a Delta table that any reader opens."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path = path
-        self._schema = schema
-
-    def append(self, statements: Sequence[dict[str, object]], batch_id: int) -> None:
-        """Add the statements of a batch; a batch that is already there is not added again."""
-        if not statements or self.last_batch() >= batch_id:
-            return
-        rows = pa.Table.from_pylist(list(statements), schema=self._schema)
-        _write(self.path, rows, None, batch_id)
-
-    def last_batch(self) -> int:
-        """Newest batch in the table; -1 when there is none."""
-        try:
-            version = DeltaTable(str(self.path)).transaction_version(_APP)
-        except TableNotFoundError:
-            return -1
-        return -1 if version is None else version
-
-    def rows(self) -> list[dict[str, object]]:
-        """All statements."""
-        try:
-            table = DeltaTable(str(self.path))
-        except TableNotFoundError:
-            return []
-        rows: list[dict[str, object]] = table.to_pyarrow_table().to_pylist()
-        return rows
+def _by_time(rows: pa.Table) -> pa.Table:
+    order = [("time_jd", "ascending"), ("alert_id", "ascending"), ("batch_id", "ascending")]
+    return rows.sort_by(order)

@@ -1,0 +1,156 @@
+"""Many small files of a night become few: sorted by place, in row groups that prune."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from broker.tables import ROW_GROUP_ROWS, DeltaFolder, Files, NewFile
+from crossmatch.model import BoolArray, IntArray
+
+FILE_ROWS = 8 * ROW_GROUP_ROWS
+"""Rows of a file: what a rewrite holds in memory at a time, about 250 MB."""
+
+MIN_SMALL_FILES = 16
+QUIET = timedelta(hours=1)
+"""A night to which nothing was added for so long is sorted as a whole."""
+
+_SORTED = "sorted-"
+_MAX_PASSES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """What a round of tidying did: partitions rewritten, files before and after, files deleted."""
+
+    nights: tuple[str, ...]
+    files_before: int
+    files_after: int
+    deleted: int
+
+
+def tidy_partition(
+    table: DeltaFolder, partition: str, by: str, now: datetime, *, whole: bool = False
+) -> bool:
+    """Rewrite files of a partition where that pays; whether anything was rewritten.
+
+    Parameters
+    ----------
+    table : DeltaFolder
+        It must be held `alone`.
+    partition : str
+    by : str
+        The integer column to sort by.
+    now : datetime
+    whole : bool
+        Sort the whole partition even if rows still come in.
+    """
+    files = table.files().of(partition)
+    if is_sorted(files, by):
+        return False
+    quiet = now.timestamp() * 1000 - int(files.modified_ms.max()) >= QUIET / timedelta(
+        milliseconds=1
+    )
+    small = files.where(files.rows < FILE_ROWS)
+    if not (whole or quiet):
+        if len(small) < MIN_SMALL_FILES:
+            return False
+        _rewrite(table, small, by, now)
+        return True
+    if int(files.rows.sum()) > _MAX_PASSES * FILE_ROWS and len(small) >= MIN_SMALL_FILES:
+        # Sorted runs first: then each part is read from a few row groups of each.
+        for begin in _runs(small.rows):
+            _rewrite(table, small.where(begin), by, now)
+        files = table.files().of(partition)
+    _rewrite(table, files, by, now)
+    return True
+
+
+def is_sorted(files: Files, by: str) -> bool:
+    """Whether a partition is as good as it gets: sorted files, none overlapping another."""
+    if len(files) <= 1 and int(files.rows.sum()) <= ROW_GROUP_ROWS:
+        return True
+    ours = all(path.rpartition("/")[2].startswith(_SORTED) for path in files.path)
+    low, high = files.bounds(by)
+    if not ours or np.ma.is_masked(low) or np.ma.is_masked(high):
+        return False
+    if len(files) > 1 and len(files) > 2 * -(-int(files.rows.sum()) // FILE_ROWS):
+        return False
+    order = np.argsort(low)
+    return bool((high[order][:-1] < low[order][1:]).all())
+
+
+def _runs(rows: IntArray) -> list[BoolArray]:
+    """Files in groups of about `FILE_ROWS` rows, as masks."""
+    group = np.cumsum(rows) // FILE_ROWS
+    return [group == g for g in np.unique(group)]
+
+
+def _rewrite(table: DeltaFolder, files: Files, by: str, now: datetime) -> None:
+    new: list[NewFile] = []
+    try:
+        for low, high in _parts(table, files, by):
+            some = files.where(files.may_hold(by, low, high - 1))
+            where = (pc.field(by) >= low) & (pc.field(by) < high)
+            # One thread: the live path goes on beside it.
+            rows = table.dataset(some).to_table(filter=where, use_threads=False)
+            if rows.num_rows:
+                new.append(_write(table, rows.sort_by(by), files.partition[0]))
+    except BaseException:
+        for file in new:
+            (table.path / file.path).unlink(missing_ok=True)
+        raise
+    table.replace(files, new, now)
+
+
+def _parts(table: DeltaFolder, files: Files, by: str) -> list[tuple[int, int]]:
+    """Half-open intervals of the column with at most about `FILE_ROWS` rows each."""
+    least, most = -(2**63), 2**63 - 1
+    count = -(-int(files.rows.sum()) // FILE_ROWS)
+    if count <= 1:
+        return [(least, most)]
+    values = table.dataset(files).to_table(columns=[by])[by].to_numpy()
+    at = np.arange(1, count) * len(values) // count
+    inner = np.unique(np.partition(values, at)[at]).tolist()
+    edges = [least, *inner, most]
+    return list(pairwise(edges))
+
+
+def _write(table: DeltaFolder, rows: pa.Table, partition: str) -> NewFile:
+    key = table.partition_by
+    folder = f"{key}={partition}/" if key else ""
+    # Not by its content: a rewrite that died may have left a file with these rows.
+    path = f"{folder}{_SORTED}{uuid.uuid4()}.parquet"
+    rows = rows.drop_columns([key]) if key else rows
+    with (table.path / path).open("wb") as file:
+        pq.write_table(rows, file, row_group_size=ROW_GROUP_ROWS, compression="zstd")
+        file.flush()
+        # What it replaces is deleted in an hour.
+        os.fsync(file.fileno())
+    return NewFile(path, {key: partition} if key else {}, statistics(rows, table.statistics))
+
+
+def statistics(rows: pa.Table, columns: Sequence[str]) -> str:
+    """Statistics of a file as the Delta log has them: JSON."""
+    low: dict[str, Any] = {}
+    high: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for name in columns:
+        nulls[name] = rows[name].null_count
+        if nulls[name] < rows.num_rows:
+            ends = pc.min_max(rows[name]).as_py()
+            low[name], high[name] = ends["min"], ends["max"]
+    return json.dumps(
+        {"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
+    )
