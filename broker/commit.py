@@ -127,4 +127,3 @@ class Committer:
             step=outcome.step,
             selection=self._selection,
         )
-

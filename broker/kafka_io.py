@@ -106,7 +106,7 @@ def ensure_topics(
     ServiceError
         If Kafka does not answer or refuses.
     """
-    existing = set(_names(bootstrap, properties, min(timeout, ANSWER_SECONDS)))
+    existing = set(topic_names(bootstrap, properties, min(timeout, ANSWER_SECONDS)))
     missing = [s for s in specs if s.name not in existing]
     if not missing:
         return []
@@ -129,7 +129,16 @@ def ensure_topics(
     return [s.name for s in missing]
 
 
-def _names(bootstrap: str, properties: Mapping[str, str], timeout: float) -> list[str]:
+def topic_names(
+    bootstrap: str, properties: Mapping[str, str], timeout: float = ANSWER_SECONDS
+) -> list[str]:
+    """Names of all topics.
+
+    Raises
+    ------
+    ServiceError
+        If Kafka does not answer.
+    """
     errors: dict[int, str] = {}
 
     def note(error: KafkaError) -> None:
@@ -190,12 +199,15 @@ def record(message: Message) -> Record:
 def send(
     producer: Producer,
     topic: str,
-    value: bytes,
+    value: bytes | None,
     key: bytes | None = None,
     headers: Sequence[tuple[str, bytes]] = (),
     on_delivery: Callable[[Any, Any], None] | None = None,
 ) -> None:
-    """Hand a message to ``producer``; waits while its queue is full."""
+    """Hand a message to ``producer``; waits while its queue is full.
+
+    A ``value`` of None lets a compacted topic forget the key.
+    """
     options: dict[str, Any] = {"headers": list(headers)}
     if on_delivery is not None:
         options["on_delivery"] = on_delivery

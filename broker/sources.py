@@ -90,8 +90,8 @@ def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
 def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list[Column]:
     """Columns ``topic, partition, offset, own, ztf, lsst`` of raw rows, decoded in the JVM.
 
-    ``own`` has the bytes of a message of ours, a region or a verdict; ``ztf`` and ``lsst`` are structs of
-    native columns and ``route``, with nulls in the rows of other topics. ``learned`` has
+    ``own`` has the bytes of a message of ours, a region or a verdict; ``ztf`` and ``lsst``
+    are structs of native columns and ``route``, with nulls in the rows of other topics. ``learned`` has
     the texts of writers' schemas by survey.
     """
     value, topic = sf.col("value"), sf.col("topic")

@@ -253,7 +253,11 @@ class LiveMatcher:
         return flat.select(schema.names).cast(schema)
 
     def _with_python(
-        self, native: pa.Table, survey: str, letters: list[bytes], rejected: Counter[tuple[str, str]]
+        self,
+        native: pa.Table,
+        survey: str,
+        letters: list[bytes],
+        rejected: Counter[tuple[str, str]],
     ) -> pa.Table:
         """Replace the rows that the JVM does not read by what Python reads from their packets."""
         good = native.filter(pc.equal(native["route"], decode.JVM))

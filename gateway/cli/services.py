@@ -137,7 +137,7 @@ def listen(context: typer.Context) -> None:
 
 def match(context: typer.Context) -> None:
     """Run the broker: the Spark query that joins alerts with regions."""
-    from gateway import match as service
+    from gateway.matcher import service
 
     service.run(_foreground(context, keeps=True))
 

@@ -1,0 +1,94 @@
+"""Statements from the topics into their table: each one once, wherever the reading stopped.
+
+The table is written beside the steps, not in them: a step that was never committed leaves
+nothing in it. The next offset of each topic stands in the table's log, committed with the
+rows before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from broker import topics
+from broker.codec import decode
+from broker.kafka_io import Record
+from crossmatch.errors import ServiceError
+
+_APP = "mmgateway-candidates/"
+_PART = 20_000
+
+
+def statement_topics(names: Iterable[str]) -> list[str]:
+    """Topics among ``names`` that bear statements, public ones and those of private streams."""
+    public = set(topics.all_candidates())
+    return sorted(name for name in names if topics.place_of(name)[0] in public)
+
+
+class StatementLog:
+    """Fills the table of candidate statements.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the table; made at the first statement.
+    schema : pyarrow.Schema
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
+        self._schema = schema
+
+    def catch_up(self, read: Callable[[str, int], Iterable[Record]], names: Sequence[str]) -> int:
+        """Add what came to the topics since; how many statements.
+
+        Parameters
+        ----------
+        read : callable
+            From a topic and an offset to the committed messages from there on.
+        names : sequence of str
+            Topics that there are; those without statements are passed over.
+
+        Raises
+        ------
+        ServiceError
+            When Kafka does not answer or the disk refuses.
+        """
+        return sum(self._take(read, topic) for topic in statement_topics(names))
+
+    def position(self, topic: str) -> int:
+        """First offset of a topic that is not in the table."""
+        try:
+            version = DeltaTable(str(self._path)).transaction_version(_APP + topic)
+        except TableNotFoundError:
+            return 0
+        return 0 if version is None else int(version)
+
+    def _take(self, read: Callable[[str, int], Iterable[Record]], topic: str) -> int:
+        count, rows, after = 0, [], 0
+        for record in read(topic, self.position(topic)):
+            rows.append(decode(record.value))
+            after = record.offset + 1
+            if len(rows) == _PART:
+                count += self._append(rows, topic, after)
+                rows = []
+        return count + (self._append(rows, topic, after) if rows else 0)
+
+    def _append(self, rows: Sequence[dict[str, object]], topic: str, after: int) -> int:
+        try:
+            write_deltalake(
+                str(self._path),
+                pa.Table.from_pylist(list(rows), schema=self._schema),
+                mode="append",
+                schema_mode="merge",
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(_APP + topic, after)]
+                ),
+            )
+        except (DeltaError, OSError) as error:
+            raise ServiceError(f"the table {self._path} cannot be written: {error}") from error
+        return len(rows)

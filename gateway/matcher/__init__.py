@@ -1,0 +1,1 @@
+"""The match service: alerts and regions in, candidates out."""

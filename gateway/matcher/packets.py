@@ -1,0 +1,130 @@
+"""Whole packets of matched alerts: read again for their light curves, and kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from broker.archive import night_of
+from broker.diskguard import Limits, PacketNews
+from broker.judge import address_of
+from broker.kafka_io import PacketReader
+from broker.packetfiles import Address, Packet
+from broker.packetkeeper import PacketKeeper, PacketSource
+from broker.packetstore import PacketStore
+from crossmatch.candidate import MatchedAlert
+from gateway.config import Config
+from gateway.logs import EventLog
+
+log = EventLog("match")
+
+_HELD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How whole packets are read and kept, by ``[archive] packets``.
+
+    Parameters
+    ----------
+    store : PacketStore or None
+        None: none are kept.
+    writes : bool
+        Whether matched packets are stored; not where a query of its own stores all.
+    reader : callable
+        Makes a reader of Kafka's packets.
+    """
+
+    store: PacketStore | None
+    writes: bool
+    reader: Callable[[], PacketReader]
+    now: Callable[[], datetime]
+    collectors: list[Collector] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, config: Config, reader: Callable[[], PacketReader], now: Callable[[], datetime]
+    ) -> Storage:
+        """As configured."""
+        settings = config.archive
+        store = None
+        if settings.packets != "none":
+            store = PacketStore(
+                config.paths.state / "packets",
+                Limits(int(settings.packets_gigabytes * 1e9), settings.keep_free),
+            )
+        return cls(store, settings.packets == "matched", reader, now)
+
+    def keeper(self, source: PacketSource) -> PacketKeeper:
+        """Packets from ``source``, else from the store."""
+        return PacketKeeper(source, self.store, self.now, writes=self.writes, on_news=tell)
+
+    def collector(self, step: Callable[[], int]) -> Collector:
+        """Where packets of matched alerts go."""
+        made = Collector(self.keeper(_Nowhere()), step)
+        self.collectors.append(made)
+        return made
+
+    def flush(self) -> None:
+        """Store what is held."""
+        for collector in self.collectors:
+            collector.flush()
+
+
+class _Nowhere:
+    def fetch(self, addresses: Iterable[Address]) -> dict[Address, bytes]:
+        """No packets: a collector only stores."""
+        return {}
+
+
+def tell(_: datetime, news: PacketNews) -> None:
+    """Say in the log what became of packets that a person should hear of."""
+    log.warning(f"packets_{news.kind}", packets=news.packets, detail=news.text)
+
+
+class Collector:
+    """Holds packets until they are stored, which takes longer than an alert should wait.
+
+    Parameters
+    ----------
+    keeper : PacketKeeper
+    step : callable
+        Number of the step under way.
+    """
+
+    def __init__(self, keeper: PacketKeeper, step: Callable[[], int]) -> None:
+        self._keeper = keeper
+        self._step = step
+        self._lock = threading.Lock()
+        self._held: list[Packet] = []
+        self._bytes = 0
+
+    def collect(self, packets: Sequence[tuple[MatchedAlert, bytes]]) -> None:
+        """Hold packets; they are stored at once when there are many."""
+        with self._lock:
+            for matched, data in packets:
+                self._held.append(packet_of(matched.alert, data))
+                self._bytes += len(data)
+            full = self._bytes > _HELD_BYTES
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store what is held."""
+        with self._lock:
+            held, self._held, self._bytes = self._held, [], 0
+        if held:
+            self._keeper.keep(held, self._step())
+
+
+def packet_of(alert: Any, data: bytes) -> Packet:
+    """A packet with what it is filed under: its alert's night."""
+    night = str(night_of(np.array([alert["time_jd"]]))[0])
+    return Packet(
+        address_of(alert), alert["survey"], alert["object_id"], alert["alert_id"], night, data
+    )

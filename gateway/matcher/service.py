@@ -1,0 +1,333 @@
+"""The match service: Spark, the engine, the archive and the writer wired together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from broker import stream, topics
+from broker.archive import AlertArchive
+from broker.aside import Aside
+from broker.chores import Chores
+from broker.codec import RegionRecord, decode_region
+from broker.coldsqlite import SqliteColdStore
+from broker.commit import Committed, Committer
+from broker.embedded.jars import fetch_jars
+from broker.embedded.java import find_java
+from broker.embedded.spark import spark_session
+from broker.engine import Engine
+from broker.kafka_io import PacketReader, read_all
+from broker.rawquery import CHECKPOINT, RawQuery, RawReport, start_raw_query
+from broker.search import Searcher
+from broker.sources import Sources, raw_rows
+from broker.stream import LiveMatcher
+from broker.verdictlog import decode_verdict
+from broker.writer import Marker, Writer
+from crossmatch.candidate import Versions
+from crossmatch.errors import Rejected, ServiceError
+from crossmatch.model import MultiOrderMap
+from crossmatch.verdicts import Verdict
+from gateway import services
+from gateway.config import Config
+from gateway.logs import EventLog
+from gateway.lookup import local_lookup
+from gateway.matcher.packets import Storage
+from gateway.matcher.progress import Progress
+from gateway.matcher.upkeep import chores
+from gateway.matcher.wiring import (
+    Readers,
+    code_version,
+    map_loader,
+    selection_version,
+    sources_of,
+)
+
+log = EventLog("match")
+Load = Callable[[str, str], MultiOrderMap]
+
+
+class MatchService:
+    """One broker: started, watched and stopped.
+
+    Parameters
+    ----------
+    config : Config
+    now : callable
+        The clock of the statements.
+    """
+
+    def __init__(
+        self, config: Config, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._config = config
+        self._now = now
+        self._state = config.paths.state
+        self._checkpoint = self._state / "checkpoint"
+        self._failure: Exception | None = None
+        self._query: Any = None
+        self._raw: RawQuery | None = None
+        self._matcher: LiveMatcher | None = None
+        self._searcher: Searcher | None = None
+        self._chores: Chores | None = None
+
+    def start(self) -> None:
+        """Bring the state back from Kafka and start the query and what goes beside it.
+
+        Raises
+        ------
+        ServiceError
+            Kafka or Java missing, or a checkpoint that does not fit what was published.
+        """
+        config, properties = self._config, self._config.kafka.properties
+        bootstrap = services.find_bootstrap(config)
+        services.ensure_all_topics(config, bootstrap)
+        sources = sources_of(config, bootstrap)
+        writer = Writer(
+            bootstrap,
+            properties,
+            make_topics=lambda stream: services.ensure_topics(
+                bootstrap, properties, streams=[stream]
+            ),
+        )
+        marker = writer.start()
+        archive = AlertArchive(self._state / "alerts")
+        query_id = stream.checkpoint_id(self._checkpoint)
+        _check_fit(marker, query_id, self._checkpoint, archive)
+        load_map = map_loader(self._state)
+        storage = self._storage(sources, bootstrap)
+        aside = Aside(
+            SqliteColdStore(self._state / "closed.sqlite"), lambda raw: decode_region(raw, load_map)
+        )
+        engine = self._engine(sources, archive, aside, storage)
+        self._restore(engine, aside, writer, marker, bootstrap, load_map)
+        committer = Committer(writer, marker, selection_version(config), self._committed)
+        self._searcher = Searcher(engine, archive, committer.commit, self._fail)
+        self._reselect(engine, committer)
+        # Before the matcher: columns are made in the JVM.
+        spark = self._spark()
+        self._matcher = LiveMatcher(
+            engine=engine,
+            committer=committer,
+            sources=sources,
+            reader=storage.reader(),
+            load_map=load_map,
+            query_id=lambda: stream.checkpoint_id(self._checkpoint),
+            now=self._now,
+        )
+        progress = Progress(self._state, archive.nights)
+        self._chores = Chores(
+            chores(config, bootstrap, engine, committer, archive, storage, progress, self._now),
+            lambda name, error: log.warning("chore_failed", chore=name, detail=str(error)),
+        )
+        self._query = stream.start(self._matcher, raw_rows(spark, sources), self._checkpoint)
+        if config.archive.packets == "all":
+            assert storage.store is not None
+            self._raw = start_raw_query(
+                spark, sources, storage.store, self._state / CHECKPOINT, on_batch=_log_raw
+            )
+        self._searcher.start()
+        self._searcher.wake()
+        self._chores.start()
+        log.info(
+            "match_started",
+            kafka=bootstrap,
+            regions=len(engine.events.in_force()),
+            searches=len(engine.searches),
+        )
+
+    def _storage(self, sources: Sources, bootstrap: str) -> Storage:
+        properties = self._config.kafka.properties
+        alerts_at = sources.alert_bootstrap or bootstrap
+        alert_properties = sources.alert_properties if sources.alert_bootstrap else properties
+
+        def reader() -> PacketReader:
+            return PacketReader(alerts_at, alert_properties)
+
+        return Storage.of(self._config, reader, self._now)
+
+    def _engine(
+        self, sources: Sources, archive: AlertArchive, aside: Aside, storage: Storage
+    ) -> Engine:
+        config = self._config
+        lookup, catalogs = local_lookup(config.match.catalogs)
+        collector = storage.collector(lambda: engine.step_number)
+        keeper = storage.keeper(Readers(storage.reader))
+        engine = Engine(
+            chains=config.chains,
+            cuts=config.cuts,
+            versions=Versions(
+                cuts=selection_version(config), code=code_version(), catalogs=catalogs
+            ),
+            archive=archive,
+            now=self._now,
+            packets=stream.packet_details(
+                keeper.fetch, sources.survey, sources.lsst_schemas, collector.collect
+            ),
+            lookup=lookup,
+            include_tests=config.match.include_tests,
+            aside=aside,
+        )
+        return engine
+
+    def _restore(
+        self,
+        engine: Engine,
+        aside: Aside,
+        writer: Writer,
+        marker: Marker | None,
+        bootstrap: str,
+        load_map: Load,
+    ) -> None:
+        aside.restore(-1 if marker is None else marker.step)
+        if marker is None:
+            return
+        properties = self._config.kafka.properties
+        log_ = read_all(bootstrap, properties, topics.REGION_LOG, end=marker.regions_next)
+        said = read_all(bootstrap, properties, topics.VERDICTS, end=marker.verdicts_next)
+        state = writer.state()
+        engine.restore(
+            _region_records(aside.without_closed(m.value for m in log_), load_map),
+            state.groups,
+            state.searches,
+            _verdicts(m.value for m in said),
+            marker.step,
+            marker.batch_id,
+        )
+
+    def _reselect(self, engine: Engine, committer: Committer) -> None:
+        """Judge everything open anew when the selection is another one than before."""
+        before = "" if committer.marker is None else committer.marker.selection
+        if before and before != selection_version(self._config):
+            log.info("selection_changed", before=before, now=selection_version(self._config))
+            committer.commit(engine.reselect)
+
+    def _spark(self) -> Any:
+        match = self._config.match
+        return spark_session(
+            master=match.master,
+            driver_memory=match.driver_memory,
+            jars=fetch_jars("spark"),
+            java=find_java(os.environ),
+            local_dir=self._state / "spark",
+            extra=match.spark,
+        )
+
+    def _committed(self, done: Committed) -> None:
+        if done.outcome.searches and self._searcher is not None:
+            self._searcher.wake()
+        _log_step(done)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+
+    def alive(self) -> None:
+        """Raise ServiceError when the query has ended by itself, with the reason."""
+        if self._failure is not None:
+            raise ServiceError(f"the search of the archive ended: {self._failure}") from (
+                self._failure
+            )
+        if self._raw is not None:
+            self._raw.alive()
+        if self._query is None or self._query.isActive:
+            return
+        if self._matcher is not None and self._matcher.failure is not None:
+            raise self._matcher.failure
+        error = self._query.exception()
+        reason = "it stopped" if error is None else str(error).splitlines()[0][:500]
+        raise ServiceError(f"the Spark query ended: {reason}")
+
+    def stop(self) -> None:
+        """End the query and what goes beside it."""
+        if self._searcher is not None and self._searcher.is_alive():
+            self._searcher.stop()
+        for query in (self._query, self._raw):
+            if query is not None:
+                query.stop()
+        if self._chores is not None:
+            self._chores.stop()
+
+
+def _region_records(values: Iterable[bytes], load_map: Load) -> list[RegionRecord]:
+    """Records that decode; the others became dead letters when they came."""
+    records = []
+    for value in values:
+        try:
+            records.append(decode_region(value, load_map))
+        except Rejected as error:
+            log.warning("region_skipped", reason=error.reason, detail=error.detail)
+    return records
+
+
+def _verdicts(values: Iterable[bytes]) -> list[Verdict]:
+    found = []
+    for value in values:
+        try:
+            found.append(decode_verdict(value))
+        except Rejected as error:
+            log.warning("verdict_skipped", reason=error.reason, detail=error.detail)
+    return found
+
+
+def _check_fit(
+    marker: Marker | None, query_id: str, checkpoint: Path, archive: AlertArchive
+) -> None:
+    """Raise ServiceError unless marker, checkpoint and archive are of one run."""
+    if marker is None:
+        # Batch 0 may have been archived by a process that died before it published it.
+        if archive.last_batch() > 0:
+            raise ServiceError(
+                f"the archive {archive.path} has batches of a run of which Kafka holds nothing:"
+                " restore Kafka's topics, or begin with a fresh [paths] state"
+            )
+        return
+    if query_id and marker.query in ("", query_id):
+        return
+    found = f"belongs to another run ({query_id})" if query_id else "is missing"
+    raise ServiceError(
+        f"the checkpoint {checkpoint} {found}, while Kafka holds batch {marker.batch_id} of"
+        f" run {marker.query or 'unknown'}: restore it, or start both anew with fresh topics"
+        " and a fresh [paths] state"
+    )
+
+
+def _log_step(done: Committed) -> None:
+    outcome = done.outcome
+    if outcome.ledger:
+        log.info(
+            "step",
+            kind=outcome.kind,
+            step=outcome.step,
+            batch=outcome.batch_id,
+            received=outcome.ledger.get("received", 0),
+            matched=outcome.ledger.get("matched", 0),
+            statements=outcome.ledger.get("statements", 0),
+            step_s=round(done.step_seconds, 3),
+            publish_s=round(done.publish_seconds, 3),
+        )
+
+
+def _log_raw(report: RawReport) -> None:
+    log.info("packets_kept", batch=report.batch_id, packets=report.packets, bytes=report.bytes)
+    for news in report.news:
+        log.warning(f"packets_{news.kind}", packets=news.packets, detail=news.text)
+
+
+def run(config: Config) -> None:
+    """Run the match service in the foreground until SIGTERM or SIGINT."""
+    service = MatchService(config)
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    service.start()
+    services.announce(config.paths.state, "match")
+    try:
+        while not over.wait(0.5):
+            service.alive()
+    finally:
+        services.withdraw(config.paths.state, "match")
+        service.stop()

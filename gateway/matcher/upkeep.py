@@ -1,0 +1,71 @@
+"""The chores of the match service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from broker import kafka_io
+from broker.archive import AlertArchive
+from broker.chores import Chore
+from broker.commit import Committer
+from broker.engine import Engine
+from broker.kafka_io import Record
+from broker.ledgertable import LedgerTable
+from broker.statementlog import StatementLog
+from broker.statements import CandidateArchive
+from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
+from gateway.config import Config
+from gateway.matcher.packets import Storage, tell
+from gateway.matcher.progress import Progress
+
+
+def chores(
+    config: Config,
+    bootstrap: str,
+    engine: Engine,
+    committer: Committer,
+    archive: AlertArchive,
+    storage: Storage,
+    progress: Progress,
+    now: Callable[[], datetime],
+) -> list[Chore]:
+    """What is done beside the steps, and how often."""
+    state, properties = config.paths.state, config.kafka.properties
+    statements = CandidateArchive(state / "candidates", arrow_schema(CANDIDATE_FIELDS))
+    said = StatementLog(statements.path, arrow_schema(CANDIDATE_FIELDS))
+    ledger = LedgerTable(state / "ledger")
+
+    def read(topic: str, start: int) -> Iterable[Record]:
+        return kafka_io.read_all(bootstrap, properties, topic, start=start)
+
+    def close() -> None:
+        before = engine.clock_jd - config.match.open_days
+        while committer.commit(lambda: engine.close_ended(before)) is not None:
+            pass
+
+    def tidy() -> None:
+        archive.tidy(now())
+        statements.tidy()
+
+    def trim() -> None:
+        if storage.store is not None:
+            for news in storage.store.trim(
+                int(config.archive.packets_gigabytes * 1e9), config.archive.keep_free
+            ):
+                tell(now(), news)
+
+    return [
+        Chore("progress", 1.0, lambda: progress.tell(list(engine.searches.values())), at_end=True),
+        Chore("packets", 2.0, storage.flush, at_end=True),
+        Chore(
+            "candidates",
+            5.0,
+            lambda: said.catch_up(read, kafka_io.topic_names(bootstrap, properties)),
+            at_end=True,
+        ),
+        Chore("close", 10.0, close),
+        Chore("ledger", 30.0, lambda: ledger.catch_up(bootstrap, properties), at_end=True),
+        Chore("trim", 60.0, trim),
+        Chore("tidy", 60.0 * config.archive.compact_minutes, tidy),
+    ]
