@@ -106,7 +106,9 @@ def _register() -> None:
         candidates,
         config,
         crossmatch,
+        deadletter,
         feeds,
+        ledger,
         replay,
         services,
         verdict,
@@ -126,6 +128,8 @@ def _register() -> None:
     )
     app.add_typer(candidates.app, name="candidates")
     app.command("verdict", epilog=verdict.EPILOG)(verdict.verdict)
+    app.command("ledger", epilog=ledger.EPILOG)(ledger.ledger)
+    app.add_typer(deadletter.app, name="deadletter")
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
     app.add_typer(bench.app, name="bench")

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
 from broker.codec import decode, decode_region, from_iso, iso
-from broker.judge import Address
 from crossmatch.errors import Rejected, ServiceError
 from gateway.listener.outbox import Headers, Record, arrival_of
 from gateway.listener.retry import NOTICE_KEY, retry_headers
@@ -34,6 +33,7 @@ _PART = 100
 _PART_BYTES = 32 << 20
 _DOORS = ("alerts", "regions", "publish")
 
+Address = tuple[str, int, int]
 Fetch = Callable[[Sequence[Address]], Mapping[Address, bytes]]
 
 
@@ -145,7 +145,7 @@ class Sending:
     refused: str = ""
 
 
-class Refused(Exception):  # noqa: N818 (a decision about one letter, never seen by callers)
+class _Refused(Exception):
     """Why a letter cannot be sent again."""
 
 
@@ -172,12 +172,12 @@ def sending(
     try:
         if letter.mark and not again:
             when, who = letter.mark["when"], letter.mark["who"]
-            raise Refused(f"{who} sent it again at {when}; --again does so once more")
+            raise _Refused(f"{who} sent it again at {when}; --again does so once more")
         match letter.kind:
             case "alerts":
                 record = _alert(letter, own_alert_topics, packets)
             case "regions":
-                record = Record(topics.REGION_LOG, _event_of(letter), _whole(letter))
+                record = Record(topics.REGION_LOG, _key_of(letter), _whole(letter))
             case "publish":
                 origin = str(letter.fields["topic"]).encode()
                 record = Record(
@@ -185,7 +185,7 @@ def sending(
                 )
             case _:
                 record = _notice(letter)
-    except Refused as error:
+    except _Refused as error:
         return Sending(letter, refused=str(error))
     return Sending(letter, record)
 
@@ -197,7 +197,7 @@ def _id(letter: Letter) -> tuple[str, bytes]:
 def _alert(letter: Letter, own_topics: Sequence[str], packets: Mapping[Address, bytes]) -> Record:
     topic = str(letter.fields["topic"])
     if topic not in own_topics:
-        raise Refused(
+        raise _Refused(
             f"its topic {topic} is not among the alert topics on our own Kafka, and on another"
             " one nothing is written"
         )
@@ -205,31 +205,31 @@ def _alert(letter: Letter, own_topics: Sequence[str], packets: Mapping[Address, 
     if packet is not None and packet.startswith(letter.raw):
         return Record(topic, b"", packet, (_id(letter),))
     if not letter.raw:
-        raise Refused("its bytes were not kept, and Kafka no longer has the packet")
+        raise _Refused("its bytes were not kept, and Kafka no longer has the packet")
     if len(letter.raw) >= _CUT_AT:
-        raise Refused("only its beginning was kept, and Kafka no longer has the packet")
+        raise _Refused("only its beginning was kept, and Kafka no longer has the packet")
     return Record(topic, b"", letter.raw, (_id(letter),))
 
 
 def _whole(letter: Letter) -> bytes:
     if not letter.raw:
-        raise Refused("its bytes were not kept")
+        raise _Refused("its bytes were not kept")
     if letter.kind == "regions" and len(letter.raw) >= _CUT_AT:
-        raise Refused("only its beginning was kept")
+        raise _Refused("only its beginning was kept")
     return letter.raw
 
 
-def _event_of(letter: Letter) -> bytes:
-    """Key of a region: its event, if so much of it can be read."""
+def _key_of(letter: Letter) -> bytes:
+    """Key of a region message, if so much of it can be read."""
     try:
-        return decode_region(letter.raw).event_id.encode()
+        return decode_region(letter.raw).key
     except Rejected:
         return b""
 
 
 def _notice(letter: Letter) -> Record:
     if letter.fields["reason"] in _CUT_NOTICES:
-        raise Refused(f"only its first {letter.size} bytes were kept")
+        raise _Refused(f"only its first {letter.size} bytes were kept")
     arrival = _arrival(letter)
     return Record(topics.RETRY, NOTICE_KEY, letter.raw, (*retry_headers(arrival), _id(letter)))
 
@@ -362,6 +362,4 @@ def since_text(text: str) -> str:
     '2026-01-31T00:00:00.000000Z'
     """
     moment = from_iso(text)
-    from datetime import UTC
-
     return iso(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
