@@ -16,10 +16,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from broker.archive import AlertArchive
+from broker.archive import _STATISTICS as STATISTICS
+from broker.archive import ARCHIVE_SCHEMA, AlertArchive, night_of
+from broker.compaction import FILE_ROWS
+from broker.compaction import _write as write_sorted
+from broker.tables import DeltaFolder
 from crossmatch import sky
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.model import BoolArray, FloatArray, IntArray
+from crossmatch.times import datetime_from_jd
 from gateway.night.alerts import image_numbers
 from gateway.night.population import AGN, ASTEROID, BOGUS, NEW_SN, OLD_SN, STAR
 from gateway.night.sky import ecliptic_coordinates, fields, galactic_coordinates
@@ -29,13 +34,16 @@ FIRST_JD = 2461346.5
 SURVEY = "ztf"
 TOPIC = "alerts.ztf"
 # Of what is made: nights on disk of another one are not used.
-_VERSION = 1
+_VERSION = 2
 _SOUTH_DEG = -30.0
 # Right ascensions seen in a night, east and west of what culminates at midnight.
 _REACH_DEG = 80.0
 _DUSK = 0.11
 _CADENCE = 41 / 86400
-_SHARES = {STAR: 0.47, AGN: 0.11, OLD_SN: 0.03, NEW_SN: 0.0015, ASTEROID: 0.16, BOGUS: 0.2285}
+# A survey of this depth sees a few thousand supernovae a night.
+_SHARES = {STAR: 0.50, AGN: 0.09, OLD_SN: 0.007, NEW_SN: 0.0015, ASTEROID: 0.16, BOGUS: 0.2415}
+# Minor bodies this bright have orbits, nearly all of them.
+_KNOWN_BODIES = 0.97
 _SINGLE = (ASTEROID, BOGUS)
 _LASTING = tuple(kind for kind in _SHARES if kind not in _SINGLE)
 # Sources for each alert of a night: a source is then seen about eight times in a month.
@@ -114,32 +122,46 @@ def stored(
     seed: int,
     advance: Callable[[int, int], None] = lambda done, of: None,
 ) -> AlertArchive:
-    """An archive of these nights; what is in ``folder`` already is not made again.
+    """An archive of these nights as it is when they were tidied; what is there stays.
 
     Parameters
     ----------
     folder : Path
-        Nights of other numbers and seeds are beside one another in it.
+        Archives of other numbers and seeds are beside one another in it.
     nights, alerts : int
-        Night i is batch i.
+        All of them are of batch 0, and no batch is noted as the last one: a matcher may
+        begin with this archive.
     advance : callable
-        Told of each night that is there, and how many there will be.
+        Told how many nights are there, and how many there will be.
     """
-    archive = AlertArchive(folder / f"nights-{nights}x{alerts}-seed{seed}-v{_VERSION}" / "alerts")
-    done = archive.last_batch() + 1
+    path = folder / f"nights-{nights}x{alerts}-seed{seed}-v{_VERSION}" / "alerts"
+    table = DeltaFolder(path, ARCHIVE_SCHEMA, "night", STATISTICS)
+    done = len(set(table.files().partition))
+    if done == 0:
+        table.append(ARCHIVE_SCHEMA.empty_table(), -1)
     if done < nights:
         sky_of = sources(alerts, seed)
+        now = datetime_from_jd(FIRST_JD + nights + 1)
         for number in range(done, nights):
             advance(number, nights)
-            archive.append(by_place(night(sky_of, number, alerts, seed)), number)
+            rows = _by_place(night(sky_of, number, alerts, seed))
+            date = rows["night"][0].as_py()
+            (path / f"night={date}").mkdir(exist_ok=True)
+            parts = [rows.slice(at, FILE_ROWS) for at in range(0, rows.num_rows, FILE_ROWS)]
+            table.replace(table.files().of(""), [write_sorted(table, p, date) for p in parts], now)
     advance(nights, nights)
-    return archive
+    return AlertArchive(path)
 
 
-def by_place(rows: pa.Table) -> pa.Table:
-    """Alerts ordered by place, as a night is when it was compacted."""
-    place = sky.ipix29(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
-    return rows.take(pa.array(np.argsort(place, kind="stable")))
+def _by_place(alerts: pa.Table) -> pa.Table:
+    """Alerts as rows of the archive, of batch 0, ordered by place."""
+    place = sky.ipix29(alerts["ra_deg"].to_numpy(), alerts["dec_deg"].to_numpy())
+    columns = {"ipix29": place, "batch_id": np.zeros(len(place), np.int64)}
+    rows = alerts.append_column("night", night_of(alerts["time_jd"]))
+    for name, values in columns.items():
+        rows = rows.append_column(name, pa.array(values))
+    rows = rows.take(pa.array(np.argsort(place, kind="stable")))
+    return rows.select(ARCHIVE_SCHEMA.names).cast(ARCHIVE_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,7 +321,7 @@ def _scores(kind: IntArray, rng: np.random.Generator) -> dict[str, Any]:
 def _companions(rows: _Rows, mag: FloatArray, rng: np.random.Generator) -> dict[str, Any]:
     """Minor bodies and catalogue sources next to the detections."""
     n = len(mag)
-    moves = (rows.kind == ASTEROID) & (rng.random(n) < 0.85)
+    moves = (rows.kind == ASTEROID) & (rng.random(n) < _KNOWN_BODIES)
     name = rng.integers(1000, 600_000, n).astype("U6")
     distance = rows.ps1_distance_arcsec
     gaia = np.where(rows.kind == STAR, distance, rng.rayleigh(18.0, n))
