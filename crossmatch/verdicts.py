@@ -131,7 +131,7 @@ def known_word(text: str) -> str | None:
 def content_id(*parts: str) -> str:
     """Id of a verdict from what makes it the same verdict: equal parts, equal ids."""
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return f"v-{digest[:24]}"
+    return f"v-{digest[:16]}"
 
 
 def checked(verdict: Verdict) -> Verdict:

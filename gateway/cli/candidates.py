@@ -13,6 +13,7 @@ from gateway.cli import options
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     from gateway.config import Config
@@ -112,7 +113,10 @@ def list_candidates(
 
     console = screen()
     if not found:
-        console.print(f"No counterpart of {len(known)} is as asked for.", highlight=False)
+        none = (
+            f"None of {len(known)} counterparts is as asked for." if known else "No candidate yet."
+        )
+        console.print(none, highlight=False)
         return
     _show_list(shown, console)
     if len(shown) < len(found):
@@ -194,15 +198,15 @@ def known_counterpart(
 
 
 def event_cell(track: Track) -> Text:
-    """An event and the tier there."""
+    """The tier for an event, and the event."""
     from rich.text import Text
 
     latest = track.latest
-    if not track.in_force:
-        return Text(f"{track.event_id} withdrawn", style="dim")
     test = " (test)" if latest["role"] == "test" else ""
-    name = f"{track.event_id}{test} "
-    return Text.assemble(name, (latest["tier"], TIER_COLOURS[latest["tier"]]))
+    name = f" {track.event_id}{test}"
+    if not track.in_force:
+        return Text(f"withdrawn{name}", style="dim")
+    return Text.assemble((f"{latest['tier']:6}", TIER_COLOURS[latest["tier"]]), name)
 
 
 def _must_know(event: str, known: list[Counterpart]) -> None:
@@ -216,32 +220,40 @@ def _must_know(event: str, known: list[Counterpart]) -> None:
 
 
 def _show_list(shown: list[Counterpart], console: Console) -> None:
+    """Print a table; where room is short, the time of day and wide gaps give way to names."""
+    from gateway.cli.screen import PIPED_WIDTH, show_table
+
+    table = _table(shown, gap=2, time_length=16)
+    # On a terminal nothing is measured that would be folded first.
+    if console.measure(table, options=console.options.update(max_width=PIPED_WIDTH)).maximum > (
+        console.width
+    ):
+        table = _table(shown, gap=1, time_length=10)
+    show_table(console, table)
+
+
+def _table(shown: list[Counterpart], *, gap: int, time_length: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from gateway.cli.screen import show_table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("counterpart", "best", "ra", "dec", "mag", "seen (UTC)"):
-        side: Any = "right" if title in ("ra", "dec") else "left"
-        table.add_column(title, no_wrap=True, justify=side)
-    table.add_column("events", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    titles = ["counterpart", "ra, dec (deg)", "mag", "seen (UTC)", "tier, event"]
     if any(one.best.latest.get("verdict") for one in shown):
-        table.add_column("verdict", no_wrap=True)
+        titles.append("verdict")
+    for title in titles:
+        table.add_column(title, no_wrap=title != "tier, event", overflow="fold")
     for one in shown:
-        latest, newest = one.best.latest, one.newest
-        best = latest["tier"] if one.best.in_force else "withdrawn"
+        newest = one.newest
         row = [
             Text(one.counterpart_id),
-            Text(best, style=TIER_COLOURS.get(best, "dim")),
-            Text(f"{newest['ra']:.5f}"),
-            Text(f"{newest['dec']:+.5f}"),
-            Text(brightness(newest)),
-            Text(short_time(newest["last_detection"])),
+            f"{newest['ra']:8.4f} {newest['dec']:+8.4f}",
+            brightness(newest),
+            short_time(newest["last_detection"])[:time_length],
             Text("\n").join(event_cell(t) for t in one.tracks),
+            verdict_text(one.best.latest),
         ]
-        table.add_row(*row, verdict_text(latest)) if len(table.columns) > 7 else table.add_row(*row)
-    show_table(console, table)
+        table.add_row(*row[: len(titles)])
+    return table
 
 
 def _show_one(one: Counterpart, console: Console) -> None:
@@ -273,7 +285,7 @@ def _object_facts(newest: Statement) -> list[tuple[str, str]]:
     return [
         ("position", f"{newest['ra']:.5f} {newest['dec']:+.5f}"),
         ("galactic latitude", f"{newest['galactic_latitude']:+.1f}°"),
-        ("brightness", f"{brightness(newest)} on {short_time(newest['last_detection'])}"),
+        ("brightness", f"{brightness(newest).strip()} on {short_time(newest['last_detection'])}"),
         ("detections", f"{newest['n_detections'] or ''}"),
         ("first detection", short_time(newest["first_detection"])),
         ("last limit before", limit),
@@ -344,15 +356,15 @@ def _verdict_sentence(latest: Statement) -> str:
     if not latest.get("verdict"):
         return ""
     by = f" by {latest['verdict_author']}" if latest.get("verdict_author") else ""
-    when = short_time(latest["verdict_time"])
-    return f"{latest['verdict']} ({latest['verdict_effect']}){by}, {when}"
+    when = f", {short_time(latest['verdict_time'])}" if latest.get("verdict_time") else ""
+    return f"{latest['verdict']} ({latest['verdict_effect']}){by}{when}"
 
 
 def brightness(said: Statement) -> str:
     """Magnitude and filter."""
     if said["mag"] is None:
         return ""
-    return f"{said['mag']:.2f} {said['filter'] or ''}".strip()
+    return f"{said['mag']:5.2f} {said['filter'] or ''}".rstrip()
 
 
 def short_time(iso: str | None, *, seconds: bool = False) -> str:

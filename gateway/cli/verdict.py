@@ -203,10 +203,11 @@ def _give(
 
 
 def _must_be_one_event(given: Verdict, touched: list[Track]) -> None:
-    """An object is the counterpart of one event: of which, must be said."""
+    """An object is the counterpart of one event in nature: of which, must be said."""
     from crossmatch.errors import ConfigError
+    from gateway.offline.counterparts import simultaneous
 
-    if given.effect == "confirm" and not given.event_id and len(touched) > 1:
+    if given.effect == "confirm" and not given.event_id and not simultaneous(touched):
         events = ", ".join(t.event_id for t in touched)
         raise ConfigError(
             f"{given.counterpart_id} is a candidate of several events ({events}): say with --event"

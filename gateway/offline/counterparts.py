@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from crossmatch.errors import ConfigError
@@ -12,6 +13,9 @@ from crossmatch.model import TIERS, Tier
 from gateway.near import did_you_mean
 
 Statement = Mapping[str, Any]
+
+ONE_EVENT = timedelta(seconds=60)
+"""Triggers this near may have one source."""
 
 MOST_NAMES = 5000
 """Names that are looked through for one that was meant: more would take seconds."""
@@ -181,6 +185,15 @@ def find_event(counterpart: Counterpart, name: str) -> Track:
         return min(found, key=lambda t: t.latest["role"] == "test")
     events = ", ".join(t.event_id for t in counterpart.tracks)
     raise ConfigError(f"{counterpart.counterpart_id} belongs to no event {name!r}, but to {events}")
+
+
+def simultaneous(tracks: Sequence[Track]) -> bool:
+    """Whether the events may be one event in nature: their triggers lie within a minute.
+
+    A merger gives a gravitational wave and a burst, which are two events here.
+    """
+    triggers = [datetime.fromisoformat(t.latest["event_trigger_time"]) for t in tracks]
+    return not triggers or max(triggers) - min(triggers) <= ONE_EVENT
 
 
 def summary(counterpart: Counterpart) -> dict[str, Any]:

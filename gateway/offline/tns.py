@@ -21,7 +21,7 @@ from catalogs.local import LocalCatalog
 from crossmatch.errors import CatalogError
 from crossmatch.sky import ipix29
 from crossmatch.verdicts import EFFECTS, Effect, Verdict, content_id
-from gateway.offline.counterparts import Counterpart, Track
+from gateway.offline.counterparts import Counterpart, simultaneous
 from gateway.offline.verdicts import Log, new_verdict
 
 ID_PREFIX = "tns-"
@@ -321,13 +321,14 @@ def _verdict(match: Match, word: str, verdict_id: str, now: datetime) -> Verdict
 
 
 def _effect(counterpart: Counterpart, word: str) -> tuple[Effect, str]:
-    """Effect and event: what confirms does so for one event only, and only where it is clear."""
+    """Effect and event: what confirms does so where it is clear for which event."""
     if EFFECTS[word] != "confirm":
         return EFFECTS[word], ""
     messengers = _CONFIRMED_FOR.get(word, frozenset())
-    fitting: list[Track] = [
-        t for t in counterpart.tracks if t.in_force and t.latest["messenger"] in messengers
-    ]
-    if len(fitting) != 1:
-        return "neutral", ""
-    return "confirm", fitting[0].event_id
+    in_force = [t for t in counterpart.tracks if t.in_force]
+    fitting = [t for t in in_force if t.latest["messenger"] in messengers]
+    if len(fitting) == 1:
+        return "confirm", fitting[0].event_id
+    if fitting and len(fitting) == len(in_force) and simultaneous(fitting):
+        return "confirm", ""
+    return "neutral", ""

@@ -77,12 +77,9 @@ def classification(word: str) -> str:
     found = known_word(word)
     if found is not None:
         return found
-    # Letters alone are compared, so that no hint depends on hyphens or capitals.
     hint = did_you_mean(word.strip().lower(), [*CLASSIFICATIONS, *SYNONYMS])
     known = f"known are {', '.join(CLASSIFICATIONS)}"
-    raise ConfigError(
-        f"no verdict is called {word!r}; " + "; ".join(part for part in (hint, known) if part)
-    )
+    raise ConfigError(f"no verdict is called {word!r}; " + (f"{hint} {known}" if hint else known))
 
 
 def new_verdict(

@@ -14,6 +14,7 @@ from crossmatch.lightcurve import Detection
 from crossmatch.model import Circle, Notice, SystematicTerm
 from crossmatch.region import make_region
 from crossmatch.times import jd_from_datetime
+from crossmatch.verdicts import Verdict
 
 T0 = datetime(2017, 8, 17, 12, 41, 6, tzinfo=UTC)
 T0_JD = jd_from_datetime(T0)
@@ -106,3 +107,39 @@ def test_the_absolute_magnitude_is_at_the_hosts_distance_else_at_the_events():
 
 def test_a_systematic_mixture_counts_as_included():
     assert columns([matched(1, 0.5, 17.5)])["systematic_included"] is True
+
+
+def test_a_verdict_is_told_with_the_candidate_and_decides_the_tier():
+    given = Verdict(
+        verdict_id="v-1", counterpart_id="MM-ZTF-ZTF17aaa", classification="kilonova",
+        effect="confirm", stated="2017-08-19T00:00:00.000000Z", author="jane", note="blue",
+        reference="GCN 21529",
+    )  # fmt: skip
+    alerts = [matched(1, 0.5, 17.5)]
+    row = columns(alerts, verdict=given)
+    assert columns(alerts)["tier"] == "bronze"
+    assert row["tier"] == "gold"
+    assert {n: row[n] for n in row if n.startswith("verdict")} == {
+        "verdict": "kilonova", "verdict_effect": "confirm", "verdict_note": "blue",
+        "verdict_reference": "GCN 21529", "verdict_author": "jane",
+        "verdict_time": "2017-08-19T00:00:00.000000Z",
+    }  # fmt: skip
+
+
+def test_without_a_verdict_and_for_its_empty_texts_the_columns_are_null():
+    given = Verdict(
+        verdict_id="v-1", counterpart_id="c", classification="host", effect="demote",
+        stated="2017-08-19T00:00:00.000000Z",
+    )  # fmt: skip
+    alerts = [matched(1, 0.5, 17.5)]
+    assert {v for n, v in columns(alerts).items() if n.startswith("verdict")} == {None}
+    assert columns(alerts, verdict=given)["verdict_note"] is None
+
+
+def test_the_names_of_a_joint_event_are_listed():
+    alerts = [matched(1, 0.5, 17.5)]
+    assert columns(alerts, joint_events=("Fermi_1", "Swift_2"))["joint_events"] == [
+        "Fermi_1",
+        "Swift_2",
+    ]
+    assert columns(alerts)["joint_events"] == []

@@ -151,3 +151,34 @@ def test_the_score_orders_tiers_first_and_then_levels(gw):
     inner = grade(replace(GOOD, credible_level=0.1), gw, GW).score
     assert 2 <= gold < inner < 3
     assert 1 <= silver < 2
+
+
+def test_what_people_demote_is_bronze_and_keeps_its_place_among_the_bronze(gw):
+    demoted = grade(GOOD, gw, GW, "demote")
+    assert demoted.tier == "bronze"
+    assert "demoted_by_verdict" in demoted.factors
+    assert demoted.score == pytest.approx(grade(GOOD, gw, GW).score - 2)
+
+
+def test_what_people_confirm_is_gold_whatever_the_rules_say(make_test_region):
+    region = make_test_region(GW, area90_deg2=2500.0, significant=False)
+    confirmed = grade(replace(GOOD, first_days=-300.0), region, GW, "confirm")
+    assert confirmed.tier == "gold"
+    assert 2 <= confirmed.score < 3
+    assert "confirmed_by_verdict" in confirmed.factors
+
+
+def test_the_cap_of_a_chain_holds_for_what_people_confirm(make_test_region):
+    capped = grade(GOOD, make_test_region(FRB), FRB, "confirm")
+    assert capped.tier == "bronze"
+    assert {"confirmed_by_verdict", "capped_at_bronze"} <= set(capped.factors)
+
+
+def test_a_confirmation_lifts_nothing_in_a_test_event(make_test_region):
+    region = make_test_region(GW, role="test")
+    old = replace(GOOD, first_days=-300.0)
+    assert grade(old, region, GW, "confirm").tier == grade(old, region, GW).tier == "bronze"
+
+
+def test_a_neutral_verdict_changes_nothing(gw):
+    assert grade(GOOD, gw, GW, "neutral") == grade(GOOD, gw, GW)
