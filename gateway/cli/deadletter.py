@@ -50,6 +50,7 @@ class Kind(StrEnum):
     alerts = "alerts"
     notices = "notices"
     regions = "regions"
+    verdicts = "verdicts"
     publish = "publish"
 
 
@@ -134,7 +135,7 @@ def retry(
     """Send dead letters again, once what was wrong is mended.
 
     An alert goes back to its topic, a notice to the listener as if its feed sent it anew, a
-    region to the log of regions, and of a statement the VOEvent is made. What fails again
+    region or verdict to its topic, and of a statement the VOEvent is made. What fails again
     becomes another dead letter. The ledger counts each as received once more.
     """
     ids = frozenset(numbers or ())

@@ -31,7 +31,9 @@ _CUT_AT = 1 << 20
 """Of longer packets of alerts only this much is kept (``broker.stream.MAX_LETTER_BYTES``)."""
 _PART = 100
 _PART_BYTES = 32 << 20
-_DOORS = ("alerts", "regions", "publish")
+_LOGS = {"regions": topics.REGION_LOG, "verdicts": topics.VERDICTS}
+"""Topics of ours that the matcher reads, by the source of letters from them."""
+_DOORS = ("alerts", "publish", *_LOGS)
 
 Address = tuple[str, int, int]
 Fetch = Callable[[Sequence[Address]], Mapping[Address, bytes]]
@@ -64,7 +66,7 @@ class Letter:
 
     @property
     def kind(self) -> str:
-        """``alerts``, ``regions`` and ``publish`` by their service, ``notices`` all others."""
+        """``alerts``, ``regions``, ``verdicts`` and ``publish``; ``notices`` are all others."""
         source = str(self.fields["source"])
         return source if source in _DOORS else "notices"
 
@@ -176,8 +178,8 @@ def sending(
         match letter.kind:
             case "alerts":
                 record = _alert(letter, own_alert_topics, packets)
-            case "regions":
-                record = Record(topics.REGION_LOG, _key_of(letter), _whole(letter))
+            case "regions" | "verdicts":
+                record = Record(_LOGS[letter.kind], _key_of(letter), _whole(letter))
             case "publish":
                 origin = str(letter.fields["topic"]).encode()
                 record = Record(
@@ -214,7 +216,7 @@ def _alert(letter: Letter, own_topics: Sequence[str], packets: Mapping[Address, 
 def _whole(letter: Letter) -> bytes:
     if not letter.raw:
         raise _Refused("its bytes were not kept")
-    if letter.kind == "regions" and len(letter.raw) >= _CUT_AT:
+    if letter.kind in _LOGS and len(letter.raw) >= _CUT_AT:
         raise _Refused("only its beginning was kept")
     return letter.raw
 

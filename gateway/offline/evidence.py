@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow.dataset as pads
-from confluent_kafka import KafkaException
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -55,17 +54,11 @@ class KafkaTopics:
     def __init__(self, bootstrap: str, properties: Mapping[str, str]) -> None:
         self._bootstrap = bootstrap
         self._properties = properties
-        kafka_io.ensure_topics(bootstrap, properties, [])
+        self.names()
 
     def names(self) -> list[str]:
         """All topics, sorted."""
-        client = kafka_io.consumer(self._bootstrap, self._properties, "mmgateway-reader")
-        try:
-            return sorted(client.list_topics(timeout=10).topics)
-        except KafkaException as error:
-            raise ServiceError(f"Kafka does not list its topics: {error.args[0].str()}") from error
-        finally:
-            client.close()
+        return sorted(kafka_io.topic_names(self._bootstrap, self._properties))
 
     def read(self, topic: str, start: int = 0) -> Iterable[Record]:
         """Committed messages of a topic from an offset to its end as of now."""
