@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from broker import kafka_io, topics
+from broker.owed import PREFIX
 from gateway import services
 from gateway.config import ENV_PREFIX, Config, load
 
@@ -53,11 +54,21 @@ class Gateway:
 
     def state(self) -> dict[tuple[str, str], dict]:
         """Groups as stored: (event, object) to alerts and last statement."""
-        groups = {}
-        for value in self.messages(topics.STATE):
-            data = json.loads(value)
-            groups[(data["key"]["event_id"], data["key"]["object_id"])] = data["group"]
-        return groups
+        return {
+            (data["key"]["event_id"], data["key"]["object_id"]): data["group"]
+            for name, data in self._state().items()
+            if not name.startswith(PREFIX)
+        }
+
+    def searched(self) -> bool:
+        """Whether no region is owed a search of the archive."""
+        return not any(name.startswith(PREFIX) for name in self._state())
+
+    def _state(self) -> dict[str, dict]:
+        texts = {
+            m.key.decode(): m.value for m in kafka_io.read_all(self.bootstrap, {}, topics.STATE)
+        }
+        return {name: json.loads(text) for name, text in texts.items() if text}
 
     def ledger(self, kind: str) -> dict[str, int]:
         total: dict[str, int] = {}

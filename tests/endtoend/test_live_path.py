@@ -90,6 +90,7 @@ def test_the_live_path_gives_the_expected_pairs_before_and_after_a_revision(
     assert until(lambda: gateway.ledger("notices").get("region") == len(early))
     gateway.send("alerts.ztf", packets[200:])
     assert until(lambda: gateway.ledger("alerts").get("received") == len(packets))
+    assert until(gateway.searched)
 
     found = _in_force(gateway)
     for event, label, count in (
@@ -110,7 +111,7 @@ def test_the_live_path_gives_the_expected_pairs_before_and_after_a_revision(
         if event == "S240114aj"
     ]
     assert reasons.count("outside_revised_region") == 7
-    assert reasons.count("new_candidate") == 1
+    assert reasons.count("found_in_archive") == 1
 
     counts = gateway.ledger("alerts")
     assert counts["received"] == counts["matched"] + counts["unmatched"]
