@@ -71,6 +71,11 @@ class Index:
         """Bytes of all files."""
         return sum(file.bytes for file in self.files)
 
+    def packets_in(self, names: Iterable[str]) -> int:
+        """Packets in the files with these paths."""
+        chosen = set(names)
+        return sum(file.packets for file in self.files if file.path in chosen)
+
     def may_hold(
         self, addresses: Iterable[Address], among: Sequence[Stored] | None = None
     ) -> list[tuple[str, list[Address]]]:
