@@ -12,15 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from broker.codec import RegionRecord
 from broker.coldstore import ColdStore, Family
 from broker.events import Events
 from broker.families import OpenFamily, names_of
 from broker.groups import Group, GroupKey, Groups
+from crossmatch.candidate import counterpart_id
 from crossmatch.model import Region
 from crossmatch.verdicts import Verdict
 from crossmatch.versions import Name
+
+_SELECTION = "selection "
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,11 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A family that came back."""
+    """A family that came back, and by which cuts, chains and code it was judged last."""
 
     records: list[RegionRecord]
     groups: dict[GroupKey, Group]
+    selection: str
 
 
 class Aside:
@@ -64,7 +69,13 @@ class Aside:
         return [m for m in messages if hashlib.sha256(m).digest() not in closed]
 
     def close(
-        self, events: Events, groups: Groups, before_jd: float, owed: Set[Name], limit: int
+        self,
+        events: Events,
+        groups: Groups,
+        before_jd: float,
+        owed: Set[Name],
+        limit: int,
+        selection: str,
     ) -> list[Closed]:
         """Let ``events`` forget what ended before a moment and owes no search."""
         closed: list[Closed] = []
@@ -74,7 +85,7 @@ class Aside:
             names = events.events_of(family)
             if owed.isdisjoint(names):
                 keys = tuple(key for name in names for key in groups.of_event(name))
-                kept = _family(family, {key: groups[key] for key in keys})
+                kept = _family(family, {key: groups[key] for key in keys}, selection)
                 closed.append(Closed(kept, tuple(events.forget(family)), keys))
         return closed
 
@@ -93,6 +104,9 @@ class Aside:
         """Families of which a batch speaks: by a name, an exposure in a window, a counterpart."""
         names = {name for record in records for name in names_of(record)}
         names |= {_object(verdict.counterpart_id) for verdict in verdicts}
+        # The survey may give another time with an alert that it takes back.
+        taken_back = alerts.filter(pc.field("withdrawn")).select(["survey", "object_id"])
+        names |= {_object(counterpart_id(**row)) for row in taken_back.to_pylist()}
         ids = set(self._store.find(sorted(names))) if names else set()
         if alerts.num_rows:
             times = alerts["time_jd"].to_numpy()
@@ -107,13 +121,15 @@ class Aside:
         groups = {
             GroupKey.from_json(one["key"]): Group.from_json(one["group"]) for one in family.groups
         }
-        return Taken([self._decode(raw) for raw in family.records], groups)
+        selection = next(n for n in family.names if n.startswith(_SELECTION))
+        records = [self._decode(raw) for raw in family.records]
+        return Taken(records, groups, selection.removeprefix(_SELECTION))
 
 
-def _family(family: OpenFamily, groups: Mapping[GroupKey, Group]) -> Family:
+def _family(family: OpenFamily, groups: Mapping[GroupKey, Group], selection: str) -> Family:
     objects = {_object(key.counterpart_id) for key in groups}
     return Family(
-        names=frozenset(family.names | objects),
+        names=frozenset(family.names | objects | {_SELECTION + selection}),
         start_jd=family.start_jd,
         end_jd=family.end_jd,
         records=tuple(family.records),

@@ -144,6 +144,7 @@ class Engine:
         self.clock_jd = -np.inf
         """Exposure of the latest alert."""
         self._versions = versions
+        self._selection = " ".join((versions.cuts, versions.code, *versions.catalogs))
         self._archive = archive
         self._now = now
         self._teller = Teller(self.events, chains, versions, lookup)
@@ -222,14 +223,17 @@ class Engine:
     def reselect(self) -> Outcome:
         """Judge everything open anew, as after a change of cuts, chains or code."""
         turn = self._turn("selection", self._last_batch)
-        cause = f"selection {self._versions.cuts}"
         for region in self.events.in_force():
-            search = owed_by(region, self._last_batch + 1)
-            self._rejudge(search.event, region, Why("failed_cut", cause), turn)
-            for key in self.groups.of_event(search.event):
-                turn.touched.setdefault(key, Why("selection_changed", cause))
-            self._owe(search, turn)
+            self._select_anew(region, self._last_batch + 1, turn)
         return self._finish(turn)
+
+    def _select_anew(self, region: Region, before_batch: int, turn: _Turn) -> None:
+        cause = f"selection {self._versions.cuts}"
+        search = owed_by(region, before_batch)
+        self._rejudge(search.event, region, Why("failed_cut", cause), turn)
+        for key in self.groups.of_event(search.event):
+            turn.touched.setdefault(key, Why("selection_changed", cause))
+        self._owe(search, turn)
 
     def close_ended(self, before_jd: float, limit: int = 200) -> Outcome | None:
         """Put events aside of which all windows closed before a moment; the first few.
@@ -239,7 +243,9 @@ class Engine:
         if self._aside is None:
             return None
         owed = {name for search in self.searches.values() for name in self._names(search)}
-        closed = self._aside.close(self.events, self.groups, before_jd, owed, limit)
+        closed = self._aside.close(
+            self.events, self.groups, before_jd, owed, limit, self._selection
+        )
         if not closed:
             return None
         self._aside.put(closed, self.step_number)
@@ -276,12 +282,15 @@ class Engine:
         for taken in self._aside.take(
             batch.records, batch.alerts, batch.verdicts, self.step_number
         ):
-            for change in self.events.apply(taken.records):
-                if change.after is not None:
-                    self._index.add(change.after.region)
             for key, group in taken.groups.items():
-                self.groups[key] = group
-                turn.groups[key] = group
+                self.groups[key] = turn.groups[key] = group
+            for change in self.events.apply(taken.records):
+                if change.after is None:
+                    continue
+                self._index.add(change.after.region)
+                if taken.selection != self._selection:
+                    # What was open when the selection changed was judged anew then.
+                    self._select_anew(change.after.region, turn.batch_id, turn)
 
     def _learn(self, verdicts: Iterable[Verdict]) -> None:
         for verdict in verdicts:
@@ -301,9 +310,10 @@ class Engine:
             self._index.discard(lambda region: region is before.region)
         if after is not None:
             self._index.add(after.region)
-        if before is not None and after is not None and change.same_region:
+        if before is not None and after is not None and change.same_place:
+            reason = "region_revised" if before.members == after.members else "event_joined"
             for key in self.groups.of_event(event):
-                turn.touched.setdefault(key, Why("event_joined", cause))
+                turn.touched.setdefault(key, Why(reason, cause))
             return
         gone = "outside_revised_region"
         if after is None:
@@ -384,8 +394,11 @@ class Engine:
             if self.searches:
                 self._taken_back.add((survey, alert_id))
             for key in self.groups.of_object(survey, alert["object_id"]):
-                if self.groups[key].alerts.pop(alert_id, None) is not None:
-                    turn.touched.setdefault(key, Why("alert_withdrawn", f"{survey} {alert_id}"))
+                group, why = self.groups[key], Why("alert_withdrawn", f"{survey} {alert_id}")
+                if group.alerts.pop(alert_id, None) is not None:
+                    turn.touched.setdefault(key, why)
+                    if not group.alerts:
+                        turn.touched[key] = why
 
     def _match(self, alerts: pa.Table, nights: pa.Array, which: BoolArray, turn: _Turn) -> None:
         """Join live alerts with all regions in force."""

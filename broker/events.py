@@ -8,7 +8,7 @@ smallest of their regions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from broker.codec import RegionRecord
@@ -45,11 +45,16 @@ class Change:
     merged: bool = False
 
     @property
-    def same_region(self) -> bool:
-        """Whether the event has the region that it had; only its members changed."""
+    def same_place(self) -> bool:
+        """Whether the event's region holds what it held; members or its description changed."""
         if self.before is None or self.after is None:
             return False
-        return _version(self.before.region) == _version(self.after.region)
+        was, now = self.before.region, self.after.region
+        return _same_localization(was, now) and (was.level, was.window, was.trigger_time) == (
+            now.level,
+            now.window,
+            now.trigger_time,
+        )
 
 
 class Events:
@@ -140,14 +145,11 @@ class Events:
     def _changes(self, causes: dict[Name, RegionRecord]) -> list[Change]:
         """Join anew what the changed events of missions are, or were, part of."""
         members = self._affected(causes)
-        cause_of = dict(causes)
-        for key in causes:
-            cause_of.setdefault(self._joint_of.get(key, key), causes[key])
-        old = {name: self._standing.pop(name, None) for name in map(self._joint_name, members)}
+        was_in = {key: self._joint_name(key) for key in members}
+        old = {name: self._standing.pop(name, None) for name in was_in.values()}
         for key in members:
             self._joint_of.pop(key, None)
         new = self._joined(members)
-        any_cause = next(iter(causes.values()), None)
         changes = []
         for name in dict.fromkeys((*old, *new)):
             was, now = old.get(name), new.get(name)
@@ -158,8 +160,8 @@ class Events:
                 self._standing[name] = now
             if was is None and now is None:
                 continue
-            cause = cause_of.get(name) or any_cause
-            assert cause is not None, "something changed because a record came"
+            near = _near(name, (was, now), [(old, was_in), (new, self._joint_of)])
+            cause = next(causes[key] for key in (*near, *causes) if key in causes)
             merged = now is None and self._versions.current(name) is not None
             changes.append(Change(*name, was, now, cause, merged))
         return changes
@@ -205,12 +207,35 @@ class Events:
         return found
 
 
+def _near(
+    name: Name,
+    stands: Iterable[InForce | None],
+    joined: Iterable[tuple[Mapping[Name, InForce | None], Mapping[Name, Name]]],
+) -> list[Name]:
+    """Events of missions that may be why one stands otherwise, itself first.
+
+    They are its members, and those of the events that these were and are part of.
+    """
+    world = name[1]
+    found = [name, *((m, world) for one in stands if one is not None for m in one.members)]
+    for standing, joint_of in joined:
+        for key in list(found):
+            other = standing.get(joint_of.get(key, key))
+            found += [(m, world) for m in (() if other is None else other.members)]
+    return found
+
+
 def _same(was: InForce, now: InForce) -> bool:
-    return was.members == now.members and _version(was.region) == _version(now.region)
+    if was.members != now.members or not _same_localization(was.region, now.region):
+        return False
+    return replace(was.region, localization=now.region.localization) == now.region
 
 
-def _version(region: Region) -> tuple[str, str, str]:
-    return region.notice_id, region.notice_sha256, region.skymap_sha256
+def _same_localization(one: Region, other: Region) -> bool:
+    if one.skymap_sha256 or other.skymap_sha256:
+        # A map that was read once more is another object.
+        return one.skymap_sha256 == other.skymap_sha256
+    return one.localization == other.localization
 
 
 def _statement(record: RegionRecord) -> Statement:

@@ -1,8 +1,9 @@
 """Which region records bear on one another, so that they are put aside together.
 
 Records are linked by names: the event, the notice, what a notice takes back, and, of bursts
-that several missions may have seen, the minutes of the trigger. Worlds are not told apart
-here: a family that is too large costs a little memory, one that is too small the answer.
+that several missions may have seen, the minutes of the trigger. Neither worlds nor names of
+events and of notices are told apart here: a family that is too large costs a little memory,
+one that is too small the answer.
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from broker.codec import RegionRecord, from_iso
+from broker.owed import span_of
 from crossmatch import joint
 from crossmatch.times import jd_from_datetime
 
 
 def names_of(record: RegionRecord) -> frozenset[str]:
     """What links a record to others."""
-    names = {f"event {record.event_id}", f"notice {record.notice_id}"}
-    for name in record.retracts:
-        # A mission may take back notices or events by this name.
-        names |= {f"event {name}", f"notice {name}"}
+    names = {f"name {n}" for n in (record.event_id, record.notice_id, *record.retracts)}
     if record.region is not None and joint.may_be_joint(record.region):
         names |= {f"minute {minute}" for minute in joint.minutes(record.region)}
     return frozenset(names)
@@ -32,9 +31,7 @@ def span_jd(record: RegionRecord) -> tuple[float, float]:
     if record.region is None:
         issued = jd_from_datetime(from_iso(record.fields["issued"]))
         return issued, issued
-    trigger = jd_from_datetime(record.region.trigger_time)
-    window = record.region.window
-    return trigger + window.start_days, trigger + window.end_days
+    return span_of(record.region)
 
 
 @dataclass(slots=True)
@@ -49,6 +46,8 @@ class OpenFamily:
     def add(self, record: RegionRecord) -> None:
         """Take a record in; one that is here already is not kept twice."""
         self.names |= names_of(record)
+        # Of two versions of one rank the later one counts, also when it is a repeat.
+        self.records.pop(record.raw, None)
         self.records[record.raw] = record
         start, end = span_jd(record)
         self.start_jd, self.end_jd = min(self.start_jd, start), max(self.end_jd, end)

@@ -85,20 +85,17 @@ class Judge:
                 groups.setdefault(key, []).append(_with_detail(one, detail))
         return groups
 
-    def search(
-        self, alerts: pa.Table, regions: Sequence[Region], before_batch: IntArray
-    ) -> Matches:
+    def search(self, alerts: pa.Table, index: RegionIndex, before_batch: IntArray) -> Matches:
         """Alerts of the archive that pass the cuts and lie in regions.
 
         Parameters
         ----------
         alerts : pyarrow.Table
             With the column ``batch_id`` beside those of an alert.
-        regions : sequence of Region
-        before_batch : (len(regions),) int64
+        index : RegionIndex
+        before_batch : (len(index),) int64
             A region is searched in alerts of batches below this one.
         """
-        index = RegionIndex.build(regions)
         good = alerts.filter(pa.array(self.cut(alerts).keep))
         pairs = self.pairs(good, index)
         earlier = good["batch_id"].to_numpy()[pairs.alert_row] < before_batch[pairs.region_row]

@@ -12,6 +12,7 @@ from crossmatch.times import jd_from_datetime
 from crossmatch.versions import Name, World, world_of
 
 PREFIX = "search/"
+_MARGIN_DAYS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class OwedSearch:
     before_batch : int
         Alerts of this batch and later ones met the region as they came.
     start_jd, end_jd : float
-        The region's window, JD UTC.
+        Times that hold the region's window, JD UTC.
     until : str
         Nights up to this one are searched; empty: none yet.
     found : int
@@ -65,11 +66,22 @@ class OwedSearch:
 
 def owed_by(region: Region, before_batch: int) -> OwedSearch:
     """The search that a region owes from its beginning."""
-    trigger = jd_from_datetime(region.trigger_time)
+    start_jd, end_jd = span_of(region)
     return OwedSearch(
         event_id=region.event_id,
         world=world_of(region.role, region.streams),
         before_batch=before_batch,
-        start_jd=trigger + region.window.start_days,
-        end_jd=trigger + region.window.end_days,
+        start_jd=start_jd,
+        end_jd=end_jd,
     )
+
+
+def span_of(region: Region) -> tuple[float, float]:
+    """Times that hold every alert which the region's window holds, JD UTC.
+
+    A little wider than the window: the sum of a Julian date and some days is rounded to
+    40 microseconds, and an exposure at the very end would be left out. Matching decides.
+    """
+    trigger = jd_from_datetime(region.trigger_time)
+    window = region.window
+    return trigger + window.start_days - _MARGIN_DAYS, trigger + window.end_days + _MARGIN_DAYS

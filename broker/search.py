@@ -11,6 +11,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -20,8 +22,8 @@ from broker.engine import Engine, Outcome
 from broker.judge import Matches
 from broker.owed import OwedSearch
 from crossmatch import sky
+from crossmatch.index import RegionIndex
 from crossmatch.model import IntArray, Region
-from crossmatch.region import cover_ranges
 
 ENOUGH = 2_000
 """Alerts found that make a step: a transaction is to stay short."""
@@ -31,7 +33,9 @@ SECONDS = 1.0
 """A part longer than this is committed, so that progress is seen and kept."""
 
 Commit: TypeAlias = Callable[[Callable[[], Outcome | None]], Outcome | None]
-"""Calls a step of the engine while nobody else does, and commits its outcome."""
+"""Calls a step of the engine while nobody else does, and commits its outcome, if any."""
+
+Part: TypeAlias = list[tuple[OwedSearch, Region]]
 
 
 class Nights(Protocol):
@@ -54,14 +58,47 @@ def work_off(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Do all owed searches, and those that come meanwhile; return when there is none."""
-    while not is_over() and (part := _next(engine)):
-        _search(engine, archive, commit, part, is_over, clock)
+    last = _Prepared((), RegionIndex.build([]))
+    while not is_over() and (part := _planned(engine, commit)):
+        regions = tuple(region for _, region in part)
+        if not last.is_of(regions):
+            last = _Prepared(regions, RegionIndex.build(regions))
+        _search(engine, archive, commit, part, last, is_over, clock)
 
 
-def _next(engine: Engine) -> list[tuple[OwedSearch, Region]]:
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Regions as they are searched: many large maps take seconds, and many parts have the same."""
+
+    regions: tuple[Region, ...]
+    index: RegionIndex
+
+    @cached_property
+    def ranges(self) -> IntArray:
+        """Where any of the regions lies."""
+        covers = [self.index.shape(i).cover(r.level) for i, r in enumerate(self.regions)]
+        return sky.union(*covers)
+
+    def is_of(self, regions: Sequence[Region]) -> bool:
+        """Whether these regions are the ones."""
+        return list(map(id, regions)) == list(map(id, self.regions))
+
+
+def _planned(engine: Engine, commit: Commit) -> Part:
+    """The next part; found while nobody takes a step, in which regions come and go."""
+    part: Part = []
+
+    def plan() -> None:
+        part.extend(_next(engine))
+
+    commit(plan)
+    return part
+
+
+def _next(engine: Engine) -> Part:
     """Searches that have come equally far, those of the smallest regions."""
-    parts: defaultdict[str, list[tuple[OwedSearch, Region]]] = defaultdict(list)
-    for search in list(engine.searches.values()):
+    parts: defaultdict[str, Part] = defaultdict(list)
+    for search in engine.searches.values():
         region = engine.plan(search)
         if region is not None:
             parts[search.until].append((search, region))
@@ -73,32 +110,34 @@ def _search(
     engine: Engine,
     archive: Nights,
     commit: Commit,
-    part: Sequence[tuple[OwedSearch, Region]],
+    part: Part,
+    prepared: _Prepared,
     is_over: Callable[[], bool],
     clock: Callable[[], float],
 ) -> None:
     """Search some nights for the regions of a part, and commit what was found."""
     searches = [search for search, _ in part]
-    begin, found, n = clock(), Matches(), 0
+    begin, found, n, until = clock(), Matches(), 0, searches[0].until
     start, end = min(s.start_jd for s in searches), max(s.end_jd for s in searches)
-    until = searches[0].until
     nights = [night for night in archive.nights(start, end) if night > until]
-    ranges = sky.union(*(cover_ranges(r.localization, r.level) for _, r in part))
-    before = max(s.before_batch for s in searches)
+    before = np.array([s.before_batch for s in searches], dtype=np.int64)
     for night in nights:
-        rows = archive.search_night(night, ranges, start, end, before)
+        rows = archive.search_night(night, prepared.ranges, start, end, int(before.max()))
         for at in range(0, rows.num_rows, ROWS):
-            n += _judge(engine, rows.slice(at, ROWS), part, found)
+            matches = engine.judge.search(rows.slice(at, ROWS), prepared.index, before)
+            for key, alerts in matches.items():
+                found.setdefault(key, []).extend(alerts)
+                n += len(alerts)
             if n >= ENOUGH and at + ROWS < rows.num_rows:
                 # Of a night that is not yet done: what was found is not lost, nor found twice.
-                taken = _taken(engine, commit, searches, found, until)
-                if taken is None:
+                searches = _taken(engine, commit, searches, found, until, is_last=False)
+                if not searches:
                     return
-                searches, found, n = taken, Matches(), 0
+                found, n = Matches(), 0
         until = night
         if n >= ENOUGH or clock() - begin >= SECONDS or is_over():
             break
-    _taken(engine, commit, searches, found, until, nights[-1] if nights else until)
+    _taken(engine, commit, searches, found, until, is_last=not nights or until == nights[-1])
 
 
 def _taken(
@@ -107,29 +146,17 @@ def _taken(
     searches: Sequence[OwedSearch],
     found: Matches,
     until: str,
-    last: str | None = None,
-) -> list[OwedSearch] | None:
-    """Commit what was found; the searches as they are owed now, None if any is no longer.
+    *,
+    is_last: bool,
+) -> list[OwedSearch]:
+    """Commit what was found; the searches as they are owed now.
 
-    The searches are done when ``until`` is the ``last`` night.
+    Those that are owed for another version of their region, which came meanwhile, are left
+    out: nothing that was found for this one belongs to them.
     """
-    commit(lambda: engine.take_found(searches, found, until, is_last=until == last))
-    now = [engine.searches.get(search.event) for search in searches]
-    return None if None in now else [search for search in now if search is not None]
-
-
-def _judge(
-    engine: Engine,
-    rows: pa.Table,
-    part: Sequence[tuple[OwedSearch, Region]],
-    found: Matches,
-) -> int:
-    """Add what the regions hold of some rows to ``found``; how many alerts that were."""
-    before = np.array([search.before_batch for search, _ in part], dtype=np.int64)
-    matches = engine.judge.search(rows, [region for _, region in part], before)
-    for key, alerts in matches.items():
-        found.setdefault(key, []).extend(alerts)
-    return sum(map(len, matches.values()))
+    outcome = commit(lambda: engine.take_found(searches, found, until, is_last=is_last))
+    owed = {} if outcome is None else outcome.searches
+    return [now for search in searches if (now := owed.get(search.key)) is not None]
 
 
 class Searcher(threading.Thread):

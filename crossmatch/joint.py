@@ -33,24 +33,50 @@ def are_joint(one: Region, other: Region) -> bool:
     one, other : Region
         In force, of different events. Regions of one mission are two bursts.
     """
+    return _may_be_one(one, other) and len(intersection(_cover(one), _cover(other))) > 0
+
+
+def _may_be_one(one: Region, other: Region) -> bool:
+    """Whether two regions are joint but for their places."""
     if not (may_be_joint(one) and may_be_joint(other)) or one.mission == other.mission:
         return False
-    apart = abs((one.trigger_time - other.trigger_time).total_seconds())
-    return apart <= SECONDS and len(intersection(_cover(one), _cover(other))) > 0
+    return abs(_seconds(one, other)) <= SECONDS
 
 
 def components(regions: Sequence[Region]) -> list[list[Region]]:
     """Regions that are joint, directly or by others between them; each list in stable order."""
-    left = sorted(regions, key=_by_trigger)
-    found = []
-    while left:
-        members = [left.pop(0)]
-        for member in members:
-            linked = [region for region in left if are_joint(member, region)]
-            left = [region for region in left if region not in linked]
-            members += linked
-        found.append(sorted(members, key=_by_trigger))
-    return found
+    ordered = sorted(regions, key=_by_trigger)
+    # Of each region the earliest one that it is joint with, itself at first.
+    root = list(range(len(ordered)))
+    covers: dict[int, IntArray] = {}
+    open_from = 0
+    for i, region in enumerate(ordered):
+        while _seconds(ordered[open_from], region) > SECONDS:
+            open_from += 1
+        for j in range(open_from, i):
+            if _root(root, i) != _root(root, j) and _are_joint(ordered, covers, i, j):
+                low, high = sorted((_root(root, i), _root(root, j)))
+                root[high] = low
+    found: dict[int, list[Region]] = {}
+    for i, region in enumerate(ordered):
+        found.setdefault(_root(root, i), []).append(region)
+    return list(found.values())
+
+
+def _root(root: Sequence[int], i: int) -> int:
+    while root[i] != i:
+        i = root[i]
+    return i
+
+
+def _are_joint(regions: Sequence[Region], covers: dict[int, IntArray], i: int, j: int) -> bool:
+    """As `are_joint`, with covers that are made once."""
+    if not _may_be_one(regions[i], regions[j]):
+        return False
+    for k in (i, j):
+        if k not in covers:
+            covers[k] = _cover(regions[k])
+    return len(intersection(covers[i], covers[j])) > 0
 
 
 def joint_name(members: Iterable[Region]) -> str:
@@ -72,6 +98,10 @@ def minutes(region: Region) -> tuple[int, ...]:
     """
     number = int(region.trigger_time.timestamp() // SECONDS)
     return (number, number + 1)
+
+
+def _seconds(one: Region, other: Region) -> float:
+    return (other.trigger_time - one.trigger_time).total_seconds()
 
 
 def _by_trigger(region: Region) -> tuple[float, str]:
