@@ -174,14 +174,15 @@ class MemorySink:
         wanted: dict[str, Wanted] = {}
         totals: Mapping[str, int] = {}
         held: Mapping[str, HeldPlace] = {}
-        next_notice = 0
+        next_notice = next_retry = 0
         for batch in self.batches:
             next_notice, totals, held = batch.next_notice, batch.totals, batch.held
+            next_retry = batch.next_retry
             for key, value in batch.markers.items():
                 wanted.pop(key, None)
                 if value is not None:
                     wanted[key] = value
-        return Progress(next_notice, totals, held, wanted)
+        return Progress(next_notice, totals, held, wanted, next_retry)
 
 
 def arrival(raw: bytes, **facts: Any) -> Arrival:
