@@ -9,9 +9,10 @@ KEEP ?=
 ARGS ?=
 COUNT ?= 200000
 SEED ?= 1
+KILLS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz install clean
+.PHONY: help run test check fuzz chaos interleavings install clean
 
 help:
 	@echo 'make run      install, then replay the night of GW170817 through the whole gateway'
@@ -19,6 +20,8 @@ help:
 	@echo 'make test     install, then run all tests'
 	@echo 'make check    ruff, mypy and the direction of imports'
 	@echo 'make fuzz     read COUNT=200000 damaged notices of SEED=1; each must end with an outcome'
+	@echo 'make chaos    play the night while services are killed KILLS=100 times; SEED=1'
+	@echo 'make interleavings  COUNT=30 random orders of arrival with kills; SEED=1'
 	@echo 'make install  set up $(VENV) and fetch the jars of Kafka and Spark'
 	@echo 'make clean    remove $(VENV), caches in this folder and the data of the demo'
 	@echo
@@ -64,6 +67,13 @@ check: install
 
 fuzz: install
 	@$(BIN)/python -m tests.fuzz.run --count $(COUNT) --seed $(SEED) $(ARGS)
+
+chaos: install
+	@$(BIN)/python -m tests.chaos.run --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+interleavings: COUNT = 30
+interleavings: install
+	@$(BIN)/python -m tests.chaos.run --kills 0 --interleavings $(COUNT) --seed $(SEED) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
