@@ -17,6 +17,7 @@ from broker.ledger import notice_hole
 from crossmatch.errors import NoticeError, ServiceError
 from crossmatch.model import Notice
 from gateway.intake import EventBook
+from gateway.listener.outbox import arrival_of
 from gateway.listener.pipeline import NoticePipeline
 from gateway.listener.skymaps import SkymapStore
 from gateway.reports import NoticeReport
@@ -149,6 +150,26 @@ def test_ledger_adds_up(pipeline: NoticePipeline, sink: MemorySink) -> None:
     assert [notice_hole(b.counts) for b in sink.batches] == [0, 0]
     assert sink.batches[-1].totals == pipeline.totals
     assert sink.batches[-1].next_notice == len(names)
+
+
+def test_ledger_has_parts_by_night_and_feed(pipeline: NoticePipeline, sink: MemorySink) -> None:
+    noon = NOW.replace(hour=12)
+    raw = sample("gbm_final.xml")
+    pipeline.take([arrival(raw), arrival(raw, received=noon), arrival(b"<x/>")])
+    (batch,) = sink.batches
+    assert batch.tally.parts() == [
+        {"night": "2026-01-01", "feed": "fermi_gbm", "counts": {"received": 1, "region": 1}},
+        {"night": "2026-01-01", "feed": "unknown", "counts": {"received": 1, "rejected": 1}},
+        {"night": "2026-01-02", "feed": "fermi_gbm", "counts": {"duplicate": 1, "received": 1}},
+    ]
+    assert batch.tally.counts() == batch.counts
+
+
+def test_dead_letter_has_the_door_of_the_notice(pipeline: NoticePipeline, sink: MemorySink) -> None:
+    one = arrival(b"<x/>", source="vtp:broker", partition=3)
+    pipeline.take([one])
+    (record,) = sink.batches[0].records
+    assert arrival_of(one.raw, record.headers) == one
 
 
 def test_large_notices_are_committed_nearly_alone(
