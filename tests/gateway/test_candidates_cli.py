@@ -1,0 +1,185 @@
+"""``mmgateway candidates``: what a follow-up person sees."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from crossmatch.errors import ConfigError, ServiceError
+from gateway.cli import app
+from tests.gateway.candidatefiles import statement, write_table
+
+runner = CliRunner(env={"COLUMNS": "100", "TERM": "dumb"})
+BURST = {"event_id": "Fermi_524666471", "messenger": "grb", "tier": "bronze", "score": 0.3}
+VERDICT = {
+    "verdict": "kilonova", "verdict_effect": "confirm", "verdict_author": "jane",
+    "verdict_note": "reddens", "verdict_reference": "GCN 21529",
+    "verdict_time": "2017-08-18T02:00:00.000000Z",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of our own, and no configuration of the machine's."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("MMGATEWAY_"):
+            monkeypatch.delenv(name)
+    return tmp_path / "mmgateway-data"
+
+
+@pytest.fixture
+def night(state: Path) -> Path:
+    gold = {"tier": "gold", "score": 2.6, "changed": ["tier", "verdict"], "reason": "verdict"}
+    write_table(
+        state,
+        [
+            statement(number=1, tier="bronze", score=0.4),
+            statement(number=2, joint_events=["GW170817", "G298048"], **gold, **VERDICT),
+            statement(**BURST),
+            statement("ZTF17bbb", tier="silver", score=1.1),
+            statement("ZTF17gone", state="withdrawn", reason="outside_revised_region"),
+            statement("ZTF17secret", event_id="ourteam:Own_1", streams=["ourteam"]),
+        ],
+    )
+    return state
+
+
+def run(*arguments: str) -> Result:
+    return runner.invoke(app, ["candidates", *arguments])
+
+
+def failure(*arguments: str) -> BaseException | None:
+    return run(*arguments).exception
+
+
+def lines(*arguments: str) -> list[str]:
+    result = run("list", *arguments)
+    assert result.exit_code == 0, result.output
+    return [line for line in result.stdout.splitlines() if line.startswith("MM-")]
+
+
+@pytest.mark.usefixtures("night")
+def test_a_counterpart_is_one_line_with_the_tier_for_each_event():
+    first, second = lines()
+    assert first.split()[0] == "MM-ZTF-ZTF17aabcdef"
+    assert "gold   GW170817" in first
+    assert "kilonova" in first
+    assert "silver GW170817" in second
+    assert "bronze Fermi_524666471" in run("list").stdout
+
+
+@pytest.mark.usefixtures("night")
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["--tier", "silver"], 2),
+        (["--tier", "gold"], 1),
+        (["--event", "Fermi_524666471"], 1),
+        (["--event", "G298048"], 1),
+        (["--state", "withdrawn"], 1),
+        (["--state", "all"], 3),
+        (["--limit", "1"], 1),
+        (["--limit", "0"], 2),
+        (["--since", "7d"], 0),
+        (["--since", "2017-08-01"], 2),
+        (["--private"], 3),
+    ],
+)
+def test_options_choose_what_is_listed(arguments, count):
+    assert len(lines(*arguments)) == count
+
+
+@pytest.mark.usefixtures("night")
+def test_what_the_limit_hides_is_said():
+    assert "1 more: --limit 0 shows all." in run("list", "--limit", "1").stdout
+
+
+@pytest.mark.usefixtures("night")
+def test_the_list_as_json_has_the_total_and_each_event():
+    found = json.loads(run("list", "--limit", "1", "--json").stdout)
+    assert found["total"] == 2
+    (one,) = found["counterparts"]
+    assert (one["id"], one["tier"], one["mag"]) == ("ZTF17aabcdef", "gold", 17.5)
+    assert [e["event_id"] for e in one["events"]] == ["GW170817", "Fermi_524666471"]
+    assert one["events"][0]["joint_events"] == ["GW170817", "G298048"]
+
+
+@pytest.mark.usefixtures("night")
+def test_show_tells_what_is_known_and_every_statement():
+    text = run("show", "ZTF17aabcdef").stdout
+    for told in ("197.45000 -23.38000", "17.50 r on 2017-08-18 00:02", "G298048", "GCN 21529"):
+        assert told in text
+    assert "kilonova (confirm) by jane, 2017-08-18 02:00" in text
+    history = [line.split()[0] for line in text.splitlines() if "2017-08-18 00:0" in line[:20]]
+    assert history == ["1", "2", "1"]
+
+
+@pytest.mark.usefixtures("night")
+def test_show_of_one_event_leaves_the_others_out():
+    text = run("show", "MM-ZTF-ZTF17aabcdef", "--event", "G298048").stdout
+    assert "GW170817" in text
+    assert "Fermi" not in text
+
+
+@pytest.mark.usefixtures("night")
+def test_show_as_json_has_the_history_with_every_column():
+    found = json.loads(run("show", "ZTF17aabcdef", "--json").stdout)
+    history = found["events"][0]["history"]
+    assert [(s["record_number"], s["tier"]) for s in history] == [(1, "bronze"), (2, "gold")]
+    assert history[1]["verdict_note"] == "reddens"
+
+
+@pytest.mark.usefixtures("night")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["show", "ztf17aabcdef"], "did you mean ZTF17aabcdef?"),
+        (["show", "ZTF17secret"], "no candidate is known of 'ZTF17secret'"),
+        (["show", "ZTF17aabcdef", "--event", "GW1"], "belongs to no event 'GW1', but to GW170817"),
+        (["list", "--event", "GW170818"], "did you mean GW170817"),
+        (["list", "--event", "ourteam:Own_1"], "no candidate belongs to an event"),
+        (["list", "--since", "tomorrow"], "write a date"),
+    ],
+)
+def test_what_cannot_be_answered_is_a_sentence(arguments, sentence):
+    error = failure(*arguments)
+    assert isinstance(error, ConfigError)
+    assert sentence in str(error)
+
+
+@pytest.mark.usefixtures("night")
+def test_what_is_private_is_shown_to_operators_and_said_to_be():
+    assert "private to" in run("show", "ZTF17secret", "--private").stdout
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "ZTF17aabcdef"]])
+def test_without_candidates_it_says_who_makes_them(arguments):
+    error = failure(*arguments)
+    assert isinstance(error, ServiceError)
+    assert "the matcher writes them ('mmgateway up')" in str(error)
+
+
+def test_the_table_fits_100_columns(night: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a number of Rubin, a long event and a verdict."""
+    import io
+
+    from rich.console import Console
+
+    from gateway.cli import candidates
+    from gateway.offline.counterparts import grouped
+    from gateway.offline.statements import Table
+
+    write_table(
+        night, [statement("170028523717525566", survey="lsst", **BURST, verdict="supernova")]
+    )
+    shown = grouped(Table(night / "candidates").latest())
+    out = io.StringIO()
+    candidates._show_list(shown, Console(file=out, width=100))
+    printed = out.getvalue().splitlines()
+    assert max(map(len, printed)) <= 100
+    assert any("MM-LSST-170028523717525566" in p and "Fermi_524666471" in p for p in printed)
