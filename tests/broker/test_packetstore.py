@@ -258,7 +258,7 @@ def test_a_file_cut_short_is_named(tmp_path):
     store.put(some(0, 2), 1)
     (file,) = data_files(tmp_path)
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ServiceError, match=f"{file.name} is broken .* restore it from a copy"):
+    with pytest.raises(ServiceError, match=rf"{file.name} is broken .* restore it from a copy"):
         roomy(tmp_path).get([("alerts", 0, 0)])
 
 
