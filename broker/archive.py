@@ -370,7 +370,7 @@ class AlertArchive:
 
         Nights that still grow have their small files merged; those that were quiet for an
         hour are sorted as a whole. The log is cut short, and files go that were replaced an
-        hour ago. Numbers of alerts move from memory to files.
+        hour ago. Numbers of alerts of nights that rest move from memory to files.
 
         Parameters
         ----------
@@ -392,6 +392,8 @@ class AlertArchive:
         with self._table.alone():
             done = [n for n in nights if tidy_partition(self._table, n, "ipix29", now, whole=whole)]
             deleted = self._table.clean()
+        if self._known is not None:
+            self._known.rest()
         return Tidied(tuple(done), len(files), len(self._table.files()), deleted)
 
 

@@ -128,6 +128,7 @@ class KnownIds:
         self._nights: dict[str, _Night] = {}
         self._bounds: dict[str, dict[str, tuple[int, int]]] = {}
         self._ticks = 0
+        self._rested = 0
         self._exact: dict[tuple[str, str, int], IntArray] = {}
         self._lock = threading.RLock()
 
@@ -222,12 +223,20 @@ class KnownIds:
         if survey in known.recent:
             found |= known.recent[survey].holds(ids, before_batch)
         if known.stored is not None:
-            if known.stored.through < before_batch:
-                stored = known.stored.ids(survey)
-            else:
-                stored = self._before(night, survey, before_batch)
+            stored = self._stored_ids(night, known.stored, survey, before_batch)
             found |= _places(stored, ids)[1]
         return found
+
+    def _stored_ids(
+        self, night: str, stored: _Stored, survey: str, before_batch: int
+    ) -> IntArray:
+        if stored.through < before_batch:
+            try:
+                return stored.ids(survey)
+            except FileNotFoundError:
+                # Somebody cleared the cache; the table has them as well.
+                return self._before(night, survey, stored.through + 1)
+        return self._before(night, survey, before_batch)
 
     def _before(self, night: str, survey: str, before_batch: int) -> IntArray:
         """Sorted numbers of earlier batches, read from the table: a batch that is done anew."""
@@ -252,6 +261,14 @@ class KnownIds:
                 if self.rows_in_memory <= max_rows:
                     break
                 self._store(night, known)
+
+    def rest(self) -> None:
+        """Move nights to files to which nothing was added since this was last called."""
+        with self._lock:
+            for night, known in self._nights.items():
+                if known.touched <= self._rested:
+                    self._store(night, known)
+            self._rested = self._ticks
 
     def _store(self, night: str, known: _Night) -> None:
         if not known.recent:
