@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker import kafka_io, stream, topics
-from broker.archive import AlertArchive, CandidateArchive
+from broker.archive import AlertArchive
 from broker.codec import decode, encode, encode_region, encode_retraction
+from broker.commit import Committer
 from broker.engine import Engine, Outcome
 from broker.groups import Group
 from broker.ledger import alert_hole
+from broker.search import work_off
 from broker.sources import Sources, jvm_properties, raw_rows
 from broker.stream import LiveMatcher
+from broker.verdictlog import encode_verdict
 from broker.writer import Marker
-from crossmatch.candidate import Versions
+from crossmatch.candidate import MatchedAlert, Versions
 from crossmatch.chains import DEFAULT_CHAINS
-from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from crossmatch.cuts import Cuts
 from crossmatch.errors import GatewayError, Rejected, ServiceError
 from crossmatch.model import Circle, Notice
 from crossmatch.region import make_region
+from crossmatch.verdicts import Verdict
 from gateway import services
 from tests.endtoend import packets
 
@@ -70,6 +73,9 @@ class Messages:
     def fetch(self, addresses: Iterable[Address]) -> dict[Address, bytes]:
         return {a: self.values[a] for a in addresses if a in self.values}
 
+    def low(self, topic: str, partition: int) -> int:
+        return 0
+
 
 class MemoryWriter:
     """Remembers what was published."""
@@ -78,7 +84,14 @@ class MemoryWriter:
         self.outcomes: list[Outcome] = []
         self.letters: list[dict[str, Any]] = []
 
-    def publish(self, outcome: Outcome, marker: Marker, dead_letters: Sequence[bytes] = ()) -> None:
+    def publish(
+        self,
+        outcome: Outcome,
+        marker: Marker,
+        dead_letters: Sequence[bytes] = (),
+        before: Marker | None = None,
+    ) -> None:
+        assert outcome.step == marker.step == (0 if before is None else before.step + 1)
         self.outcomes.append(outcome)
         self.letters += [decode(letter) for letter in dead_letters]
 
@@ -94,6 +107,8 @@ class World:
         self.spark = spark
         self.messages = Messages()
         self.writer = MemoryWriter()
+        self.kept: list[tuple[MatchedAlert, bytes]] = []
+        self.archive = AlertArchive(folder / "alerts")
         names: dict[str, Any] = {"ztf": (ALERTS,), "lsst": (LSST,)} | sources
         self.sources = Sources(bootstrap="", properties={}, **names)
         reader: Any = self.messages
@@ -101,20 +116,21 @@ class World:
             chains=DEFAULT_CHAINS,
             cuts=CUTS,
             versions=Versions(cuts="test", code="test"),
-            archive=AlertArchive(folder / "alerts"),
+            archive=self.archive,
             now=lambda: NOW,
-            packets=stream.packet_details(reader, self.sources.survey, self.sources.lsst_schemas),
+            packets=stream.packet_details(
+                reader.fetch, self.sources.survey, self.sources.lsst_schemas, self.kept.extend
+            ),
         )
+        self.committer = Committer(self.writer, None, "test")  # type: ignore[arg-type]
         self.matcher = LiveMatcher(
             engine=self.engine,
-            writer=self.writer,  # type: ignore[arg-type]
+            committer=self.committer,
             sources=self.sources,
             reader=reader,
             load_map=_no_map,
             query_id=lambda: "query",
-            statements=CandidateArchive(folder / "candidates", arrow_schema(CANDIDATE_FIELDS)),
             now=lambda: NOW,
-            marker=None,
         )
         self.batch = -1
 
@@ -132,6 +148,12 @@ class World:
         assert outcome.batch_id == self.batch
         assert alert_hole(outcome.ledger) == 0
         return outcome
+
+    def search(self) -> list[dict[str, Any]]:
+        """Do the searches that are owed; what they made known."""
+        before = len(self.writer.statements)
+        work_off(self.engine, self.archive, self.committer.commit)
+        return self.writer.statements[before:]
 
 
 def _no_map(sha256: str, path: str) -> Any:
@@ -310,8 +332,8 @@ def test_an_alert_that_comes_again_is_a_duplicate_in_the_same_batch_and_later(wo
     first = world.take((ALERTS, good()), (ALERTS, good()))
     later = world.take((ALERTS, good()))
 
-    assert first.ledger == {"received": 2, "duplicate": 1, "unmatched": 1}
-    assert later.ledger == {"received": 1, "duplicate": 1}
+    assert first.ledger == {"messages": 2, "received": 2, "duplicate": 1, "unmatched": 1}
+    assert later.ledger == {"messages": 1, "received": 1, "duplicate": 1}
 
 
 def test_regions_before_and_after_the_alerts_give_the_same_candidates(
@@ -323,10 +345,11 @@ def test_regions_before_and_after_the_alerts_give_the_same_candidates(
     world.take(*alerts)
     other.take(*alerts)
     other.take((topics.REGION_LOG, region()))
+    assert len(other.search()) == 3
 
     def groups(of: World) -> dict[str, Any]:
         return {
-            k.text: group.to_json() | {"last": {**(group.last or {}), "reason": ""}}
+            k.text: group.to_json() | {"last": {**(group.last or {}), "reason": "", "cause": ""}}
             for k, group in of.engine.groups.items()
         }
 
@@ -357,9 +380,12 @@ def test_a_region_finds_archived_alerts_of_a_topic_that_is_no_longer_read(
     before.take(("alerts.old", good()))
     after = World(spark, tmp_path)
     after.messages, after.batch = before.messages, before.batch
-    details = stream.packet_details(before.messages, after.sources.survey, {})  # type: ignore[arg-type]
+    after.engine.restore([], {}, step=0, batch_id=0)
+    after.committer.marker = before.committer.marker
+    after.take((topics.REGION_LOG, region()))
+    (statement,) = after.search()
 
-    assert details([("alerts.old", 0, 0)]) is not None
+    assert statement["alert_sha256"] is None
 
 
 def test_a_retraction_withdraws_all_candidates_of_its_event(world: World):
@@ -410,17 +436,36 @@ def test_a_schema_not_seen_before_is_read_by_python_and_then_learned(world: Worl
     assert outcome.ledger["received"] == 3
     assert len(world.matcher._learned["ztf"]) == 1
 
-    assert world.take((ALERTS, good(1000))).ledger == {"received": 1, "unmatched": 1}
+    assert world.take((ALERTS, good(1000))).ledger == {"messages": 1, "received": 1, "unmatched": 1}
 
 
-def test_statements_lie_in_a_delta_table_as_they_were_published(world: World, tmp_path: Path):
-    world.take((topics.REGION_LOG, region()), (ALERTS, good()), (ALERTS, good(200)))
+def test_packets_of_matched_alerts_are_handed_over_to_be_kept(world: World):
+    far = packets.alert(300, RA + 40, DEC)
+    world.take((topics.REGION_LOG, region()), (ALERTS, good(200)), (ALERTS, far))
 
-    rows = CandidateArchive(tmp_path / "candidates", arrow_schema(CANDIDATE_FIELDS)).rows()
+    assert [(m.alert["alert_id"], data) for m, data in world.kept] == [(200, good(200))]
 
-    assert sorted(str(r["candidate_id"]) for r in rows) == sorted(
-        s["candidate_id"] for s in world.writer.statements
+
+def test_a_verdict_demotes_a_candidate_and_one_that_is_none_is_a_dead_letter(world: World):
+    world.take((topics.REGION_LOG, region()), (ALERTS, good()))
+    (candidate,) = world.writer.statements
+    verdict = Verdict(
+        verdict_id="v1",
+        counterpart_id=candidate["counterpart_id"],
+        classification="asteroid",
+        effect="demote",
+        stated="2026-01-02T00:00:00.000000Z",
     )
+
+    outcome = world.take((topics.VERDICTS, encode_verdict(verdict)), (topics.VERDICTS, b"nonsense"))
+
+    (statement,) = outcome.statements
+    assert (statement["verdict"], statement["reason"]) == ("asteroid", "verdict")
+    assert statement["cause"] == "v1"
+    (letter,) = world.writer.letters
+    assert (letter["topic"], letter["offset"], letter["source"]) == (topics.VERDICTS, 1, "verdicts")
+    assert world.committer.marker is not None
+    assert world.committer.marker.verdicts_next == 2
 
 
 def test_groups_survive_their_text_form(world: World):

@@ -14,7 +14,8 @@ from broker.codec import decode
 from broker.embedded.kafka import EmbeddedKafka
 from broker.engine import Outcome
 from broker.groups import Group, GroupKey
-from broker.writer import Marker, Writer
+from broker.owed import OwedSearch
+from broker.writer import Marker, State, Writer
 from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA, CANDIDATE_FIELDS
 from crossmatch.errors import ServiceError
@@ -40,13 +41,24 @@ def own_kafka(kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> Embedded
     return kafka
 
 
-def outcome(batch_id: int, group: Group | None = None) -> Outcome:
-    groups = {} if group is None else {KEY: group}
-    return Outcome(batch_id, [], groups, {"received": 3, "unmatched": 3})
+def outcome(number: int, group: Group | None = None, **changed: Any) -> Outcome:
+    fields: dict[str, Any] = {
+        "kind": "alerts",
+        "step": number,
+        "batch_id": number,
+        "moment": "2026-01-01T00:00:00.000000Z",
+        "statements": [],
+        "groups": {} if group is None else {KEY: group},
+        "searches": {},
+        "ledger": {"received": 3, "unmatched": 3},
+        "parts": [],
+    }
+    return Outcome(**(fields | changed))
 
 
-def marker(batch_id: int) -> Marker:
-    return Marker(batch_id, "query", regions_next=7, totals={"received": 3 * (batch_id + 1)})
+def marker(number: int) -> Marker:
+    totals = {"received": 3 * (number + 1)}
+    return Marker(number, "query", regions_next=7, totals=totals, step=number, selection="s")
 
 
 def group_of(alerts: int, history: int) -> Group:
@@ -74,13 +86,44 @@ def test_the_marker_and_the_groups_come_back(own_kafka: EmbeddedKafka):
     second = Writer(own_kafka.bootstrap, {})
 
     assert second.start() == marker(1)
-    assert second.groups() == {KEY: group}
+    assert second.state() == State({KEY: group}, [])
     entries = [
         json.loads(m.value) for m in kafka_io.read_all(own_kafka.bootstrap, {}, topics.LEDGER)
     ]
-    assert [e["batch_id"] for e in entries] == [0, 1]
+    assert [e["step"] for e in entries] == [0, 1]
     letters = kafka_io.read_all(own_kafka.bootstrap, {}, topics.DEAD_LETTER)
     assert [m.value for m in letters] == [b"letter"]
+
+
+def test_searches_are_owed_after_a_restart_until_they_are_done_and_groups_until_they_go(
+    own_kafka: EmbeddedKafka,
+):
+    writer = Writer(own_kafka.bootstrap, {})
+    writer.start()
+    owed = OwedSearch("Fermi_1", (False, ("ours",)), 3, 2461040.0, 2461060.5, "2026-01-02", 4)
+    other = OwedSearch("Fermi_2", (True, ()), 3, 2461040.0, 2461060.5)
+    writer.publish(outcome(0, Group(), searches={owed.key: owed, other.key: other}), marker(0))
+    assert writer.state() == State({KEY: Group()}, [owed, other])
+
+    writer.publish(outcome(1, groups={KEY: None}, searches={other.key: None}), marker(1))
+
+    assert writer.state() == State({}, [owed])
+
+
+def test_the_entry_of_a_step_tells_what_one_needs_to_do_it_again(own_kafka: EmbeddedKafka):
+    writer = Writer(own_kafka.bootstrap, {})
+    writer.start()
+    before = Marker(4, "query", regions_next=7, verdicts_next=2, step=8)
+    after = Marker(5, "query", regions_next=9, verdicts_next=2, step=9, selection="cuts")
+
+    writer.publish(outcome(9, batch_id=5), after, before=before)
+
+    (message,) = kafka_io.read_all(own_kafka.bootstrap, {}, topics.LEDGER)
+    entry = json.loads(message.value)
+    assert (entry["kind"], entry["step"], entry["batch_id"]) == ("alerts", 9, 5)
+    assert entry["regions"] == [7, 9]
+    assert entry["verdicts"] == [2, 2]
+    assert entry["selection"] == "cuts"
 
 
 def test_a_second_writer_of_the_same_name_fences_the_first(own_kafka: EmbeddedKafka):
@@ -90,7 +133,7 @@ def test_a_second_writer_of_the_same_name_fences_the_first(own_kafka: EmbeddedKa
     second = Writer(own_kafka.bootstrap, {})
     assert second.start() == marker(0)
 
-    with pytest.raises(ServiceError, match="batch 1 was not published"):
+    with pytest.raises(ServiceError, match="step 1 was not published"):
         first.publish(outcome(1), marker(99))
 
     second.publish(outcome(1), marker(1))
@@ -138,7 +181,7 @@ def test_a_private_statement_is_told_to_each_of_its_streams_and_to_nobody_else(
     writer.start()
     for batch_id in (0, 1):
         said = [statement(["a", "b"]), statement([])]
-        writer.publish(Outcome(batch_id, said, {}, {"received": 1}), marker(batch_id))
+        writer.publish(outcome(batch_id, statements=said), marker(batch_id))
 
     def reasons(topic: str) -> list[tuple[str, str]]:
         found = kafka_io.read_all(own_kafka.bootstrap, {}, topic)
@@ -159,4 +202,4 @@ def test_an_object_that_was_seen_very_often_can_still_be_published(own_kafka: Em
 
     writer.publish(outcome(0, group), marker(0))
 
-    assert writer.groups() == {KEY: group}
+    assert writer.state().groups == {KEY: group}
