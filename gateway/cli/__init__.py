@@ -102,6 +102,7 @@ def _global_options(
 
 def _register() -> None:
     from gateway.cli import (
+        archive,
         bench,
         candidates,
         config,
@@ -130,6 +131,7 @@ def _register() -> None:
     app.command("verdict", epilog=verdict.EPILOG)(verdict.verdict)
     app.command("ledger", epilog=ledger.EPILOG)(ledger.ledger)
     app.add_typer(deadletter.app, name="deadletter")
+    app.add_typer(archive.app, name="archive")
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
     app.add_typer(bench.app, name="bench")
