@@ -80,10 +80,10 @@ _FAMILIES = st.builds(
     st.lists(st.binary(max_size=20), max_size=3).map(tuple),
     st.lists(_GROUPS, max_size=2).map(tuple),
 )
-_STEPS = st.integers(0, 8)
+_STEPS = st.integers(0, 4)
 _OPERATIONS = st.lists(
     st.tuples(st.just("put"), st.lists(_FAMILIES, max_size=3), _STEPS)
-    | st.tuples(st.just("take"), st.integers(0, 5), _STEPS)
+    | st.tuples(st.just("take"), st.integers(0, 2), _STEPS)
     | st.tuples(st.just("restore"), st.none(), _STEPS),
     max_size=12,
 )
@@ -152,6 +152,38 @@ def test_a_step_that_was_not_committed_did_not_happen(path: Path, store: SqliteC
 
     assert again.take(again.find(["all"]), 2) == [family("a")]
     again.close()
+
+
+def test_what_a_committed_step_took_is_deleted(store: SqliteColdStore) -> None:
+    store.put([family("a")], 1)
+    store.take(store.find(["a"]), 2)
+
+    store.restore(2)
+    store.restore(1)
+
+    assert store.find(["a"]) == []
+    for table in ("families", "names", "bodies"):
+        assert store._db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("start_jd", "end_jd", "found"),
+    [
+        (JD + 14, JD + 20, True),
+        (JD + 14 + 1e-6, JD + 20, False),
+        (JD - 9, JD, False),
+        (JD - 9, JD + 1e-6, True),
+        (JD + 5, JD + 5, True),
+        (-math.inf, math.inf, True),
+    ],
+)
+def test_a_time_begins_before_it_and_ends_with_it(
+    store: SqliteColdStore, start_jd: float, end_jd: float, found: bool
+) -> None:
+    """The end of a window belongs to it, its start does not."""
+    store.put([family("a", JD, JD + 14)], 1)
+
+    assert bool(store.between(start_jd, end_jd)) is found
 
 
 def test_what_was_taken_is_given_once(store: SqliteColdStore) -> None:
