@@ -244,7 +244,7 @@ def _table(shown: list[Counterpart], *, gap: int, time_length: int) -> Table:
         table.add_column(title, no_wrap=title != "tier, event", overflow="fold")
     for one in shown:
         newest = one.newest
-        row = [
+        row: list[Any] = [
             Text(one.counterpart_id),
             f"{newest['ra']:8.4f} {newest['dec']:+8.4f}",
             brightness(newest),

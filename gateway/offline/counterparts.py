@@ -17,7 +17,7 @@ Statement = Mapping[str, Any]
 ONE_EVENT = timedelta(seconds=60)
 """Triggers this near may have one source."""
 
-MOST_NAMES = 5000
+MOST_NAMES = 1000
 """Names that are looked through for one that was meant: more would take seconds."""
 
 
@@ -164,12 +164,24 @@ def find(counterparts: Sequence[Counterpart], name: str) -> Counterpart:
 
 def unknown(name: str, known: Iterable[str]) -> str:
     """Sentence about a counterpart that nobody knows, with those that may be meant."""
-    short = [k.rpartition("-")[2] if not name.upper().startswith("MM-") else k for k in known]
-    folded = [k for k in short if k.lower() == name.lower()]
-    hint = f"did you mean {folded[0]}?" if folded else did_you_mean(name, short[:MOST_NAMES])
+    whole = name.upper().startswith("MM-")
+    names = [k if whole else k.rpartition("-")[2] for k in known]
+    folded = [k for k in names if k.lower() == name.lower()]
+    hint = f"did you mean {folded[0]}?" if folded else did_you_mean(name, _similar(name, names))
     return f"no candidate is known of {name!r}; " + (
         hint or "'mmgateway candidates list --state all' shows them"
     )
+
+
+def _similar(name: str, names: Sequence[str]) -> Sequence[str]:
+    """``names``, of many those alone that begin as ``name`` does."""
+    for ending in (1, 2, 3, 5):
+        if len(names) <= MOST_NAMES:
+            break
+        same = [n for n in names if n.startswith(name[:-ending])]
+        if same or ending == 5:
+            return same[:MOST_NAMES]
+    return names
 
 
 def find_event(counterpart: Counterpart, name: str) -> Track:

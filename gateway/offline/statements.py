@@ -76,8 +76,10 @@ class Table:
 
     def names(self) -> list[str]:
         """Ids of all counterparts that may be seen, sorted."""
-        rows = self._data.to_table(columns=["counterpart_id", "streams"]).to_pylist()
-        return sorted({str(r["counterpart_id"]) for r in visible(rows, self._private)})
+        rows = self._data.to_table(columns=["counterpart_id", "streams"])
+        if not self._private:
+            rows = rows.filter(pc.equal(pc.list_value_length(rows["streams"]), 0))
+        return sorted(pc.unique(rows["counterpart_id"]).to_pylist())
 
     def _rows(self, columns: Sequence[str], where: pc.Expression) -> list[dict[str, Any]]:
         has = self._data.schema.names
