@@ -13,6 +13,7 @@ from typing import Any
 from broker import kafka_io, topics
 from broker.codec import decode
 from broker.kafka_io import Record
+from broker.ledger import KINDS
 
 Statement = dict[str, Any]
 
@@ -112,5 +113,10 @@ class Watcher(threading.Thread):
         self._on_statement(statement)
 
     def _ledger(self, entry: dict[str, Any]) -> None:
-        ledger = {"alerts": self.seen.alert_ledger, "notices": self.seen.notice_ledger}
-        ledger[entry["kind"]].update(entry["counts"])
+        match entry["kind"]:
+            case "alerts":
+                self.seen.alert_ledger.update(entry["counts"])
+            case "notices":
+                self.seen.notice_ledger.update(entry["counts"])
+            case kind if kind not in KINDS:
+                raise ValueError(f"an entry of the ledger of kind {kind!r}")

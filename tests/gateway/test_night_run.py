@@ -132,6 +132,10 @@ def test_the_watcher_counts_what_comes_over_each_topic(monkeypatch: pytest.Monke
         Message(topics.LEDGER, json.dumps(ledger).encode()),
         Message(topics.LEDGER, json.dumps(ledger).encode()),
         Message(topics.LEDGER, b'{"kind": "notices", "counts": {"received": 1, "region": 1}}'),
+        Message(topics.LEDGER, b'{"kind": "search", "counts": {"statements": 1}}'),
+        Message(topics.LEDGER, b'{"kind": "selection", "counts": {}}'),
+        Message(topics.LEDGER, b'{"kind": "close", "counts": {}}'),
+        Message(topics.LEDGER, b'{"kind": "voevents", "counts": {"received": 1, "made": 1}}'),
     ]
 
     watcher, consumer = watched(monkeypatch, messages)
