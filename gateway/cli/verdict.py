@@ -87,8 +87,9 @@ def verdict(
 ) -> None:
     """Tell what a counterpart turned out to be: its candidates are demoted, confirmed or marked.
 
-    The verdict holds for all events of the object, or for one. The latest one counts. The matcher
-    heeds it with its next batch, and says so in statements like any other.
+    The verdict holds for all events of the object, or for one. The latest one counts.
+
+    The matcher heeds it with its next batch, and says so in statements like any other.
     """
     from crossmatch.errors import ConfigError
 
