@@ -127,10 +127,7 @@ def _statement(notice: Notice) -> Statement:
 
 
 def decoded(packets: Iterable[bytes]) -> pa.Table:
-    """Distinct alerts as the columns that matching and cuts need; the others are null.
-
-    Packets that are no Avro are left out: the ledger has them as rejected.
-    """
+    """Distinct alerts as the columns that matching and cuts need; the others are null."""
     rows: dict[int, dict[str, Any]] = {}
     for packet in packets:
         (record,) = fastavro.reader(io.BytesIO(packet))

@@ -84,12 +84,14 @@ def kill_all(state: Path, service: str) -> bool:
     pid = pid_of(state, service)
     if not pid:
         return False
-    below = descendants(pid)
+    below = [process.pid for process in descendants(pid)]
+    # Kafka tells of its JVM, so that it dies where /proc does not name children.
+    java = (services.endpoint(state, service) or {}).get("java_pid")
     with suppress(ProcessLookupError):
         # Each service leads a process group of its own; Kafka's JVM leads another one.
         os.killpg(pid, signal.SIGKILL)
-    for process in below:
-        _kill(process.pid)
+    for child in {*below, *([java] if java else [])}:
+        _kill(child)
     return True
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections import defaultdict
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,9 +16,8 @@ from broker.ledger import alert_hole
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
-from gateway import services
 
-from . import packets
+from . import killing, packets
 from .conftest import Gateway, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -78,26 +74,6 @@ def _in_force(gateway: Gateway) -> Groups:
     }
 
 
-def _kill(gateway: Gateway, service: str) -> None:
-    """The service, its JVM and all else that it started, at once."""
-    facts = services.endpoint(gateway.config.paths.state, service)
-    assert facts is not None
-    # Each service leads a process group of its own.
-    os.killpg(facts["pid"], signal.SIGKILL)
-    if "java_pid" in facts:
-        with suppress(ProcessLookupError):
-            os.kill(facts["java_pid"], signal.SIGKILL)
-
-
-def _is_back(gateway: Gateway, service: str, old: int) -> bool:
-    facts = services.endpoint(gateway.config.paths.state, service)
-    return facts is not None and facts["pid"] != old
-
-
-def _pid(gateway: Gateway, service: str) -> int:
-    return int((services.endpoint(gateway.config.paths.state, service) or {})["pid"])
-
-
 def _received(gateway: Gateway) -> int:
     return gateway.ledger("alerts").get("received", 0)
 
@@ -110,22 +86,23 @@ def test_killed_services_change_nothing_that_a_reader_sees(gateway: Gateway):
     gateway.send(TOPIC, values[:120])
     assert until(lambda: _received(gateway) >= 20)
 
-    old = _pid(gateway, "match")
-    _kill(gateway, "match")
+    state = gateway.config.paths.state
+    old = killing.pid_of(state, "match")
+    assert killing.kill_all(state, "match")
     producer = kafka_io.producer(gateway.bootstrap, {})
     for value in values[120:240]:
         kafka_io.send(producer, TOPIC, value)
     assert producer.flush(30) == 0
     # While nobody matches: the archive's and the stream's share of it is decided later.
     gateway.send(packets.GBM_TOPIC, [packets.notice(100000002, *SECOND_PLACE)])
-    assert until(lambda: _is_back(gateway, "match", old))
+    assert until(lambda: killing.is_back(state, "match", old))
     assert until(lambda: _received(gateway) >= 140)
 
-    old = _pid(gateway, "kafka")
-    _kill(gateway, "kafka")
+    old = killing.pid_of(state, "kafka")
+    assert killing.kill_all(state, "kafka")
     for value in values[240:]:
         kafka_io.send(producer, TOPIC, value)
-    assert until(lambda: _is_back(gateway, "kafka", old))
+    assert until(lambda: killing.is_back(state, "kafka", old))
     assert producer.flush(60) == 0
     assert until(lambda: _received(gateway) >= ALERTS, 120), gateway.command("status").stdout
 
