@@ -7,8 +7,9 @@ of each commit, so that rows and position are written together or not at all.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from crossmatch.errors import ServiceError
 
 _APP = "mmgateway-ledger"
 _COMPACT_AT = 64
+_PART = 10_000
 _KEPT = timedelta(days=1)
 SCHEMA = pa.schema(
     [
@@ -111,25 +113,27 @@ class LedgerTable:
 
     def take(self, source: Source) -> int:
         """Add the entries that ``source`` has from an offset on; their number."""
-        rows: list[dict[str, Any]] = []
-        entries, next_ = 0, self.position()
-        for record in source(next_):
-            rows += rows_of(json.loads(record.value), record.offset)
-            next_ = record.offset + 1
-            entries += 1
-        if not entries:
-            return 0
+        records = iter(source(self.position()))
+        entries = 0
+        # In parts: the ledger of a year is not to lie in memory as rows.
+        while part := list(islice(records, _PART)):
+            self._append(part)
+            entries += len(part)
+        return entries
+
+    def _append(self, records: Sequence[Record]) -> None:
+        rows = [row for r in records for row in rows_of(json.loads(r.value), r.offset)]
+        position = Transaction(_APP, records[-1].offset + 1)
         try:
             write_deltalake(
                 str(self.path),
                 pa.Table.from_pylist(rows, schema=SCHEMA),
                 mode="append",
-                commit_properties=CommitProperties(app_transactions=[Transaction(_APP, next_)]),
+                commit_properties=CommitProperties(app_transactions=[position]),
             )
             self._tidy()
         except (DeltaError, OSError) as error:
             raise ServiceError(f"the ledger {self.path} cannot be written: {error}") from error
-        return entries
 
     def position(self) -> int:
         """First offset of ``mm.ledger`` that is not in the table."""

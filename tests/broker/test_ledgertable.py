@@ -106,6 +106,15 @@ def test_many_appends_become_one_file(
     assert table.take(topic) == 1
 
 
+def test_a_long_ledger_is_written_in_parts(
+    tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgertable, "_PART", 2)
+    table = LedgerTable(tmp_path / "ledger")
+    assert (table.take(topic), len(DeltaTable(str(table.path)).file_uris())) == (3, 2)
+    assert shown(table.entries()) == [ALERTS, NOTICES, CLOSED]
+
+
 def test_table_has_a_row_for_each_count(tmp_path: Path, topic: Topic) -> None:
     LedgerTable(tmp_path / "ledger").take(topic)
     rows = DeltaTable(str(tmp_path / "ledger")).to_pyarrow_table().to_pylist()
