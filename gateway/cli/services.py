@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -117,12 +118,15 @@ def status(
     [bold]mmgateway status listen[/bold] is a health check; without names always 0.
     """
     from gateway import services as control
+    from gateway.matcher.progress import searches
 
     config = options(context).load()
     named = [s.value for s in services or ()]
     shown = [s for s in control.status(config) if not named or s.service in named]
-    _print(shown, as_json)
+    under_way = searches(config.paths.state)
+    _print(shown, as_json, searches=under_way)
     if not as_json:
+        _print_searches(under_way)
         _hint_at_alarms(config)
     if named and not all(one.state in ("running", "external") for one in shown):
         raise typer.Exit(1)
@@ -175,6 +179,21 @@ def _foreground(context: typer.Context, *, keeps: bool = False) -> Config:
     return config
 
 
+_SEARCHES_SHOWN = 10
+
+
+def _print_searches(searches: Sequence[Mapping[str, Any]]) -> None:
+    """How far the searches of the archive have come that new and revised regions owe."""
+    for one in searches[:_SEARCHES_SHOWN]:
+        print(
+            f"searching the archive for {one['event_id']}: {one['nights_done']} of"
+            f" {one['nights']} nights, {one['found']} alerts found",
+            file=sys.stderr,
+        )
+    if len(searches) > _SEARCHES_SHOWN:
+        print(f"and for {len(searches) - _SEARCHES_SHOWN} more events", file=sys.stderr)
+
+
 def _hint_at_alarms(config: Config) -> None:
     from gateway.runfiles import read_json
     from gateway.watch.alarms import alarms_path
@@ -190,9 +209,10 @@ def _report(one: ServiceStatus) -> None:
     print(f"{one.service}: {one.state}{where}{trouble}", file=sys.stderr)
 
 
-def _print(statuses: list[ServiceStatus], as_json: bool) -> None:
+def _print(statuses: list[ServiceStatus], as_json: bool, **more: object) -> None:
     if as_json:
-        typer.echo(json.dumps({"services": [one.as_dict() for one in statuses]}, indent=2))
+        record = {"services": [one.as_dict() for one in statuses], **more}
+        typer.echo(json.dumps(record, indent=2))
         return
     from gateway.cli.screen import screen
 

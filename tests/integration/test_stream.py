@@ -357,20 +357,21 @@ def test_regions_before_and_after_the_alerts_give_the_same_candidates(
     assert len(groups(world)) == 3
 
 
-def test_what_was_withdrawn_and_matches_again_in_the_same_batch_says_a_reason_that_fits(
+def test_what_falls_and_matches_again_in_the_same_batch_is_one_update_that_says_why(
     world: World,
 ):
     world.take((topics.REGION_LOG, region()), (ALERTS, packets.alert(100, RA + 4, DEC)))
     smaller = region(
         localization=Circle(RA, DEC, 1.0, 0.9), order=(2.0, 0, 2), sha256="2", alert_type="update"
     )
+    again = packets.record(101, RA, DEC) | {"objectId": world.writer.statements[0]["id"]}
 
-    outcome = world.take((topics.REGION_LOG, smaller), (ALERTS, packets.alert(101, RA, DEC)))
+    outcome = world.take((topics.REGION_LOG, smaller), (ALERTS, packets.container(again)))
 
-    told = [(s["state"], s["reason"]) for s in outcome.statements]
-    assert told[0] == ("withdrawn", "outside_revised_region")
-    assert told[1][0] == "in_force"
-    assert told[1][1] in ("new_alert", "new_candidate", "region_revised")
+    (told,) = outcome.statements
+    assert (told["alert_type"], told["state"]) == ("update", "in_force")
+    assert told["reason"] == "new_candidate"
+    assert told["n_alerts"] == 1
 
 
 def test_a_region_finds_archived_alerts_of_a_topic_that_is_no_longer_read(

@@ -1,0 +1,103 @@
+"""The parts of the match service that need neither Spark nor Kafka."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from broker.chores import Chore, Chores
+from broker.owed import OwedSearch
+from crossmatch.candidate import MatchedAlert
+from gateway.matcher.packets import Collector, packet_of
+from gateway.matcher.progress import Progress, searches
+
+NIGHTS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-02-01"]
+WORLD = (False, ())
+
+
+def test_progress_tells_how_many_nights_of_each_search_are_done(tmp_path: Path):
+    progress = Progress(tmp_path, lambda start, end: NIGHTS)
+    wide = OwedSearch("S1", WORLD, 5, 2461042.0, 2461080.0, "2026-01-02", 7)
+    narrow = OwedSearch("GRB1", WORLD, 5, 2461042.0, 2461044.0)
+
+    progress.tell([wide, narrow])
+
+    assert searches(tmp_path) == [
+        {"event_id": "S1", "nights": 4, "nights_done": 2, "found": 7},
+        {"event_id": "GRB1", "nights": 3, "nights_done": 0, "found": 0},
+    ]
+    progress.tell([])
+    assert searches(tmp_path) == []
+
+
+def test_nothing_is_under_way_where_no_matcher_ever_ran(tmp_path: Path):
+    assert searches(tmp_path) == []
+
+
+def test_a_chore_that_fails_is_told_and_tried_again_and_the_others_are_done():
+    moment, done, failures = [0.0], [], []
+
+    def fail() -> None:
+        done.append("fails")
+        raise OSError("disk")
+
+    chores = Chores(
+        [Chore("fails", 5, fail), Chore("works", 10, lambda: done.append("works"), at_end=True)],
+        lambda name, error: failures.append((name, str(error))),
+        lambda: moment[0],
+    )
+    assert chores.do_due() == 5
+    moment[0] = 10.0
+    assert chores.do_due() == 5
+    moment[0] = 15.0
+    chores.do_due()
+
+    assert done == ["fails", "works", "fails"]
+    assert failures == [("fails", "disk")] * 2
+    chores.stop()
+    assert done[3:] == ["works"]
+
+
+class MemoryKeeper:
+    def __init__(self) -> None:
+        self.kept: list = []
+
+    def keep(self, packets, step) -> None:
+        self.kept.append((step, list(packets)))
+
+
+def test_packets_are_held_until_they_are_flushed_or_many(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.matcher.packets._HELD_BYTES", 10)
+    keeper = MemoryKeeper()
+    collector = Collector(keeper, lambda: 3)  # type: ignore[arg-type]
+
+    collector.collect([(_matched(1), b"12345")])
+    assert keeper.kept == []
+    collector.flush()
+    collector.flush()
+    assert [(step, [p.data for p in packets]) for step, packets in keeper.kept] == [(3, [b"12345"])]
+    collector.collect([(_matched(2), b"x" * 6), (_matched(3), b"y" * 6)])
+    assert len(keeper.kept[1][1]) == 2
+
+
+def test_a_packet_is_filed_under_the_night_of_its_exposure():
+    packet = packet_of(_matched(1).alert, b"bytes")
+
+    assert packet.night == "2026-01-01"
+    assert packet.address == ("alerts.ztf", 0, 1)
+    assert json.dumps([packet.survey, packet.object_id, packet.alert_id]) == '["ztf", "ZTF1", 1]'
+
+
+def _matched(number: int):
+    alert = {
+        "survey": "ztf",
+        "object_id": "ZTF1",
+        "alert_id": number,
+        "time_jd": 2461042.4,
+        "topic": "alerts.ztf",
+        "partition": 0,
+        "offset": number,
+    }
+    return MatchedAlert(alert, 0.5, 1.0, 0.1)
