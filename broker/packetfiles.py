@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,16 @@ class Packet(NamedTuple):
     alert_id: int | None
     night: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What is stored of a night; a packet stored twice counts twice."""
+
+    night: str
+    packets: int
+    bytes: int
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,31 @@ def index_of(table: DeltaTable) -> Index:
         tuple((r["min.topic"], r["min.partition"], r["min.offset"]) for r in rows),
         tuple((r["max.topic"], r["max.partition"], r["max.offset"]) for r in rows),
     )
+
+
+def nights_of(index: Index) -> list[Night]:
+    """Nights in their order, with what is stored of each."""
+    by_night: dict[str, list[Stored]] = {}
+    for file in index.files:
+        by_night.setdefault(file.night, []).append(file)
+    return [
+        Night(night, sum(f.packets for f in files), sum(f.bytes for f in files), len(files))
+        for night, files in sorted(by_night.items())
+    ]
+
+
+def parts(rows: Sequence[Packet], most: int) -> Iterator[list[Packet]]:
+    """Rows in parts of at most ``most`` bytes, or of one packet that is larger."""
+    part: list[Packet] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row.data) > most:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row.data)
+    if part:
+        yield part
 
 
 def as_table(rows: Sequence[Packet]) -> pa.Table:

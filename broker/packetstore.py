@@ -39,12 +39,15 @@ from broker.packetfiles import (
     SCHEMA,
     Address,
     Index,
+    Night,
     Packet,
     PacketFiles,
     PacketsGone,
     add_action,
     as_table,
     index_of,
+    nights_of,
+    parts,
 )
 from crossmatch.errors import ServiceError
 
@@ -79,16 +82,6 @@ class Kept:
     known: int = 0
     refused: int = 0
     news: tuple[PacketNews, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Night:
-    """What is stored of a night; a packet stored twice counts twice."""
-
-    night: str
-    packets: int
-    bytes: int
-    files: int
 
 
 class PacketStore:
@@ -137,7 +130,7 @@ class PacketStore:
             except ServiceError as error:
                 # Some may be stored twice then; whoever reads gets one.
                 news.append(PacketNews(kind="unreadable", packets=0, bytes=0, text=str(error)))
-            for part in _parts([new[address] for address in sorted(new)]):
+            for part in parts([new[a] for a in sorted(new)], CHUNK_BYTES):
                 made, room = self.make_room(sum(len(row.data) for row in part), len(part))
                 news += made
                 if room:
@@ -346,13 +339,7 @@ class PacketStore:
 
     def nights(self) -> list[Night]:
         """Nights in their order, with what is stored of each."""
-        by_night: dict[str, list[Stored]] = {}
-        for file in self._index().files:
-            by_night.setdefault(file.night, []).append(file)
-        return [
-            Night(night, sum(f.packets for f in files), sum(f.bytes for f in files), len(files))
-            for night, files in sorted(by_night.items())
-        ]
+        return nights_of(self._index())
 
     def _hits(
         self,
@@ -408,17 +395,3 @@ class PacketStore:
             if self._latest is None or self._latest[0] != version:
                 self._latest = (version, index_of(table))
             return self._latest[1]
-
-
-def _parts(rows: Sequence[Packet]) -> Iterator[list[Packet]]:
-    """Rows in parts of at most ``CHUNK_BYTES``, or of one packet that is larger."""
-    part: list[Packet] = []
-    size = 0
-    for row in rows:
-        if part and size + len(row.data) > CHUNK_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(row)
-        size += len(row.data)
-    if part:
-        yield part
