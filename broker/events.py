@@ -146,7 +146,7 @@ class Events:
         """Join anew what the changed events of missions are, or were, part of."""
         members = self._affected(causes)
         was_in = {key: self._joint_name(key) for key in members}
-        old = {name: self._standing.pop(name, None) for name in was_in.values()}
+        old = {name: self._standing.pop(name, None) for name in dict.fromkeys(was_in.values())}
         for key in members:
             self._joint_of.pop(key, None)
         new = self._joined(members)
