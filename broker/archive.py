@@ -25,7 +25,15 @@ from crossmatch import sky
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.model import BoolArray, FloatArray, IntArray
 
-__all__ = ["ARCHIVE_SCHEMA", "AlertArchive", "CandidateArchive", "NightSummary", "Seen", "night_of"]
+__all__ = [
+    "ARCHIVE_SCHEMA",
+    "STATISTICS",
+    "AlertArchive",
+    "CandidateArchive",
+    "NightSummary",
+    "Seen",
+    "night_of",
+]
 
 ARCHIVE_SCHEMA = pa.schema(
     [
@@ -36,7 +44,7 @@ ARCHIVE_SCHEMA = pa.schema(
     ]
 )
 _READ_SCHEMA = pa.schema([*ALERT_SCHEMA, ARCHIVE_SCHEMA.field("batch_id")])
-_STATISTICS = ("survey", "alert_id", "time_jd", "withdrawn", "ipix29", "batch_id")
+STATISTICS = ("survey", "alert_id", "time_jd", "withdrawn", "ipix29", "batch_id")
 _ALL_BATCHES = 2**62
 _HISTORY_RADIUS_DEG = 10 / 3600
 """Detections of one object lie within 2 arcsec, those of an extended one a little farther."""
@@ -85,7 +93,7 @@ class AlertArchive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._table = DeltaFolder(path, ARCHIVE_SCHEMA, "night", _STATISTICS)
+        self._table = DeltaFolder(path, ARCHIVE_SCHEMA, "night", STATISTICS)
         self._last: int | None = None
         self._known: KnownIds | None = None
         self._taken_back = Withdrawn(self._table)

@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from broker.archive import _STATISTICS as STATISTICS
-from broker.archive import ARCHIVE_SCHEMA, AlertArchive, night_of
-from broker.compaction import FILE_ROWS
-from broker.compaction import _write as write_sorted
+from broker.archive import ARCHIVE_SCHEMA, STATISTICS, AlertArchive, night_of
+from broker.compaction import FILE_ROWS, write_sorted
 from broker.tables import DeltaFolder
 from crossmatch import sky
 from crossmatch.columns import ALERT_SCHEMA
