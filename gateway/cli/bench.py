@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,14 @@ app = typer.Typer(
 _EPILOG = (
     "Examples:\n\nmmgateway bench notices\n\nmmgateway bench notices --no-live --json"
     "\n\nmmgateway bench notices --rate 200 --live-notices 5000"
+)
+
+_LATE_EPILOG = (
+    "Examples:\n\nmmgateway bench late-region\n\nmmgateway bench late-region --small"
+    "\n\nmmgateway bench late-region --folder /data/bench --nights 30 --alerts 300000 --json"
+)
+_BOUNDS_EPILOG = (
+    "Examples:\n\nmmgateway bench bounds\n\nmmgateway bench bounds month --small --json"
 )
 
 
@@ -61,6 +70,99 @@ def notices(
     show(rows, facts, as_json)
     if any(row.equal is False for row in rows):
         raise typer.Exit(1)
+
+
+@app.command("late-region", epilog=_LATE_EPILOG)
+def late_region(
+    nights: Annotated[int, typer.Option(min=1, help="Nights in the archive.")] = 30,
+    alerts: Annotated[int, typer.Option(min=1000, help="Alerts a night.")] = 1_000_000,
+    runs: Annotated[int, typer.Option(min=1, help="Searches of each region.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the generated alerts.")] = 1,
+    small: Annotated[bool, typer.Option("--small", help="3 nights of 20,000 alerts.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="For the archive (110 MB a night of 1 M); kept, and used again."),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live/--no-live", help="Also the live path beside a search.")
+    ] = True,
+    kafka: Annotated[
+        bool, typer.Option("--kafka/--no-kafka", help="Steps are committed to a Kafka of its own.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
+    ] = False,
+) -> None:
+    """A sky map and a circle that come late, searched for in an archive of many nights."""
+    from gateway.bench import late_cases
+    from gateway.bench.measure import machine
+
+    tell = (lambda _: None) if as_json else _tell
+    facts = machine(late_cases.PACKAGES)
+    sizes = late_cases.Sizes(
+        nights=3 if small else nights, alerts=20_000 if small else alerts, runs=runs, seed=seed
+    )
+    with _nights_made(quiet=as_json) as advance:
+        archive = late_cases.archive(sizes, folder, advance)
+    rows = late_cases.cases(sizes, archive, live=live, kafka=kafka, tell=tell)
+    show(rows, facts, as_json)
+    if any(row.equal is False for row in rows):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _nights_made(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many nights of the archive are there."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from gateway.cli.screen import screen
+
+    columns = (TextColumn("nights of alerts"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=screen(stderr=True), disable=quiet) as progress:
+        task = progress.add_task("nights")
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+@app.command("bounds", epilog=_BOUNDS_EPILOG)
+def bounds(
+    only: Annotated[
+        list[str] | None, typer.Argument(help="burst, regions, half-sky, month; default: all.")
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="A tenth of everything.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the generated alerts and events.")] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, one line a case.")
+    ] = False,
+) -> None:
+    """Memory and latency under a burst, many regions, half the sky, and over a month."""
+    from gateway.bench import bounds as cases
+    from gateway.bench.measure import machine
+
+    tell = (lambda _: None) if as_json else _tell
+    facts = machine(cases.PACKAGES)
+    results = cases.measured(only or cases.CASES, small=small, seed=seed, tell=tell)
+    if as_json:
+        for result in results:
+            typer.echo(json.dumps(result | {"machine": facts}))
+    else:
+        _show_bounds(results)
+    if not all(result["bounded"] for result in results):
+        raise typer.Exit(1)
+
+
+def _show_bounds(results: Sequence[dict[str, Any]]) -> None:
+    from gateway.cli.screen import screen, show_facts
+
+    console = screen()
+    for result in results:
+        console.print(f"[bold]{result['case']}[/bold]: {result['told']}")
+        shown = {k: v for k, v in result.items() if k not in ("bench", "case", "told", "bounded")}
+        shown["bounded"] = "yes" if result["bounded"] else "NO"
+        show_facts(console, [(k.replace("_", " "), _plain(v)) for k, v in shown.items()])
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def show(rows: Sequence[Row], facts: dict[str, Any], as_json: bool) -> None:

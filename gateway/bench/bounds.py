@@ -1,0 +1,394 @@
+"""``mmgateway bench bounds``: what bursts, many regions and a long run do to memory and latency.
+
+Each case runs in a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from broker.archive import AlertArchive
+from broker.aside import Aside
+from broker.codec import RegionRecord, decode_region, encode_region, encode_retraction
+from broker.coldsqlite import SqliteColdStore
+from broker.coldstore import ColdStore
+from broker.engine import Batch, Engine, Outcome
+from broker.search import work_off
+from crossmatch.candidate import Versions
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.columns import ALERT_SCHEMA
+from crossmatch.errors import ServiceError
+from crossmatch.model import Circle, Notice, Window
+from crossmatch.region import make_region
+from crossmatch.times import datetime_from_jd
+from gateway.bench import sky30
+from gateway.config import load
+
+PACKAGES = ("mmgateway", "deltalake", "pyarrow", "numpy")
+BATCH = 50
+OPEN_DAYS = 3.0
+LONGEST_DAYS = 8.0
+"""Of the windows in the month: what began in its first days is over by day 12."""
+STEADY_DAY = 12
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large the cases are."""
+
+    burst: int = 100_000
+    regions: int = 1000
+    archived: int = 300_000
+    days: int = 30
+    alerts_a_day: int = 20_000
+    batches_a_day: int = 20
+    events_a_day: int = 20
+    calm: int = 60
+    seed: int = 1
+
+    def smaller(self) -> Sizes:
+        """A tenth of each, but for the days."""
+        return Sizes(
+            burst=self.burst // 10,
+            regions=self.regions // 10,
+            archived=self.archived // 10,
+            alerts_a_day=self.alerts_a_day // 10,
+            events_a_day=self.events_a_day // 4,
+            calm=self.calm // 3,
+            seed=self.seed,
+        )
+
+
+class World:
+    """An engine with an archive, and a clock that is set.
+
+    Parameters
+    ----------
+    archive : object
+        As the engine and searches need it; one on disk is also tidied.
+    store : ColdStore
+        For what is put aside.
+    """
+
+    def __init__(self, archive: Any, store: ColdStore) -> None:
+        self.now = datetime_from_jd(sky30.FIRST_JD)
+        self.archive = archive
+        self.engine = Engine(
+            chains=DEFAULT_CHAINS,
+            cuts=load(None, environ={}).cuts,
+            versions=Versions(cuts="bench", code="bench"),
+            archive=archive,
+            now=lambda: self.now,
+            aside=Aside(store, decode_region),
+        )
+        self.statements = 0
+        self._batch = 0
+
+    @classmethod
+    def on_disk(cls, folder: Path) -> World:
+        """A world whose archive and whose file of ended events are in a folder."""
+        return cls(AlertArchive(folder / "alerts"), SqliteColdStore(folder / "aside.sqlite"))
+
+    def take(self, alerts: Any = None, records: Sequence[RegionRecord] = ()) -> float:
+        """Make a step of the next batch; the seconds that it took."""
+        self._batch += 1
+        rows = ALERT_SCHEMA.empty_table() if alerts is None else alerts
+        begin = time.perf_counter()
+        self.commit(lambda: self.engine.step(Batch(self._batch, rows, records)))
+        return time.perf_counter() - begin
+
+    def commit(self, take: Callable[[], Outcome | None]) -> Outcome | None:
+        """Make a step."""
+        outcome = take()
+        self.statements += 0 if outcome is None else len(outcome.statements)
+        return outcome
+
+    def search(self) -> float:
+        """Do what searches are owed; the seconds that it took."""
+        begin = time.perf_counter()
+        work_off(self.engine, self.archive, self.commit)
+        return time.perf_counter() - begin
+
+    def close(self) -> None:
+        """Put aside what is over."""
+        while self.commit(lambda: self.engine.close_ended(self.engine.clock_jd - OPEN_DAYS)):
+            pass
+
+    def tidy(self) -> None:
+        """Make few files of many, where there are files."""
+        if isinstance(self.archive, AlertArchive):
+            self.archive.tidy(datetime.now(UTC))
+
+    def sizes(self) -> dict[str, int]:
+        """How much is in memory."""
+        engine = self.engine
+        return {
+            "events": len(engine.events.in_force()),
+            "families": len(engine.events.families),
+            "index": len(engine._index),
+            "groups": len(engine.groups),
+            "alerts": sum(len(group.alerts) for group in engine.groups.values()),
+            "searches": len(engine.searches),
+        }
+
+
+def burst(world: World, sizes: Sizes) -> dict[str, Any]:
+    """A batch of very many alerts among small ones, with 200 regions in force."""
+    world.take(records=list(_events(200, 0, sizes.seed)))
+    world.search()
+    calm = 2 * sizes.calm * BATCH
+    rows = _night(sizes.burst + calm, sizes.seed)
+    world.take(rows.slice(0, BATCH))
+    before = [world.take(rows.slice(at, BATCH)) for at in range(BATCH, calm // 2, BATCH)]
+    base = resident_mb()
+    took = world.take(rows.slice(calm // 2, sizes.burst))
+    rest = range(calm // 2 + sizes.burst, rows.num_rows, BATCH)
+    after = [world.take(rows.slice(at, BATCH)) for at in rest]
+    quick = 2 * median(before)
+    return {
+        "told": f"{sizes.burst:,} alerts in one batch, 200 regions in force",
+        "step_before_ms": _ms(median(before)),
+        "burst_s": round(took, 2),
+        "step_after_ms": _ms(median(after)),
+        "batches_until_as_before": next((i for i, s in enumerate(after) if s <= quick), -1),
+        "statements": world.statements,
+        "memory_before_mb": base,
+        "peak_mb": peak_mb(),
+        "bounded": median(after) <= quick and peak_mb() - base < 1500,
+    }
+
+
+def regions(world: World, sizes: Sizes) -> dict[str, Any]:
+    """Very many regions in one batch, each of which owes a search of the archive."""
+    rows = _filled(world, sizes)
+    before = [world.take(rows.slice(at, BATCH)) for at in range(0, sizes.calm * BATCH, BATCH)]
+    base = resident_mb()
+    took = world.take(records=list(_events(sizes.regions, 0, sizes.seed, radius=(0.5, 4.0))))
+    searched = world.search()
+    after = [
+        world.take(rows.slice(at, BATCH))
+        for at in range(sizes.calm * BATCH, 2 * sizes.calm * BATCH, BATCH)
+    ]
+    return {
+        "told": f"{sizes.regions:,} regions in one batch, {sizes.archived:,} alerts archived",
+        "step_before_ms": _ms(median(before)),
+        "step_with_regions_s": round(took, 2),
+        "searches_s": round(searched, 2),
+        "step_after_ms": _ms(median(after)),
+        "statements": world.statements,
+        **world.sizes(),
+        "memory_before_mb": base,
+        "peak_mb": peak_mb(),
+        "bounded": world.engine.searches == {} and peak_mb() - base < 1500,
+    }
+
+
+def half_sky(world: World, sizes: Sizes) -> dict[str, Any]:
+    """A region of half the sky, and the archive below it."""
+    _filled(world, sizes)
+    base = resident_mb()
+    place = Circle(ra_deg=35.0, dec_deg=20.0, radius_deg=90.0, containment=0.9)
+    region = _record("half", place, datetime_from_jd(sky30.FIRST_JD), Window(0.0, 20.0), level=0.9)
+    took = world.take(records=[region])
+    searched = world.search()
+    return {
+        "told": f"half the sky, {sizes.archived:,} alerts archived",
+        "step_s": round(took, 2),
+        "search_s": round(searched, 2),
+        "statements": world.statements,
+        **world.sizes(),
+        "memory_before_mb": base,
+        "peak_mb": peak_mb(),
+        "bounded": world.engine.searches == {} and peak_mb() - base < 1500,
+    }
+
+
+def month(world: World, sizes: Sizes) -> dict[str, Any]:
+    """Alerts and events day after day; what is over is put aside."""
+    days: list[dict[str, int]] = []
+    sky_of = sky30.sources(sizes.alerts_a_day, sizes.seed)
+    took: list[float] = []
+    for day in range(sizes.days):
+        world.now = datetime_from_jd(sky30.FIRST_JD + day + 1)
+        rows = sky30.night(sky_of, day, sizes.alerts_a_day, sizes.seed)
+        world.take(records=list(_events(sizes.events_a_day, day, sizes.seed)))
+        size = max(1, rows.num_rows // sizes.batches_a_day)
+        steps = [world.take(rows.slice(at, size)) for at in range(0, rows.num_rows, size)]
+        world.search()
+        # All are revised, some of them taken back.
+        world.take(records=list(_events(sizes.events_a_day, day, sizes.seed, version=2)))
+        world.search()
+        world.close()
+        world.tidy()
+        took.append(median(steps))
+        days.append(world.sizes() | {"memory_mb": resident_mb()})
+    grown = {
+        name: round(_largest(days[-7:], name) / max(_largest(days[STEADY_DAY:-7], name), 1), 2)
+        for name in days[-1]
+    }
+    return {
+        "told": f"{sizes.days} days of {sizes.alerts_a_day:,} alerts and {sizes.events_a_day}"
+        f" events with windows of 3 to {LONGEST_DAYS:g} days",
+        "statements": world.statements,
+        "step_first_week_ms": _ms(median(took[:7])),
+        "step_last_week_ms": _ms(median(took[-7:])),
+        "last_week_to_steady": grown,
+        "day": days,
+        "peak_mb": peak_mb(),
+        "bounded": all(ratio <= 1.3 for ratio in grown.values()),
+    }
+
+
+CASES: dict[str, Callable[[World, Sizes], dict[str, Any]]] = {
+    "burst": burst,
+    "regions": regions,
+    "half-sky": half_sky,
+    "month": month,
+}
+
+
+def measured(
+    names: Sequence[str], *, small: bool, seed: int, tell: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Results of cases, each measured in a fresh process.
+
+    Raises
+    ------
+    ServiceError
+        For an unknown case, or when a process failed.
+    """
+    sizes = Sizes(seed=seed).smaller() if small else Sizes(seed=seed)
+    results = []
+    for name in names:
+        if name not in CASES:
+            raise ServiceError(f"no case {name!r}; known: {', '.join(CASES)}")
+        tell(name)
+        command = [sys.executable, "-m", __name__, name, json.dumps(asdict(sizes))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServiceError(f"the case {name} failed: {done.stderr.strip()[-500:]}")
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    return results
+
+
+def resident_mb() -> int:
+    """Memory of this process now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * resource.getpagesize() // _MEGABYTE
+
+
+def peak_mb() -> int:
+    """The most memory that this process ever had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // _MEGABYTE
+
+
+def _filled(world: World, sizes: Sizes) -> Any:
+    """Alerts of a fourth night, after three have been archived."""
+    alerts = max(sizes.archived // 3, 2 * sizes.calm * BATCH)
+    sky_of = sky30.sources(alerts, sizes.seed)
+    for number in range(3):
+        rows = sky30.night(sky_of, number, alerts, sizes.seed)
+        for at in range(0, alerts, 20_000):
+            world.take(rows.slice(at, 20_000))
+    world.now = datetime_from_jd(sky30.FIRST_JD + 4)
+    if isinstance(world.archive, AlertArchive):
+        world.archive.compact(now=datetime.now(UTC))
+    return sky30.night(sky_of, 3, alerts, sizes.seed)
+
+
+def _night(alerts: int, seed: int) -> Any:
+    return sky30.night(sky30.sources(alerts, seed), 0, alerts, seed)
+
+
+def _events(
+    count: int,
+    day: int,
+    seed: int,
+    *,
+    version: int = 1,
+    radius: tuple[float, float] = (2.0, 10.0),
+) -> Iterator[RegionRecord]:
+    """Bursts of a day; the second version of each is half as large, of every fifth a retraction."""
+    rng = np.random.default_rng([seed, 3, day])
+    for number in range(count):
+        place = Circle(
+            ra_deg=float(35.0 + day + rng.uniform(-80, 80)) % 360,
+            dec_deg=float(np.degrees(np.arcsin(rng.uniform(-0.5, 1)))),
+            radius_deg=float(rng.uniform(*radius)) / version,
+            containment=0.9,
+        )
+        window = Window(-1.0, float(rng.uniform(3.0, LONGEST_DAYS)))
+        # Apart by more than joins bursts of several missions.
+        when = datetime_from_jd(sky30.FIRST_JD + day) + timedelta(minutes=3 * number)
+        gone = version > 1 and number % 5 == 0
+        yield _record(
+            f"grb-{day}-{number}", place, when, window, version=version, is_retraction=gone
+        )
+
+
+def _record(
+    event: str,
+    place: Circle,
+    trigger: datetime,
+    window: Window,
+    *,
+    version: int = 1,
+    level: float | None = None,
+    is_retraction: bool = False,
+) -> RegionRecord:
+    issued = trigger + timedelta(minutes=version)
+    notice = Notice(
+        feed="bench",
+        mission="Fermi",
+        instrument="GBM",
+        kind="bench",
+        notice_id=f"ivo://mmgateway.bench/{event}#{version}",
+        event_id=event,
+        trigger_id=event,
+        messenger="grb",
+        role="observation",
+        alert_type="retraction" if is_retraction else "initial" if version == 1 else "update",
+        issued=issued,
+        order=(issued.timestamp(), 0, version),
+        trigger_time=trigger,
+        localization=place,
+        sha256=f"{event}-{version}",
+    )
+    if is_retraction:
+        return decode_region(encode_retraction(notice))
+    region = make_region(notice, version, DEFAULT_CHAINS, level=level, window=window)
+    return decode_region(encode_region(region))
+
+
+def _largest(days: Sequence[dict[str, int]], name: str) -> int:
+    return max((day[name] for day in days), default=0)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def main() -> None:
+    """Measure the case that the arguments name, and print its result as JSON."""
+    name, sizes = sys.argv[1], Sizes(**json.loads(sys.argv[2]))
+    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
+        result = CASES[name](World.on_disk(Path(folder)), sizes)
+    print(json.dumps({"bench": "bounds", "case": name} | result))
+
+
+if __name__ == "__main__":
+    main()
