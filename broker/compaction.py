@@ -106,7 +106,7 @@ def _rewrite(table: DeltaFolder, files: Files, by: str, now: datetime) -> None:
             # One thread: the live path goes on beside it.
             rows = table.dataset(some).to_table(filter=where, use_threads=False)
             if rows.num_rows:
-                new.append(write_sorted(table, rows.sort_by(by), files.partition[0]))
+                new.append(_write(table, rows.sort_by(by), files.partition[0]))
     except BaseException:
         for file in new:
             (table.path / file.path).unlink(missing_ok=True)
@@ -128,7 +128,16 @@ def _parts(table: DeltaFolder, files: Files, by: str) -> list[tuple[int, int]]:
 
 
 def write_sorted(table: DeltaFolder, rows: pa.Table, partition: str) -> NewFile:
-    """Write rows that are sorted beside a table; they are in it when it took the file in."""
+    """Write sorted rows beside a table; they are in it when :meth:`DeltaFolder.replace` was told.
+
+    The folder of the partition is made where there is none.
+    """
+    if table.partition_by:
+        (table.path / f"{table.partition_by}={partition}").mkdir(exist_ok=True)
+    return _write(table, rows, partition)
+
+
+def _write(table: DeltaFolder, rows: pa.Table, partition: str) -> NewFile:
     key = table.partition_by
     folder = f"{key}={partition}/" if key else ""
     # Not by its content: a rewrite that died may have left a file with these rows.

@@ -144,7 +144,6 @@ def stored(
             advance(number, nights)
             rows = _by_place(night(sky_of, number, alerts, seed))
             date = rows["night"][0].as_py()
-            (path / f"night={date}").mkdir(exist_ok=True)
             parts = [rows.slice(at, FILE_ROWS) for at in range(0, rows.num_rows, FILE_ROWS)]
             table.replace(table.files().of(""), [write_sorted(table, p, date) for p in parts], now)
     advance(nights, nights)
