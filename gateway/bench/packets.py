@@ -139,7 +139,8 @@ class _Bench:
             equal=None,
             compared=(
                 f"packets of {self._mean / 1e3:.0f} kB from Kafka to Parquet, zstd,"
-                f" {self._sizes.tasks} task(s) at a time"
+                f" {self._sizes.tasks} task(s) at a time; nights of {ZTF_NIGHT:,} (ZTF) and"
+                f" {LSST_NIGHT:,} alerts (LSST) of that size"
             ),
             facts={
                 "alerts_per_s": round(self._sizes.packets / seconds),
