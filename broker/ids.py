@@ -227,9 +227,7 @@ class KnownIds:
             found |= _places(stored, ids)[1]
         return found
 
-    def _stored_ids(
-        self, night: str, stored: _Stored, survey: str, before_batch: int
-    ) -> IntArray:
+    def _stored_ids(self, night: str, stored: _Stored, survey: str, before_batch: int) -> IntArray:
         if stored.through < before_batch:
             try:
                 return stored.ids(survey)
@@ -257,9 +255,12 @@ class KnownIds:
             So many numbers may stay in memory.
         """
         with self._lock:
-            for night, known in sorted(self._nights.items(), key=lambda item: item[1].touched):
-                if self.rows_in_memory <= max_rows:
+            left = self.rows_in_memory
+            recent = [item for item in self._nights.items() if item[1].recent]
+            for night, known in sorted(recent, key=lambda item: item[1].touched):
+                if left <= max_rows:
                     break
+                left -= sum(len(numbers) for numbers in known.recent.values())
                 self._store(night, known)
 
     def rest(self) -> None:

@@ -328,14 +328,16 @@ class _Handle:
     def fresh(self) -> DeltaTable | None:
         with self.lock:
             moment = time.monotonic()
-            # The log behind a table that was long not used may be gone.
-            if self._table is not None and moment - self._opened < _REOPEN_SECONDS:
-                self._table.update_incremental()
-                return self._table
             try:
+                # The log behind a table that was long not used may be gone.
+                if self._table is not None and moment - self._opened < _REOPEN_SECONDS:
+                    self._table.update_incremental()
+                    return self._table
                 self._table = DeltaTable(str(self._path))
             except TableNotFoundError:
                 return None
+            except (DeltaError, OSError) as error:
+                raise ServiceError(f"the archive {self._path} cannot be read: {error}") from error
             self._opened = moment
             return self._table
 
