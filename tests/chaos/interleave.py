@@ -31,21 +31,19 @@ class Interleaving:
     seconds: float
 
 
-def interleavings(stack: Stack, count: int, rng: Random) -> Iterator[Interleaving]:
+def interleavings(stack: Stack, count: int, rng: Random, after: int = 0) -> Iterator[Interleaving]:
     """Play ``count`` of them, each to its end and judged with all that came before."""
-    stories = Stories(rng)
+    stories = Stories(rng, after)
     shots: list[Shot] = []
-    garbage = 0
     names = list(ORDERS)
     for number in range(1, count + 1):
         begin = time.monotonic()
         order = names[(number - 1) % len(names)]
         items = with_repeats(ORDERS[order](stories.story(), rng), rng)
-        garbage += sum(item.kind == "garbage" for item in items)
         found = _play(stack, items, rng)
         quiet = until_quiet(stack)
         shots += found
-        verdict = judge(stack, quiet, shots, garbage)
+        verdict = judge(stack, quiet, shots)
         yield Interleaving(
             number,
             order,

@@ -23,9 +23,10 @@ ALERT_TOPIC = "alerts.ztf"
 
 @dataclass
 class Told:
-    """Everything that was sent: distinct alert packets, and notices with their topic."""
+    """Everything that was sent, each once: alerts, what is none, and notices with their topic."""
 
     packets: dict[bytes, None] = field(default_factory=dict)
+    garbage: set[bytes] = field(default_factory=set)
     notices: dict[tuple[str, bytes], None] = field(default_factory=dict)
     """A notice by VTP has no topic."""
 
@@ -60,6 +61,7 @@ class Outside:
 
     def garbage(self, packet: bytes) -> None:
         """Bytes on the alert topic that are no alert."""
+        self.told.garbage.add(packet)
         self._send(ALERT_TOPIC, packet, b"")
 
     def notice(self, topic: str, payload: bytes) -> None:

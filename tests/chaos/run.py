@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="mmgateway-chaos-", dir=options.folder))
     console.print(f"seed {options.seed}; the gateway's folder is {folder}")
     rng = Random(options.seed)
-    night = moments(options.scale, max(4, options.kills // 2), rng) if options.kills else []
+    night = moments(options.scale, _stories(options), rng) if options.kills else []
     begin = time.monotonic()
     done: dict[str, Any] = {"seed": options.seed, "folder": str(folder)}
     try:
@@ -92,6 +92,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the folder even after a PASS")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser.parse_args(arguments)
+
+
+def _stories(options: argparse.Namespace) -> int:
+    """Bursts that are told besides the night: two kills for each."""
+    return max(4, options.kills // 2)
 
 
 def _run(
@@ -156,7 +161,7 @@ def _interleavings(
     stack: Stack, options: argparse.Namespace, rng: Random, console: Console
 ) -> dict[str, Any]:
     played: list[Interleaving] = []
-    for one in interleavings(stack, options.interleavings, rng):
+    for one in interleavings(stack, options.interleavings, rng, _stories(options)):
         played.append(one)
         killed = ", ".join(shot.target.name for shot in one.kills)
         word = "ok" if one.verdict.ok else "DIFFERS"

@@ -73,11 +73,13 @@ class Stories:
     Parameters
     ----------
     rng : Random
+    after : int
+        How many other stories the gateway may have been told before.
     """
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, after: int = 0) -> None:
         self._rng = rng
-        self._number = 0
+        self._number = after
 
     def story(self) -> list[Item]:
         """One or two bursts with their versions, and alerts; in no order that matters."""
