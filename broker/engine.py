@@ -195,9 +195,18 @@ class Engine:
         return self._finish(turn)
 
     def take_found(
-        self, searches: Sequence[OwedSearch], found: Matches, until: str, *, is_last: bool
+        self,
+        searches: Sequence[OwedSearch],
+        found: Matches,
+        until: str,
+        *,
+        is_last: bool,
+        through: tuple[str, int, int] | None = None,
     ) -> Outcome | None:
         """Take in what searches found in the nights up to ``until``.
+
+        Of a night that is not yet done, ``through`` says how far: the night, and the last
+        alert's number and batch in the order of both.
 
         What was found for a region of which another version has come meanwhile is dropped,
         for that one owes a search of its own; None if nothing is left.
@@ -217,7 +226,7 @@ class Engine:
             self._progress(
                 replace(search, until=until, found=search.found + n[event]), turn, is_last
             )
-        told = [_told(search, until) for search in owed.values()]
+        told = [_told(search, until, through) for search in owed.values()]
         return replace(self._finish(turn), search=told)
 
     def reselect(self) -> Outcome:
@@ -464,7 +473,7 @@ class Engine:
         return outcome
 
 
-def _told(search: OwedSearch, until: str) -> dict[str, Any]:
+def _told(search: OwedSearch, until: str, through: tuple[str, int, int] | None) -> dict[str, Any]:
     is_test, streams = search.world
     return {
         "event_id": search.event_id,
@@ -473,6 +482,7 @@ def _told(search: OwedSearch, until: str) -> dict[str, Any]:
         "after": search.until,
         "until": until,
         "before_batch": search.before_batch,
+        "through": None if through is None else list(through),
     }
 
 

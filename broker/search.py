@@ -130,7 +130,11 @@ def _search(
                 n += len(alerts)
             if n >= ENOUGH and at + ROWS < rows.num_rows:
                 # Of a night that is not yet done: what was found is not lost, nor found twice.
-                searches = _taken(engine, commit, searches, found, until, is_last=False)
+                last = rows.slice(at + ROWS - 1, 1).to_pylist()[0]
+                through = (night, last["alert_id"], last["batch_id"])
+                searches = _taken(
+                    engine, commit, searches, found, until, is_last=False, through=through
+                )
                 if not searches:
                     return
                 found, n = Matches(), 0
@@ -148,13 +152,16 @@ def _taken(
     until: str,
     *,
     is_last: bool,
+    through: tuple[str, int, int] | None = None,
 ) -> list[OwedSearch]:
     """Commit what was found; the searches as they are owed now.
 
     Those that are owed for another version of their region, which came meanwhile, are left
     out: nothing that was found for this one belongs to them.
     """
-    outcome = commit(lambda: engine.take_found(searches, found, until, is_last=is_last))
+    outcome = commit(
+        lambda: engine.take_found(searches, found, until, is_last=is_last, through=through)
+    )
     owed = {} if outcome is None else outcome.searches
     return [now for search in searches if (now := owed.get(search.key)) is not None]
 
