@@ -152,13 +152,15 @@ class KnownIds:
                 self.add({night: self._read(night, through + 1, ALL_BATCHES)})
 
     def _stored_files(self, nights: Mapping[str, int | None]) -> dict[str, _Stored]:
-        """The newest file of each night that does not go beyond the table."""
+        """The newest file of each night; those that go beyond the table are deleted."""
         found: dict[str, _Stored] = {}
         for path in self._folder.glob("*.npy"):
             night, stored = _parsed(path)
             newest = nights.get(night, -1)
-            fits = newest is None or stored.through <= newest
-            if fits and (night not in found or found[night].through < stored.through):
+            if newest is not None and stored.through > newest:
+                # The table was put back to what it was before: soon it has other rows.
+                path.unlink(missing_ok=True)
+            elif night not in found or found[night].through < stored.through:
                 found[night] = stored
         return found
 
@@ -280,7 +282,7 @@ class KnownIds:
         for name in names:
             recent = known.recent.get(name, Numbered())
             recent.settle()
-            old = before.ids(name) if before else _NONE
+            old = self._stored_ids(night, before, name, ALL_BATCHES) if before else _NONE
             parts[name] = np.union1d(old, recent.ids)
         counts = {name: len(ids) for name, ids in parts.items()}
         path = self._folder / _name(night, known.through, counts)
