@@ -1,0 +1,90 @@
+"""Statements go from the topics into their table once, wherever the reading stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker import statementlog, topics
+from broker.archive import CandidateArchive
+from broker.codec import encode_candidate
+from broker.kafka_io import Record
+from broker.statementlog import StatementLog, statement_topics
+from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
+
+GRB = topics.candidates("grb")
+PRIVATE = "mm.private.ours.candidates.grb"
+NAMES = [GRB, PRIVATE, topics.LEDGER, "alerts.ztf", "mm.private.ours.regions"]
+SCHEMA = arrow_schema(CANDIDATE_FIELDS)
+
+
+def statement(name: str, topic: str) -> bytes:
+    values: dict[str, Any] = {
+        "string": "text", "double": 0.5, "int": 1, "long": 1, "boolean": True, "strings": ["a"],
+    }  # fmt: skip
+    columns = {field.name: values[field.kind] for field in CANDIDATE_FIELDS}
+    return encode_candidate(columns | {"candidate_id": name, "stream": topic})
+
+
+class Kafka:
+    """Topics in memory; every third offset is taken by the mark of a transaction."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[Record]] = {}
+
+    def say(self, topic: str, *names: str) -> None:
+        held = self.records.setdefault(topic, [])
+        for name in names:
+            offset = 3 * len(held) // 2
+            held.append(Record(topic, 0, offset, b"", statement(name, topic)))
+
+    def read(self, topic: str, start: int) -> list[Record]:
+        return [r for r in self.records.get(topic, []) if r.offset >= start]
+
+
+def told(path: Path) -> list[str]:
+    return sorted(str(r["candidate_id"]) for r in CandidateArchive(path, SCHEMA).rows())
+
+
+def test_each_statement_is_in_the_table_once_over_restarts(tmp_path: Path):
+    kafka = Kafka()
+    kafka.say(GRB, "a", "b")
+    assert StatementLog(tmp_path, SCHEMA).catch_up(kafka.read, NAMES) == 2
+    kafka.say(GRB, "c")
+    kafka.say(PRIVATE, "p")
+
+    log = StatementLog(tmp_path, SCHEMA)
+
+    assert log.catch_up(kafka.read, NAMES) == 2
+    assert log.catch_up(kafka.read, NAMES) == 0
+    assert told(tmp_path) == ["a", "b", "c", "p"]
+    assert log.position(GRB) == 4
+    assert log.position(topics.candidates("gw")) == 0
+
+
+def test_a_reading_that_breaks_off_leaves_what_was_written_and_goes_on_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(statementlog, "_PART", 2)
+    kafka = Kafka()
+    kafka.say(GRB, *"abcde")
+
+    def breaks(topic: str, start: int):
+        for number, record in enumerate(kafka.read(topic, start)):
+            if number == 3:
+                raise OSError("gone")
+            yield record
+
+    log = StatementLog(tmp_path, SCHEMA)
+    with pytest.raises(OSError, match="gone"):
+        log.catch_up(breaks, NAMES)
+    assert told(tmp_path) == ["a", "b"]
+
+    assert log.catch_up(kafka.read, NAMES) == 3
+    assert told(tmp_path) == list("abcde")
+
+
+def test_only_topics_of_statements_are_read():
+    assert statement_topics(NAMES) == [GRB, PRIVATE]
