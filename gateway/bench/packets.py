@@ -259,9 +259,9 @@ def real(folder: Path) -> list[bytes]:
 
 
 def made(count: int, seed: int) -> list[bytes]:
-    """Packets of 82 kB in ZTF's layout; cut-outs of random bytes, which do not shrink.
+    """Packets of about 82 kB in ZTF's layout; cut-outs of random bytes, which do not shrink.
 
-    Real ones shrink by about the same part: theirs are compressed FITS files.
+    They compress otherwise than real ones: for what a night takes, measure with those.
     """
     rng = np.random.default_rng(seed)
     schema = fastavro.parse_schema(json.loads(ztf.schema_json()))
