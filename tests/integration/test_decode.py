@@ -211,3 +211,24 @@ def _withdrawn(native: list[dict[str, Any]]) -> list[bool]:
     result = normalise("lsst", table)
     assert result.rejected == []
     return result.alerts["withdrawn"].to_pylist()
+
+
+@pytest.mark.realdata
+def test_absurd_bytes_where_the_time_of_taking_back_stands(
+    spark: SparkSession, shared_data: Path
+) -> None:
+    """A branch of a union that there is not, or a length in its place, makes a row of nulls."""
+    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    fake = shared_data / "alerts" / "lsst_avro" / "alert_packet_fake_v10_0" / "fakeAlert.avro"
+    null, good = (
+        as_message(fake.read_bytes(), 1000, schemas, timeWithdrawnMjdTai=t)
+        for t in (None, 61050.25)
+    )
+    at = next(i for i, (a, b) in enumerate(zip(null, good, strict=False)) if a != b)
+    absurd = [b"\xfe\xff\xff\xff\x0f", b"\xff" * 9 + b"\x01", b"\x04", b"\x01", b"\xff" * 12]
+
+    values = [good[:at] + x + good[at + 1 :] for x in absurd] + [good]
+    found = rows(spark, values, "lsst", schemas, ())
+
+    assert not any(leaves(row) for row in found[:-1])
+    assert found[-1]["timeWithdrawnMjdTai"] == 61050.25
