@@ -27,8 +27,8 @@ class Chores(threading.Thread):
     Parameters
     ----------
     chores : sequence of Chore
-    on_failure : callable
-        Told the name of a chore and what it raised.
+    on_end : callable
+        Told the name of a chore that was done and what it raised, None if nothing.
     clock : callable
         Monotonic seconds.
     """
@@ -36,12 +36,12 @@ class Chores(threading.Thread):
     def __init__(
         self,
         chores: Sequence[Chore],
-        on_failure: Callable[[str, Exception], None],
+        on_end: Callable[[str, Exception | None], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="chores", daemon=True)
         self._chores = list(chores)
-        self._on_failure = on_failure
+        self._on_end = on_end
         self._clock = clock
         self._due = {chore.name: clock() + chore.seconds for chore in self._chores}
         self._over = threading.Event()
@@ -72,4 +72,6 @@ class Chores(threading.Thread):
         try:
             chore.work()
         except Exception as error:
-            self._on_failure(chore.name, error)
+            self._on_end(chore.name, error)
+        else:
+            self._on_end(chore.name, None)

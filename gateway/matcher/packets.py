@@ -19,9 +19,6 @@ from broker.packetkeeper import PacketKeeper, PacketSource
 from broker.packetstore import PacketStore
 from crossmatch.candidate import MatchedAlert
 from gateway.config import Config
-from gateway.logs import EventLog
-
-log = EventLog("match")
 
 _HELD_BYTES = 64 << 20
 
@@ -38,17 +35,26 @@ class Storage:
         Whether matched packets are stored; not where a query of its own stores all.
     reader : callable
         Makes a reader of Kafka's packets.
+    now : callable
+        The clock of the news.
+    on_news : callable
+        Told what was dropped, refused or could not be read.
     """
 
     store: PacketStore | None
     writes: bool
     reader: Callable[[], PacketReader]
     now: Callable[[], datetime]
+    on_news: Callable[[datetime, PacketNews], None]
     collectors: list[Collector] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, config: Config, reader: Callable[[], PacketReader], now: Callable[[], datetime]
+        cls,
+        config: Config,
+        reader: Callable[[], PacketReader],
+        now: Callable[[], datetime],
+        on_news: Callable[[datetime, PacketNews], None],
     ) -> Storage:
         """As configured."""
         settings = config.archive
@@ -58,11 +64,11 @@ class Storage:
                 config.paths.state / "packets",
                 Limits(int(settings.packets_gigabytes * 1e9), settings.keep_free),
             )
-        return cls(store, settings.packets == "matched", reader, now)
+        return cls(store, settings.packets == "matched", reader, now, on_news)
 
     def keeper(self, source: PacketSource) -> PacketKeeper:
         """Packets from ``source``, else from the store."""
-        return PacketKeeper(source, self.store, self.now, writes=self.writes, on_news=tell)
+        return PacketKeeper(source, self.store, self.now, writes=self.writes, on_news=self.on_news)
 
     def collector(self, step: Callable[[], int]) -> Collector:
         """Where packets of matched alerts go."""
@@ -80,11 +86,6 @@ class _Nowhere:
     def fetch(self, addresses: Iterable[Address]) -> dict[Address, bytes]:
         """No packets: a collector only stores."""
         return {}
-
-
-def tell(_: datetime, news: PacketNews) -> None:
-    """Say in the log what became of packets that a person should hear of."""
-    log.warning(f"packets_{news.kind}", packets=news.packets, detail=news.text)
 
 
 class Collector:

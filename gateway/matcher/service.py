@@ -13,7 +13,7 @@ from typing import Any
 from broker import stream, topics
 from broker.archive import AlertArchive
 from broker.aside import Aside
-from broker.chores import Chores
+from broker.chores import Chore, Chores
 from broker.codec import RegionRecord, decode_region
 from broker.coldsqlite import SqliteColdStore
 from broker.commit import Committed, Committer
@@ -21,7 +21,8 @@ from broker.embedded.jars import fetch_jars
 from broker.embedded.java import find_java
 from broker.embedded.spark import spark_session
 from broker.engine import Engine
-from broker.kafka_io import PacketReader, read_all
+from broker.kafka_io import PacketReader, read_all, send
+from broker.kafka_io import producer as producer_of
 from broker.rawquery import CHECKPOINT, RawQuery, RawReport, start_raw_query
 from broker.search import Searcher
 from broker.sources import Sources, raw_rows
@@ -32,12 +33,13 @@ from crossmatch.candidate import Versions
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import MultiOrderMap
 from crossmatch.verdicts import Verdict
-from gateway import services
+from gateway import runfiles, services
 from gateway.config import Config
 from gateway.logs import EventLog
 from gateway.lookup import local_lookup
 from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
+from gateway.matcher.troubles import Troubles
 from gateway.matcher.upkeep import chores
 from gateway.matcher.wiring import (
     Readers,
@@ -74,6 +76,8 @@ class MatchService:
         self._matcher: LiveMatcher | None = None
         self._searcher: Searcher | None = None
         self._chores: Chores | None = None
+        self._troubles: Troubles | None = None
+        self._store: Storage | None = None
 
     def start(self) -> None:
         """Bring the state back from Kafka and start the query and what goes beside it.
@@ -99,7 +103,8 @@ class MatchService:
         query_id = stream.checkpoint_id(self._checkpoint)
         _check_fit(marker, query_id, self._checkpoint, archive)
         load_map = map_loader(self._state)
-        storage = self._storage(sources, bootstrap)
+        troubles = self._troubles = self._alarms(bootstrap)
+        storage = self._store = self._storage(sources, bootstrap, troubles)
         aside = Aside(
             SqliteColdStore(self._state / "closed.sqlite"), lambda raw: decode_region(raw, load_map)
         )
@@ -120,19 +125,17 @@ class MatchService:
             now=self._now,
         )
         progress = Progress(self._state, archive.nights)
-        self._chores = Chores(
-            chores(config, bootstrap, engine, committer, archive, storage, progress, self._now),
-            lambda name, error: log.warning("chore_failed", chore=name, detail=str(error)),
+        every = chores(
+            config, bootstrap, engine, committer, archive, storage, progress, troubles, self._now
         )
-        self._query = stream.start(self._matcher, raw_rows(spark, sources), self._checkpoint)
         if config.archive.packets == "all":
-            assert storage.store is not None
-            self._raw = start_raw_query(
-                spark, sources, storage.store, self._state / CHECKPOINT, on_batch=_log_raw
-            )
+            every.append(Chore("copy packets", 5.0, lambda: self._copy_packets(spark, sources)))
+        self._chores = Chores(every, troubles.chore)
+        self._query = stream.start(self._matcher, raw_rows(spark, sources), self._checkpoint)
         self._searcher.start()
         self._searcher.wake()
         self._chores.start()
+        troubles.start()
         log.info(
             "match_started",
             kafka=bootstrap,
@@ -140,7 +143,40 @@ class MatchService:
             searches=len(engine.searches),
         )
 
-    def _storage(self, sources: Sources, bootstrap: str) -> Storage:
+    def _alarms(self, bootstrap: str) -> Troubles:
+        producer = producer_of(bootstrap, self._config.kafka.properties)
+
+        def produce(key: bytes, value: bytes) -> None:
+            send(producer, topics.ALARMS, value, key)
+
+        path = runfiles.run_folder(self._state) / "match-alarms.json"
+        return Troubles(self._config.alarms, path, self._now, produce)
+
+    def _copy_packets(self, spark: Any, sources: Sources) -> None:
+        """Keep the query going that copies packets; when it ended, say why and begin it anew.
+
+        That there is no room for packets must not end the matching.
+        """
+        if self._raw is None:
+            assert self._store is not None
+            assert self._store.store is not None
+            self._raw = start_raw_query(
+                spark, sources, self._store.store, self._state / CHECKPOINT, on_batch=self._copied
+            )
+            return
+        try:
+            self._raw.alive()
+        except ServiceError:
+            self._raw = None
+            raise
+
+    def _copied(self, report: RawReport) -> None:
+        log.info("packets_copied", batch=report.batch_id, packets=report.packets)
+        for news in report.news:
+            if self._troubles is not None:
+                self._troubles.packets(self._now(), news)
+
+    def _storage(self, sources: Sources, bootstrap: str, troubles: Troubles) -> Storage:
         properties = self._config.kafka.properties
         alerts_at = sources.alert_bootstrap or bootstrap
         alert_properties = sources.alert_properties if sources.alert_bootstrap else properties
@@ -148,7 +184,7 @@ class MatchService:
         def reader() -> PacketReader:
             return PacketReader(alerts_at, alert_properties)
 
-        return Storage.of(self._config, reader, self._now)
+        return Storage.of(self._config, reader, self._now, troubles.packets)
 
     def _engine(
         self, sources: Sources, archive: AlertArchive, aside: Aside, storage: Storage
@@ -231,8 +267,6 @@ class MatchService:
             raise ServiceError(f"the search of the archive ended: {self._failure}") from (
                 self._failure
             )
-        if self._raw is not None:
-            self._raw.alive()
         if self._query is None or self._query.isActive:
             return
         if self._matcher is not None and self._matcher.failure is not None:
@@ -250,6 +284,8 @@ class MatchService:
                 query.stop()
         if self._chores is not None:
             self._chores.stop()
+        if self._troubles is not None:
+            self._troubles.stop()
 
 
 def _region_records(values: Iterable[bytes], load_map: Load) -> list[RegionRecord]:
@@ -309,12 +345,6 @@ def _log_step(done: Committed) -> None:
             step_s=round(done.step_seconds, 3),
             publish_s=round(done.publish_seconds, 3),
         )
-
-
-def _log_raw(report: RawReport) -> None:
-    log.info("packets_kept", batch=report.batch_id, packets=report.packets, bytes=report.bytes)
-    for news in report.news:
-        log.warning(f"packets_{news.kind}", packets=news.packets, detail=news.text)
 
 
 def run(config: Config) -> None:

@@ -16,8 +16,12 @@ from broker.statementlog import StatementLog
 from broker.statements import CandidateArchive
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from gateway.config import Config
-from gateway.matcher.packets import Storage, tell
+from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
+from gateway.matcher.troubles import Troubles
+
+MANY_FILES = 8
+"""A night's packets in more files than this are put into few."""
 
 
 def chores(
@@ -28,6 +32,7 @@ def chores(
     archive: AlertArchive,
     storage: Storage,
     progress: Progress,
+    troubles: Troubles,
     now: Callable[[], datetime],
 ) -> list[Chore]:
     """What is done beside the steps, and how often."""
@@ -47,25 +52,39 @@ def chores(
     def tidy() -> None:
         archive.tidy(now())
         statements.tidy()
+        if storage.store is not None and storage.writes:
+            for night in storage.store.nights()[:-1]:
+                # The last one still grows.
+                if night.files > MANY_FILES:
+                    storage.store.compact(night.night)
 
     def trim() -> None:
         if storage.store is not None:
             for news in storage.store.trim(
                 int(config.archive.packets_gigabytes * 1e9), config.archive.keep_free
             ):
-                tell(now(), news)
+                troubles.packets(now(), news)
+
+    def tell_statements() -> None:
+        said.catch_up(read, kafka_io.topic_names(bootstrap, properties))
 
     return [
-        Chore("progress", 1.0, lambda: progress.tell(list(engine.searches.values())), at_end=True),
-        Chore("packets", 2.0, storage.flush, at_end=True),
         Chore(
-            "candidates",
-            5.0,
-            lambda: said.catch_up(read, kafka_io.topic_names(bootstrap, properties)),
+            "tell how searches go",
+            1.0,
+            lambda: progress.tell(list(engine.searches.values())),
             at_end=True,
         ),
-        Chore("close", 10.0, close),
-        Chore("ledger", 30.0, lambda: ledger.catch_up(bootstrap, properties), at_end=True),
-        Chore("trim", 60.0, trim),
-        Chore("tidy", 60.0 * config.archive.compact_minutes, tidy),
+        Chore("keep packets", 2.0, storage.flush, at_end=True),
+        Chore("write the table of candidates", 5.0, tell_statements, at_end=True),
+        Chore("put ended events aside", 10.0, close),
+        Chore("tell alarms", 5.0, troubles.announce),
+        Chore(
+            "write the table of the ledger",
+            30.0,
+            lambda: ledger.catch_up(bootstrap, properties),
+            at_end=True,
+        ),
+        Chore("trim the packets", 60.0, trim),
+        Chore("tidy the tables", 60.0 * config.archive.compact_minutes, tidy),
     ]

@@ -20,6 +20,11 @@ AlarmKind = Literal[
     "map_given_up",
     "unknown_messages",
     "source_away",
+    "packets_dropped",
+    "packets_refused",
+    "packets_unreadable",
+    "packets_not_copied",
+    "chore_failed",
 ]
 
 GCN_BEAT_SECONDS = 1.0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from broker.chores import Chore, Chores
+from broker.diskguard import PacketNews
 from broker.owed import OwedSearch
 from crossmatch.candidate import MatchedAlert
+from gateway.config import load
 from gateway.matcher.packets import Collector, packet_of
 from gateway.matcher.progress import Progress, searches
+from gateway.matcher.troubles import Troubles
 
 NIGHTS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-02-01"]
 WORLD = (False, ())
@@ -45,7 +49,7 @@ def test_a_chore_that_fails_is_told_and_tried_again_and_the_others_are_done():
 
     chores = Chores(
         [Chore("fails", 5, fail), Chore("works", 10, lambda: done.append("works"), at_end=True)],
-        lambda name, error: failures.append((name, str(error))),
+        lambda name, error: failures.append((name, error and str(error))),
         lambda: moment[0],
     )
     assert chores.do_due() == 5
@@ -55,7 +59,7 @@ def test_a_chore_that_fails_is_told_and_tried_again_and_the_others_are_done():
     chores.do_due()
 
     assert done == ["fails", "works", "fails"]
-    assert failures == [("fails", "disk")] * 2
+    assert failures == [("fails", "disk"), ("works", None), ("fails", "disk")]
     chores.stop()
     assert done[3:] == ["works"]
 
@@ -101,3 +105,30 @@ def _matched(number: int):
         "offset": number,
     }
     return MatchedAlert(alert, 0.5, 1.0, 0.1)
+
+
+def test_troubles_are_told_once_and_a_chore_that_works_again_is_over(tmp_path: Path):
+    told, moment = [], [datetime(2026, 1, 1, tzinfo=UTC)]
+    settings = load(None, environ={}).alarms
+    troubles = Troubles(
+        settings, tmp_path / "alarms.json", lambda: moment[0], lambda key, value: None
+    )
+    troubles._announcer._tell = lambda phase, alarm: told.append((phase, alarm.key))  # type: ignore[method-assign]
+    dropped = PacketNews(kind="dropped", packets=3, bytes=9, text="made room", night="2025-12-01")
+
+    for _ in range(2):
+        troubles.chore("tidy the tables", OSError("disk"))
+        troubles.packets(moment[0], dropped)
+        troubles.announce()
+    assert told == [
+        ("begun", "chore_failed/tidy the tables"),
+        ("begun", "packets_dropped/2025-12-01"),
+    ]
+
+    moment[0] += timedelta(days=2)
+    troubles.chore("tidy the tables", None)
+    troubles.announce()
+    assert sorted(told[2:]) == [
+        ("over", "chore_failed/tidy the tables"),
+        ("over", "packets_dropped/2025-12-01"),
+    ]
