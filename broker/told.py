@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -90,7 +91,7 @@ class Teller:
                 context,
                 distance,
                 self._versions,
-                verdict=holding(verdicts.get(key.counterpart_id, {}).values(), key.event_id),
+                verdict=_holding(verdicts, key, standing.members),
                 joint_events=standing.members if len(standing.members) > 1 else (),
             )
             found.append(columns)
@@ -112,6 +113,13 @@ class Teller:
                 if np.isfinite(mean) and np.isfinite(sigma):
                     found[row] = EventDistance(float(mean), float(sigma))
         return found
+
+
+def _holding(verdicts: Verdicts, key: GroupKey, members: Sequence[str]) -> Verdict | None:
+    """The verdict on an object that holds for an event, under whichever mission's name of it."""
+    given = verdicts.get(key.counterpart_id, {}).values()
+    mine = [replace(v, event_id="") for v in given if v.event_id in ("", *members)]
+    return holding(mine, key.event_id)
 
 
 def _place(group: Group) -> tuple[float, float]:

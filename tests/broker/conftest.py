@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from broker.archive import Seen, night_of
@@ -18,7 +18,7 @@ from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.cuts import Cuts
-from crossmatch.model import Circle, IntArray, Notice
+from crossmatch.model import Circle, IntArray, MultiOrderMap, Notice
 from crossmatch.region import make_region
 from crossmatch.times import jd_from_datetime
 
@@ -90,11 +90,34 @@ def notice(event: str, serial: int, ra: float, dec: float, radius: float, **chan
     return Notice(**(fields | changed))
 
 
+MAPS: dict[str, MultiOrderMap] = {}
+"""Sky maps of the tests by their digests."""
+
+
+def cells_map(name: str, *cells: tuple[float, float, float], order: int = 5) -> MultiOrderMap:
+    """A map of some HEALPix cells: (right ascension, declination, probability) of each."""
+    pixels = sky.ipix29(*np.array([cell[:2] for cell in cells]).T)
+    width = 4 ** (sky.MAX_ORDER - order)
+    by_pixel = np.argsort(pixels)
+    start = pixels[by_pixel] // width * width
+    probability = np.array([cell[2] for cell in cells])[by_pixel]
+    density = probability / (4 * np.pi / (12 * 4**order))
+    MAPS[name] = MultiOrderMap(start, start + width, density, sha256=name)
+    return MAPS[name]
+
+
+@lru_cache(maxsize=100_000)
+def decode(raw: bytes) -> RegionRecord:
+    """A message of ``mm.regionlog``, with the sky maps of the tests."""
+    return decode_region(raw, lambda sha256, _: MAPS[sha256])
+
+
 def record(of: Notice, version: int = 1) -> RegionRecord:
-    """The notice as it comes from ``mm.regions``."""
+    """The notice as it comes from ``mm.regionlog``."""
     if of.alert_type == "retraction":
-        return decode_region(encode_retraction(of))
-    return decode_region(encode_region(make_region(of, version, DEFAULT_CHAINS)))
+        return decode(encode_retraction(of))
+    region = make_region(of, version, DEFAULT_CHAINS)
+    return decode(encode_region(region, retracts=of.retracts))
 
 
 class MemoryArchive:
@@ -102,61 +125,97 @@ class MemoryArchive:
 
     def __init__(self) -> None:
         self.batches: dict[int, pa.Table] = {}
+        # By survey and number: night, whether taken back, batch.
+        self._known: dict[tuple[str, int], list[tuple[str, bool, int]]] = {}
+        self._all: Rows | None = None
+        self.reads: list[str] = []
+        """Nights that were searched, in their order."""
 
     def append(self, rows: pa.Table, batch_id: int) -> None:
+        if batch_id in self.batches:
+            return
         numbers = pa.array(np.full(rows.num_rows, batch_id))
-        self.batches.setdefault(batch_id, rows.append_column("batch_id", numbers))
+        self.batches[batch_id] = rows.append_column("batch_id", numbers)
+        self._all = None
+        nights = night_of(rows["time_jd"]).to_pylist()
+        for name, taken_back, night in zip(_names(rows), _taken_back(rows), nights, strict=True):
+            self._known.setdefault(name, []).append((night, taken_back, batch_id))
 
-    def _rows(self) -> pa.Table:
-        empty = ALERT_SCHEMA.empty_table().append_column("batch_id", pa.array([], pa.int64()))
-        return pa.concat_tables([empty, *self.batches.values()])
+    def _rows(self) -> Rows:
+        if self._all is None:
+            empty = ALERT_SCHEMA.empty_table().append_column("batch_id", pa.array([], pa.int64()))
+            self._all = Rows(pa.concat_tables([empty, *self.batches.values()]))
+        return self._all
 
     def seen(self, rows: pa.Table, before_batch: int) -> Seen:
-        known: dict[tuple, list[tuple]] = {}
-        before = self._rows().filter(pc.field("batch_id") < before_batch)
-        for row, night in zip(before.to_pylist(), night_of(before["time_jd"]), strict=True):
-            name = (row["survey"], row["alert_id"])
-            known.setdefault(name, []).append((str(night), bool(row["withdrawn"])))
         flags = []
-        for row, night in zip(rows.to_pylist(), night_of(rows["time_jd"]), strict=True):
-            there = known.get((row["survey"], row["alert_id"]), [])
-            nights = [n for n, _ in there]
-            same = str(night) in nights
-            flags.append((same, any(n != str(night) for n in nights), any(w for _, w in there)))
+        for name, night in zip(_names(rows), night_of(rows["time_jd"]).to_pylist(), strict=True):
+            there = [k for k in self._known.get(name, ()) if k[2] < before_batch]
+            nights = {n for n, _, _ in there}
+            flags.append((night in nights, bool(nights - {night}), any(t for _, t, _ in there)))
         return Seen(*np.array(flags, dtype=bool).reshape(-1, 3).T)
 
     def nights(self, start_jd: float, end_jd: float) -> list[str]:
         rows = self._rows()
-        time = rows["time_jd"].to_numpy()
-        inside = pa.array((time > start_jd) & (time <= end_jd))
-        return sorted(set(map(str, night_of(rows.filter(inside)["time_jd"]))))
+        inside = (rows.time_jd > start_jd) & (rows.time_jd <= end_jd)
+        return sorted(set(rows.nights[inside].tolist()))
 
     def search_night(
         self, night: str, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
     ) -> pa.Table:
+        self.reads.append(night)
         rows = self._rows()
-        gone = {(r["survey"], r["alert_id"]) for r in rows.to_pylist() if r["withdrawn"]}
-        stays = [(r["survey"], r["alert_id"]) not in gone for r in rows.to_pylist()]
-        time = rows["time_jd"].to_numpy()
-        pixels = sky.ipix29(rows["ra_deg"].to_numpy(), rows["dec_deg"].to_numpy())
-        keep = (time > start_jd) & (time <= end_jd) & sky.contains(ranges, pixels)
-        keep &= np.array(stays, dtype=bool) & (np.asarray(night_of(rows["time_jd"])) == night)
-        keep &= rows["batch_id"].to_numpy() < before_batch
-        return rows.filter(pa.array(keep))
+        gone = {name for name, there in self._known.items() if any(t for _, t, _ in there)}
+        keep = (rows.time_jd > start_jd) & (rows.time_jd <= end_jd) & (rows.nights == night)
+        keep &= sky.contains(ranges, rows.pixels) & (rows.batch_ids < before_batch)
+        keep &= np.array([name not in gone for name in rows.names], dtype=bool)
+        return rows.table.filter(pa.array(keep))
+
+
+class Rows:
+    """Archived alerts and the columns that searches ask for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.time_jd = table["time_jd"].to_numpy()
+        self.nights = np.array(night_of(table["time_jd"]).to_pylist(), dtype=object)
+        self.pixels = sky.ipix29(table["ra_deg"].to_numpy(), table["dec_deg"].to_numpy())
+        self.batch_ids = table["batch_id"].to_numpy()
+        self.names = _names(table)
+
+
+def _names(rows: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(rows["survey"].to_pylist(), rows["alert_id"].to_pylist(), strict=True))
+
+
+def _taken_back(rows: pa.Table) -> list[bool]:
+    return [bool(one) for one in rows["withdrawn"].to_pylist()]
+
+
+def engine_of(archive: MemoryArchive | None = None, **changed) -> Engine:
+    """An engine with a memory archive and a clock that stands still."""
+    return Engine(
+        **{
+            "chains": DEFAULT_CHAINS,
+            "cuts": CUTS,
+            "versions": Versions(cuts="test", code="test"),
+            "archive": archive or MemoryArchive(),
+            "now": lambda: T0,
+            **changed,
+        }
+    )
 
 
 @pytest.fixture
 def new_engine() -> Callable[..., Engine]:
-    """Makes engines with a memory archive and a clock that stands still."""
+    """Makes engines."""
+    return engine_of
 
-    def make(archive: MemoryArchive | None = None, **changed) -> Engine:
-        return Engine(
-            chains=DEFAULT_CHAINS,
-            cuts=CUTS,
-            versions=Versions(cuts="test", code="test"),
-            archive=archive or MemoryArchive(),
-            now=lambda: T0,
-            **changed,
-        )
 
-    return make
+@pytest.fixture
+def runner(new_engine):
+    """A matcher in memory: steps, searches, restarts."""
+    # It needs what is above.
+    from .runner import Runner
+
+    return Runner(lambda archive, aside: new_engine(archive, aside=aside))

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from broker.aside import Aside
-from broker.codec import RegionRecord, decode_region
+from broker.codec import RegionRecord
 from broker.coldsqlite import SqliteColdStore
 from broker.engine import Batch, Engine, Outcome
 from broker.groups import Group, GroupKey
@@ -16,7 +17,7 @@ from broker.owed import OwedSearch
 from broker.search import work_off
 from crossmatch.verdicts import Verdict
 
-from .conftest import MemoryArchive
+from .conftest import MemoryArchive, decode
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Committed:
     records: list[RegionRecord] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     statements: list[dict] = field(default_factory=list)
-    counts: Counter = field(default_factory=Counter)
+    entries: list[dict] = field(default_factory=list)
     step: int = -1
     batch_id: int = -1
 
@@ -43,7 +44,7 @@ class Runner:
     """
 
     def __init__(self, new_engine: Callable[[MemoryArchive, Aside], Engine]) -> None:
-        self._new_engine = new_engine
+        self.new_engine = new_engine
         self.archive = MemoryArchive()
         self.cold = SqliteColdStore(None)
         self.kafka = Committed()
@@ -75,29 +76,62 @@ class Runner:
         self.kafka.batch_id = number
         return self.kafka.statements[before:]
 
-    def search(self, parts: int | None = None) -> list[dict]:
-        """Do owed searches: all, or only some parts of them."""
-        before, left = len(self.kafka.statements), parts
+    def search(
+        self,
+        parts: int | None = None,
+        *,
+        meanwhile: Callable[[], object] | None = None,
+        crash: bool = False,
+    ) -> list[dict]:
+        """Do owed searches: all, or only some parts of them.
+
+        ``meanwhile`` is done after the first part was searched and before what it found is
+        taken in; with ``crash`` the process ends when that was taken in and not committed.
+        """
+        before, left, calls = len(self.kafka.statements), parts, 0
 
         def over() -> bool:
             return left is not None and left <= 0
 
         def commit(take: Callable[[], Outcome | None]) -> Outcome | None:
-            nonlocal left
-            left = None if left is None else left - 1
+            nonlocal left, calls
+            calls += 1
+            # The first call plans, the second one takes in what was found.
+            if calls == 2 and meanwhile is not None:
+                meanwhile()
             outcome = take()
+            if calls == 2 and crash:
+                raise Crash
             if outcome is not None:
+                left = None if left is None else left - 1
                 self._commit(outcome)
             return outcome
 
         # Each look at the clock is a second later: every night is a part of its own.
-        ticks = iter(range(10**9))
-        work_off(self.engine, self.archive, commit, over, lambda: float(next(ticks)))
+        ticks = count()
+        try:
+            work_off(self.engine, self.archive, commit, over, lambda: float(next(ticks)))
+        except Crash:
+            self.restart()
         return self.kafka.statements[before:]
 
     def play(self, alerts, records=(), verdicts=()) -> list[dict]:
         """A batch and all the searches that are owed after it."""
         return self.step(alerts, records, verdicts) + self.search()
+
+    def reselect(
+        self, new_engine: Callable[[MemoryArchive, Aside], Engine], *, crash: bool = False
+    ) -> list[dict]:
+        """Begin anew with another selection; with ``crash`` once more before it is committed."""
+        self.new_engine = new_engine
+        self.restart()
+        before = len(self.kafka.statements)
+        outcome = self.engine.reselect()
+        if crash:
+            self.restart()
+            outcome = self.engine.reselect()
+        self._commit(outcome)
+        return self.kafka.statements[before:]
 
     def close(self, before_jd: float, *, crash: bool = False) -> None:
         """Put aside what is over."""
@@ -106,6 +140,14 @@ class Runner:
             self.restart()
         elif outcome is not None:
             self._commit(outcome)
+
+    @property
+    def counts(self) -> Counter:
+        """All counts of the ledger."""
+        total: Counter = Counter()
+        for entry in self.kafka.entries:
+            total.update(entry["counts"])
+        return total
 
     def in_force(self) -> dict[tuple, dict]:
         """Latest statements of candidates in force, by event, world and object."""
@@ -120,7 +162,8 @@ class Runner:
         kafka = self.kafka
         kafka.step = outcome.step
         kafka.statements += outcome.statements
-        kafka.counts.update(outcome.ledger)
+        told = {"kind": outcome.kind, "counts": outcome.ledger, "parts": outcome.parts}
+        kafka.entries.append(told | {"step": outcome.step, "search": list(outcome.search)})
         for key, group in outcome.groups.items():
             value = None if group is None else {"key": key.to_json(), "group": group.to_json()}
             self._keep(key.text, value)
@@ -134,9 +177,9 @@ class Runner:
             self.kafka.state[name] = json.dumps(value, allow_nan=False)
 
     def _start(self) -> Engine:
-        aside = Aside(self.cold, decode_region)
+        aside = Aside(self.cold, decode)
         aside.restore(self.kafka.step)
-        engine = self._new_engine(self.archive, aside)
+        engine = self.new_engine(self.archive, aside)
         state = {name: json.loads(text) for name, text in self.kafka.state.items()}
         groups = {
             GroupKey.from_json(v["key"]): Group.from_json(v["group"])
@@ -146,7 +189,7 @@ class Runner:
         searches = [OwedSearch.from_json(v) for v in state.values() if "before_batch" in v]
         raws = aside.without_closed([r.raw for r in self.kafka.records])
         engine.restore(
-            [decode_region(raw) for raw in raws],
+            [decode(raw) for raw in raws],
             groups,
             searches,
             self.kafka.verdicts,

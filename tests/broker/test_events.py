@@ -49,7 +49,7 @@ def test_versions_that_come_together_are_one_change():
     changes = events.apply([record(notice("E1", n, 10, 0, n)) for n in (1, 2)])
     assert [(c.event_id, c.before) for c in changes] == [("E1", None)]
     assert changes[0].after is not None
-    assert changes[0].after.order[2] == 2
+    assert changes[0].after.region.order[2] == 2
 
 
 def superseder(event: str, serial: int, *cited: str, **changed):

@@ -1,0 +1,282 @@
+"""The gateway's promise: whatever comes in whatever order, and however often it was killed.
+
+Hypothesis plays alerts, notices, verdicts, searches, kills and changes of the configuration
+against the in-memory matcher; a few lines of brute force (``model``) say what must be in force.
+``MMGATEWAY_CASES`` sets the number of plays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from broker import ledger, search
+from broker.aside import Aside
+from broker.codec import RegionRecord
+from broker.engine import Engine
+from crossmatch import sky
+from crossmatch.candidate import Versions
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.verdicts import Verdict
+
+from . import model, scene
+from .conftest import CUTS, T0, T0_JD, MemoryArchive, alerts
+from .runner import Runner
+from .scene import Said
+
+CASES = int(os.environ.get("MMGATEWAY_CASES", "2000"))
+SELECTIONS = {
+    "usual": CUTS,
+    "strict": replace(CUTS, min_real_bogus=0.8),
+    "loose": replace(CUTS, min_real_bogus=0.3),
+}
+
+
+def engine_with(selection: str):
+    def make(archive: MemoryArchive, aside: Aside) -> Engine:
+        return Engine(
+            chains=DEFAULT_CHAINS,
+            cuts=SELECTIONS[selection],
+            versions=Versions(cuts=selection, code="test"),
+            archive=archive,
+            now=lambda: T0,
+            include_tests=True,
+            aside=aside,
+        )
+
+    return make
+
+
+class Play:
+    """One play: what was given, and the matcher that it was given to."""
+
+    def __init__(self) -> None:
+        self.runner = Runner(engine_with("usual"))
+        self.selection = "usual"
+        self.rows: list[dict] = []
+        self.records: list[RegionRecord] = []
+        self.verdicts: list[Verdict] = []
+
+    def batch(self, numbers=(), said=(), verdicts=(), *, crash: bool = False) -> None:
+        records = [scene.record_of(one) for one in said]
+        given = [row_of(number) for number in numbers]
+        self.rows += given
+        self.records += records
+        self.verdicts += verdicts
+        self.runner.step(alerts(given), records, verdicts, crash=crash)
+
+    def reselect(self, selection: str, *, crash: bool) -> None:
+        if selection != self.selection:
+            self.selection = selection
+            self.runner.reselect(engine_with(selection), crash=crash)
+
+    def check(self) -> None:
+        """Let the input stop, and compare."""
+        self.runner.search()
+        assert not self.runner.engine.searches
+        assert not [name for name in self.runner.kafka.state if name.startswith("search/")]
+        self._check_statements()
+        self._check_ledger()
+        expected = model.candidates(
+            self.rows,
+            self.records,
+            self.verdicts,
+            SELECTIONS,
+            self._selections_aside(),
+            self.selection,
+        )
+        last = self._last()
+        in_force = {key: s for key, s in last.items() if s["state"] == "in_force"}
+        assert set(in_force) == set(expected)
+        for key, columns in expected.items():
+            assert model.content(in_force[key]) == columns
+
+    def _last(self) -> dict[tuple, dict]:
+        return {_name(s): s for s in self.runner.kafka.statements}
+
+    def _selections_aside(self) -> dict[tuple, str]:
+        """By which selection events were judged that lie aside."""
+        cold, found = self.runner.cold, {}
+        events = sorted({(r.event_id, model.world_of(r)) for r in self.records})
+        for number in cold.find({f"name {event}" for event, _ in events}):
+            for family in cold.take([number], self.runner.kafka.step + 1):
+                (name,) = (n for n in family.names if n.startswith("selection "))
+                _, selection, _ = name.split()
+                for other, its_world in events:
+                    if f"name {other}" in family.names:
+                        found[other, its_world] = selection
+        return found
+
+    def _check_statements(self) -> None:
+        """Each is made once, and the history of each candidate has no gaps."""
+        histories = defaultdict(list)
+        for statement in self.runner.kafka.statements:
+            histories[_name(statement)].append(statement)
+        for said in histories.values():
+            assert [s["record_number"] for s in said] == list(range(1, len(said) + 1))
+            assert [s["supersedes"] for s in said] == [
+                None,
+                *(s["candidate_id"] for s in said[:-1]),
+            ]
+            assert [s["alert_type"] for s in said] == [
+                "initial",
+                *(_TYPES[s["state"]] for s in said[1:]),
+            ]
+            for before, after in pairwise(said):
+                _check_pair(before, after)
+        ids = [(s["candidate_id"], tuple(s["streams"])) for s in self.runner.kafka.statements]
+        assert len(ids) == len(set(ids))
+
+    def _check_ledger(self) -> None:
+        counts = self.runner.counts
+        assert counts["received"] == len(self.rows)
+        assert counts["statements"] == len(self.runner.kafka.statements)
+        for entry in self.runner.kafka.entries:
+            assert ledger.alert_hole(entry["counts"]) == 0
+            assert ledger.part_holes(entry) == {}
+
+
+def _check_pair(before: dict, after: dict) -> None:
+    """Two statements about one candidate, one after the other."""
+    same = model.content(before) == model.content(after)
+    if after["state"] == "withdrawn":
+        assert before["state"] == "in_force", "withdrawn once"
+        assert same, "what falls is told as it was"
+    elif before["state"] == "in_force":
+        assert not same, "nothing is said when nothing changed"
+    assert after["changed"], "it says what changed"
+
+
+_TYPES = {"in_force": "update", "withdrawn": "retraction"}
+
+
+def _name(s: dict) -> tuple:
+    world = s["role"] != "observation", tuple(sorted(s["streams"]))
+    return s["event_id"], world, s["survey"], s["id"]
+
+
+# --- what hypothesis draws -------------------------------------------------------------------
+
+ROW_KINDS = (None, None, None, None, scene.taken_back, scene.other_night)
+
+
+def row_of(number: int) -> dict:
+    """Alert of the pool, or what its survey may send of it besides."""
+    kind, which = divmod(number, len(scene.ALERTS))
+    change = ROW_KINDS[kind]
+    return scene.ALERTS[which] if change is None else change(scene.ALERTS[which])
+
+
+_WORLDS = (0, 0, 0, 0, 0, 0, 1, 2)
+_KINDS = ("region",) * 7 + ("retraction", "by_event", "by_citation", "superseder")
+_RADIXES = (len(scene.SOURCES), 4, len(_KINDS), 4, 3, len(_WORLDS), 3, 2, len(scene.SOURCES), 4)
+
+
+def said_of(number: int) -> Said:
+    """One of all notices that may come."""
+    digits = []
+    for radix in _RADIXES:
+        number, digit = divmod(number, radix)
+        digits.append(digit)
+    source, serial, kind, place, radius, world, is_map, earlier, cited, its_serial = digits
+    return Said(
+        source=source,
+        serial=serial + 1,
+        kind=_KINDS[kind],
+        world=_WORLDS[world],
+        place=place,
+        radius=radius,
+        is_map=is_map == 2 and _KINDS[kind] == "region",
+        earlier=bool(earlier) and serial == 2,
+        other=(cited, its_serial + 1),
+    )
+
+
+_COMBINATIONS = 1
+for _radix in _RADIXES:
+    _COMBINATIONS *= _radix
+
+VERDICTS = st.builds(
+    scene.verdict_of,
+    st.integers(0, scene.N_OBJECTS - 1),
+    st.integers(0, 2),
+    st.integers(0, 3),
+    st.integers(0, len(scene.SOURCES)),
+)
+ROWS = st.lists(st.integers(0, len(scene.ALERTS) * len(ROW_KINDS) - 1), max_size=6)
+NOTICES = st.lists(st.integers(0, _COMBINATIONS - 1).map(said_of), max_size=3)
+
+
+class Matcher(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.play = Play()
+
+    @initialize(rows=ROWS, records=NOTICES)
+    def begin(self, rows, records) -> None:
+        self.play.batch(rows, records)
+
+    @rule(rows=ROWS, records=NOTICES, crash=st.booleans())
+    def batch(self, rows, records, crash) -> None:
+        self.play.batch(rows, records, crash=crash)
+
+    @rule(records=NOTICES)
+    def notices(self, records) -> None:
+        self.play.batch([], records)
+
+    @rule(verdict=VERDICTS, rows=ROWS)
+    def verdict(self, verdict, rows) -> None:
+        self.play.batch(rows, (), [verdict])
+
+    @rule(parts=st.integers(1, 3), crash=st.booleans())
+    def search(self, parts, crash) -> None:
+        self.play.runner.search(parts, crash=crash)
+
+    @rule(rows=ROWS, records=NOTICES)
+    def search_meanwhile(self, rows, records) -> None:
+        """A batch comes between the reading of the archive and the taking in."""
+        self.play.runner.search(meanwhile=lambda: self.play.batch(rows, records))
+
+    @rule()
+    def restart(self) -> None:
+        self.play.runner.restart()
+
+    @rule(days=st.sampled_from((1.0, 2.0, 21.0, 400.0)), crash=st.booleans())
+    def close(self, days, crash) -> None:
+        self.play.runner.close(T0_JD + days, crash=crash)
+
+    @rule(selection=st.sampled_from(tuple(SELECTIONS)), crash=st.booleans())
+    def reselect(self, selection, crash) -> None:
+        self.play.reselect(selection, crash=crash)
+
+    def teardown(self) -> None:
+        self.play.check()
+
+
+@pytest.fixture(autouse=True)
+def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches commit in the middle of a night, as with millions of alerts.
+
+    Circles, which are few, are covered once.
+    """
+    monkeypatch.setattr(search, "ENOUGH", 2)
+    monkeypatch.setattr(search, "ROWS", 3)
+    monkeypatch.setattr(sky, "cone_ranges", cache(sky.cone_ranges))
+
+
+TestMatcher = Matcher.TestCase
+TestMatcher.settings = settings(
+    max_examples=CASES,
+    stateful_step_count=12,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
