@@ -38,8 +38,9 @@ done
 #
 # Every service looks whether all topics are there and makes those that are not: Describe, Create.
 # Names of groups and transactions are those that the services use; Spark invents the rest of its own.
-# What lies on mm.notices, mm.regionlog, mm.held, mm.deadletter, mm.alarms, mm.ledger, mm.state and
-# mm.marker holds or betrays private data: readers and streams must not have it.
+# What lies on mm.notices, mm.regionlog, mm.held, mm.deadletter, mm.retry, mm.verdicts, mm.alarms,
+# mm.ledger, mm.state and mm.marker holds or betrays private data: readers and streams must not have it.
+# Operators give verdicts and send dead letters again.
 table() {
     gateway_rows
     reader_rows mmgateway-reader
@@ -57,6 +58,7 @@ mmgateway-listen  | Read,Write | topic | literal | mm.regionlog
 mmgateway-listen  | Read,Write | topic | literal | mm.regions
 mmgateway-listen  | Write | topic | prefixed | mm.private.
 mmgateway-listen  | Read,Write | topic | literal | mm.held
+mmgateway-listen  | Read | topic | literal | mm.retry
 mmgateway-listen  | Read,Write | topic | literal | mm.marker
 mmgateway-listen  | Write | topic | literal | mm.alarms
 mmgateway-listen  | Write | topic | literal | mm.deadletter
@@ -66,12 +68,14 @@ mmgateway-listen  | Read | group | literal | mmgateway-reader
 mmgateway-match   | Describe,Create | topic | prefixed | mm.
 mmgateway-match   | Describe,Create,Read | topic | prefixed | alerts.
 mmgateway-match   | Read | topic | literal | mm.regionlog
-mmgateway-match   | Write | topic | prefixed | mm.candidates.
-mmgateway-match   | Write | topic | prefixed | mm.private.
+mmgateway-match   | Read | topic | literal | mm.verdicts
+mmgateway-match   | Read,Write | topic | prefixed | mm.candidates.
+mmgateway-match   | Read,Write | topic | prefixed | mm.private.
 mmgateway-match   | Read,Write | topic | literal | mm.state
 mmgateway-match   | Read,Write | topic | literal | mm.marker
 mmgateway-match   | Write | topic | literal | mm.deadletter
-mmgateway-match   | Write | topic | literal | mm.ledger
+mmgateway-match   | Read,Write | topic | literal | mm.ledger
+mmgateway-match   | Write | topic | literal | mm.alarms
 mmgateway-match   | Describe,Write | transactional-id | literal | mmgateway-match
 mmgateway-match   | Read | group | literal | mmgateway-reader
 mmgateway-match   | Read | group | literal | mmgateway-packets
@@ -82,11 +86,21 @@ mmgateway-publish | Read | topic | prefixed | mm.candidates.
 mmgateway-publish | Read,Write | topic | literal | mm.voevents
 mmgateway-publish | Read,Write | topic | prefixed | mm.private.
 mmgateway-publish | Read,Write | topic | literal | mm.marker
+mmgateway-publish | Read | topic | literal | mm.retry
 mmgateway-publish | Write | topic | literal | mm.deadletter
+mmgateway-publish | Write | topic | literal | mm.ledger
 mmgateway-publish | Describe,Write | transactional-id | literal | mmgateway-publish
 mmgateway-publish | Read | group | literal | mmgateway-reader
 mmgateway-alerts  | Describe,Create,Write | topic | prefixed | alerts.
 mmgateway-operator | Read | topic | prefixed | mm.
+mmgateway-operator | Write | topic | literal | mm.verdicts
+mmgateway-operator | Write | topic | literal | mm.retry
+mmgateway-operator | Write | topic | literal | mm.regionlog
+mmgateway-operator | Write | topic | literal | mm.marker
+mmgateway-operator | Read,Write | topic | prefixed | alerts.
+mmgateway-operator | Describe,Write | transactional-id | literal | mmgateway-retry
+mmgateway-operator | Read | group | literal | mmgateway-reader
+mmgateway-operator | Read | group | literal | mmgateway-packets
 mmgateway-operator | Read | group | prefixed | operator-
 mmgateway-reader  | Read | group | prefixed | reader-
 ROWS

@@ -472,8 +472,15 @@ def test_operators_read_all_that_is_ours() -> None:
     assert readable("mmgateway-operator") >= PUBLIC | topics.OPERATOR_ONLY
 
 
+def test_operators_give_verdicts_and_send_dead_letters_again_and_write_nothing_else() -> None:
+    assert may("mmgateway-operator", "Write", "transactional-id", "mmgateway-retry")
+    again = {topics.RETRY, topics.REGION_LOG, topics.MARKER, topics.VERDICTS}
+    everything = again | PUBLIC | topics.OPERATOR_ONLY
+    assert {n for n in everything if may("mmgateway-operator", "Write", "topic", n)} == again
+
+
 def test_who_reads_cannot_write_nor_take_the_place_of_another() -> None:
-    readers = ["operator", "reader", *(f"stream-{s}" for s in STREAMS)]
+    readers = ["reader", *(f"stream-{s}" for s in STREAMS)]
     mine = [row for row in rights() if row[0].removeprefix("mmgateway-") in readers]
     assert all(operations == {"Read"} for _, operations, *_ in mine)
     groups = [name for _, _, kind, how, name in mine if (kind, how) == ("group", "prefixed")]
