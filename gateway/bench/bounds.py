@@ -57,6 +57,7 @@ class Sizes:
     alerts_a_day: int = 20_000
     batches_a_day: int = 20
     events_a_day: int = 20
+    radius_deg: tuple[float, float] = (2.0, 10.0)
     calm: int = 60
     seed: int = 1
 
@@ -225,12 +226,12 @@ def month(world: World, sizes: Sizes) -> dict[str, Any]:
     for day in range(sizes.days):
         world.now = datetime_from_jd(sky30.FIRST_JD + day + 1)
         rows = sky30.night(sky_of, day, sizes.alerts_a_day, sizes.seed)
-        world.take(records=list(_events(sizes.events_a_day, day, sizes.seed)))
+        world.take(records=list(_events_of(sizes, day, 1)))
         size = max(1, rows.num_rows // sizes.batches_a_day)
         steps = [world.take(rows.slice(at, size)) for at in range(0, rows.num_rows, size)]
         world.search()
         # All are revised, some of them taken back.
-        world.take(records=list(_events(sizes.events_a_day, day, sizes.seed, version=2)))
+        world.take(records=list(_events_of(sizes, day, 2)))
         world.search()
         world.close()
         world.tidy()
@@ -312,6 +313,10 @@ def _filled(world: World, sizes: Sizes) -> Any:
 
 def _night(alerts: int, seed: int) -> Any:
     return sky30.night(sky30.sources(alerts, seed), 0, alerts, seed)
+
+
+def _events_of(sizes: Sizes, day: int, version: int) -> Iterator[RegionRecord]:
+    return _events(sizes.events_a_day, day, sizes.seed, version=version, radius=sizes.radius_deg)
 
 
 def _events(

@@ -77,23 +77,26 @@ def late_regions(nights: int) -> list[Late]:
 
     Their windows (14 and 20 days) lie in an archive of ``nights`` nights as far as these reach.
     """
-    trigger = datetime_from_jd(sky30.FIRST_JD + 0.05 + nights // 3)
-    return [
-        late_map(nights),
-        Late("circle", _record("swift_1300001", "grb", trigger, _CIRCLE), 1.0),
-    ]
+    circle = late_of("circle", "swift_1300001", "grb", nights // 3, _CIRCLE, 1.0)
+    return [late_map(nights), circle]
 
 
 def late_map(nights: int, number: int = 0) -> Late:
     """The map of :func:`late_regions`, as that of the event of a number."""
-    trigger = datetime_from_jd(sky30.FIRST_JD + 0.05 + nights // 3)
     skymap = multi_order_map(_ARC, _DISTANCE)
-    return Late("map", _record(f"S261110x{number}", "gw", trigger, skymap), 5.0)
+    return late_of("map", f"S261110x{number}", "gw", nights // 3, skymap, 5.0)
 
 
-def _record(
-    event: str, messenger: Messenger, trigger: datetime, place: MultiOrderMap | Circle
-) -> RegionRecord:
+def late_of(
+    name: str,
+    event: str,
+    messenger: Messenger,
+    night: int,
+    place: MultiOrderMap | Circle,
+    bar_s: float,
+) -> Late:
+    """A place as the region of an event that was an hour before the first exposure of a night."""
+    trigger = datetime_from_jd(sky30.FIRST_JD + 0.07 + night)
     notice = Notice(
         feed="bench",
         mission="LVK" if messenger == "gw" else "Swift",
@@ -117,7 +120,8 @@ def _record(
         assert isinstance(place, MultiOrderMap)
         return place
 
-    return decode_region(encode_region(make_region(notice, 1, DEFAULT_CHAINS)), load)
+    region = make_region(notice, 1, DEFAULT_CHAINS)
+    return Late(name, decode_region(encode_region(region), load), bar_s)
 
 
 def new_engine(archive: AlertArchive, cuts: Cuts) -> Engine:

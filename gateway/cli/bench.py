@@ -140,7 +140,7 @@ def bounds(
 
     tell = (lambda _: None) if as_json else _tell
     facts = machine(cases.PACKAGES)
-    results = cases.measured(only or cases.CASES, small=small, seed=seed, tell=tell)
+    results = cases.measured(only or list(cases.CASES), small=small, seed=seed, tell=tell)
     if as_json:
         for result in results:
             typer.echo(json.dumps(result | {"machine": facts}))
