@@ -112,6 +112,7 @@ def _register() -> None:
         feeds,
         ledger,
         replay,
+        reprocess,
         services,
         verdict,
     )
@@ -131,6 +132,7 @@ def _register() -> None:
     app.add_typer(candidates.app, name="candidates")
     app.command("verdict", epilog=verdict.EPILOG)(verdict.verdict)
     app.command("ledger", epilog=ledger.EPILOG)(ledger.ledger)
+    app.command("reprocess", epilog=reprocess.EPILOG)(reprocess.reprocess)
     app.add_typer(deadletter.app, name="deadletter")
     app.add_typer(archive.app, name="archive")
     app.add_typer(feeds.app, name="feeds")
