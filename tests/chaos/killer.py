@@ -26,7 +26,8 @@ class Target:
     service: str
     what: str
     weight: float
-    kill: Callable[[Path], bool]
+    aim: Callable[[Path], list[int]]
+    """Processes that die, negative for groups; none when there are none just now."""
 
     @property
     def name(self) -> str:
@@ -34,16 +35,16 @@ class Target:
         return f"{self.service}: {self.what}"
 
 
-def _all(service: str) -> Callable[[Path], bool]:
-    return lambda state: killing.kill_all(state, service)
+def _all(service: str) -> Callable[[Path], list[int]]:
+    return lambda state: killing.everything(state, service)
 
 
-def _leader(service: str) -> Callable[[Path], bool]:
-    return lambda state: killing.kill_leader(state, service)
+def _leader(service: str) -> Callable[[Path], list[int]]:
+    return lambda state: killing.leader(state, service)
 
 
-def _below(service: str, which: Callable[[killing.Process], bool]) -> Callable[[Path], bool]:
-    return lambda state: killing.kill_below(state, service, which)
+def _below(service: str, which: Callable[[killing.Process], bool]) -> Callable[[Path], list[int]]:
+    return lambda state: killing.below(state, service, which)
 
 
 KAFKA = Target("kafka", "all", 6, _all("kafka"))
@@ -155,28 +156,27 @@ class Killer(threading.Thread):
         else:
             mode = "any time"
             self._pause(self._rng.uniform(0.1, 3.0))
-        if mode != "any time":
-            self._wait_for_message(target)
+        late = self._rng.uniform(0.0, 0.3)
+        old, chosen = killing.pid_of(self._state, target.service), target.aim(self._state)
+        if not chosen:
+            # It is down, or has no such part just now: another one then.
+            self._pause(0.2)
+            return
+        if mode != "any time" and not self._wait_for_message(target):
+            mode = "any time"
         if mode == "soon after a message":
-            self._pause(self._rng.uniform(0.0, 0.3))
-        self._shoot(target, mode)
+            self._pause(late)
+        at = time.time()
+        if killing.pid_of(self._state, target.service) == old and killing.kill(chosen):
+            self.shots.append(Shot(target, mode, at, old))
+            self._last = time.monotonic()
 
     def _draw(self) -> Target:
         return self._rng.choices(TARGETS, [t.weight for t in TARGETS])[0]
 
-    def _wait_for_message(self, target: Target) -> None:
+    def _wait_for_message(self, target: Target) -> bool:
         # Kafka is in the middle of whatever transaction there is.
-        self._tail.wait("" if target.service == "kafka" else target.service, 3 * self._gap)
-
-    def _shoot(self, target: Target, mode: str) -> None:
-        old = killing.pid_of(self._state, target.service)
-        at = time.time()
-        if not target.kill(self._state):
-            # It is down, or has no such part just now: another one then.
-            self._pause(0.2)
-            return
-        self.shots.append(Shot(target, mode, at, old))
-        self._last = time.monotonic()
+        return self._tail.wait("" if target.service == "kafka" else target.service, 3 * self._gap)
 
     def _was_hit_again(self, shot: Shot) -> bool:
         later = self.shots[self.shots.index(shot) + 1 :]

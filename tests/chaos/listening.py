@@ -60,12 +60,13 @@ class _Reader(threading.Thread):
         """Until :meth:`close`."""
         try:
             while not self._over.is_set():
-                for message in self._client.consume(500, timeout=0.05):
-                    error = message.error()
-                    if error is None:
-                        self.take(message)
-                    elif error.code() == KafkaError._AUTO_OFFSET_RESET or error.fatal():
-                        raise RuntimeError(error.str())
+                # One at a time: several would be waited for, and a transaction does not wait.
+                message = self._client.poll(0.05)
+                error = None if message is None else message.error()
+                if message is not None and error is None:
+                    self.take(message)
+                elif error and (error.code() == KafkaError._AUTO_OFFSET_RESET or error.fatal()):
+                    raise RuntimeError(error.str())
         except Exception as error:
             # Looked at by whoever waits for what this thread would read.
             self.failure = error

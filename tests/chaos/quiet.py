@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from broker import kafka_io, topics
 from gateway.publisher.positions import PUBLISH_KEY, VTP_KEY, decode_position
@@ -35,7 +34,7 @@ def until_quiet(stack: Stack, timeout: float = 180.0) -> Quiet:
     begin = time.monotonic()
     missing = ["nothing was looked at yet"]
     while missing and time.monotonic() < begin + timeout:
-        stack.outside.poll(0.1)
+        stack.outside.poll(0.3)
         missing = unfinished(stack)
     return Quiet(missing, time.monotonic() - begin)
 
@@ -47,7 +46,6 @@ def unfinished(stack: Stack) -> list[str]:
         return [f"the reader of the topics ended: {witness.failure}"]
     left = [
         ("not sent", stack.outside.unsent),
-        ("alerts to be taken in", alert_messages(stack) - ledger(stack, "alerts")["received"]),
         ("notices to be stored", _unstored(stack)),
         ("notices to be read", len(witness.records[topics.NOTICES]) - _notices_read(stack)),
         ("regions to be taken in", _regions_left(stack)),
@@ -56,9 +54,13 @@ def unfinished(stack: Stack) -> list[str]:
         ("VOEvents to be broadcast", _voevents_left(stack)),
     ]
     sentences = [f"{number} {what}" for what, number in left if number > 0]
-    if not sentences and time.monotonic() - witness.last_news < CALM_SECONDS:
-        sentences = ["something came a moment ago"]
-    return sentences
+    if sentences:
+        return sentences
+    if time.monotonic() - witness.last_news < CALM_SECONDS:
+        return ["something came a moment ago"]
+    # Last, as Kafka has to be asked for it.
+    alerts = alert_messages(stack) - ledger(stack, "alerts")["received"]
+    return [f"{alerts} alerts to be taken in"] if alerts else []
 
 
 def ledger(stack: Stack, kind: str) -> Counter[str]:
@@ -73,12 +75,10 @@ def ledger(stack: Stack, kind: str) -> Counter[str]:
 
 def alert_messages(stack: Stack) -> int:
     """Messages on the alert topic, repeats too; their producer makes no transactions."""
-    admin = AdminClient({"bootstrap.servers": stack.bootstrap})
-    described = admin.list_topics(timeout=30).topics[ALERT_TOPIC]
     client = kafka_io.consumer(stack.bootstrap, {}, "chaos-counter")
     try:
         total = 0
-        for number in described.partitions:
+        for number in client.list_topics(timeout=30).topics[ALERT_TOPIC].partitions:
             place = TopicPartition(ALERT_TOPIC, number)
             low, high = client.get_watermark_offsets(place, timeout=30)
             total += high - low

@@ -130,7 +130,7 @@ def decoded(packets: Iterable[bytes]) -> pa.Table:
     """Distinct alerts as the columns that matching and cuts need; the others are null."""
     rows: dict[int, dict[str, Any]] = {}
     for packet in packets:
-        (record,) = fastavro.reader(io.BytesIO(packet))
+        record: Any = next(fastavro.reader(io.BytesIO(packet)))
         rows.setdefault(record["candid"], _row(record))
     # What is not asked for may be null here whatever the schema says of it.
     fields = [pa.field(f.name, f.type) for f in ALERT_SCHEMA]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,32 +78,36 @@ def is_reader(process: Process) -> bool:
     return "sandbox" in process.command
 
 
-def kill_all(state: Path, service: str) -> bool:
-    """The service with its process group and all else that it started; whether it ran."""
+def everything(state: Path, service: str) -> list[int]:
+    """The service with its process group (a negative number) and all else that it started.
+
+    Whom to kill is asked before the moment comes: looking through /proc takes longer than
+    many a transaction.
+    """
     pid = pid_of(state, service)
     if not pid:
-        return False
+        return []
     below = [process.pid for process in descendants(pid)]
     # Kafka tells of its JVM, so that it dies where /proc does not name children.
     java = (services.endpoint(state, service) or {}).get("java_pid")
-    with suppress(ProcessLookupError):
-        # Each service leads a process group of its own; Kafka's JVM leads another one.
-        os.killpg(pid, signal.SIGKILL)
-    for child in {*below, *([java] if java else [])}:
-        _kill(child)
-    return True
+    # Each service leads a process group of its own; Kafka's JVM leads another one.
+    return list(dict.fromkeys([-pid, *below, *([java] if java else [])]))
 
 
-def kill_leader(state: Path, service: str) -> bool:
+def leader(state: Path, service: str) -> list[int]:
     """Only the Python process of a service; what it started is left behind."""
     pid = pid_of(state, service)
-    return bool(pid) and _kill(pid)
+    return [pid] if pid else []
 
 
-def kill_below(state: Path, service: str, which: Callable[[Process], bool]) -> bool:
-    """Only those of a service's children that ``which`` chooses; whether there were any."""
-    chosen = [p for p in descendants(pid_of(state, service) or -1) if which(p)]
-    return [_kill(process.pid) for process in chosen].count(True) > 0
+def below(state: Path, service: str, which: Callable[[Process], bool]) -> list[int]:
+    """Only those of a service's children that ``which`` chooses."""
+    return [p.pid for p in descendants(pid_of(state, service) or -1) if which(p)]
+
+
+def kill(pids: Sequence[int]) -> bool:
+    """Kill processes and, where negative, process groups; whether the first was there."""
+    return [_kill(pid) for pid in pids][:1] == [True]
 
 
 def _kill(pid: int) -> bool:

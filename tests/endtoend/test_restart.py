@@ -88,7 +88,7 @@ def test_killed_services_change_nothing_that_a_reader_sees(gateway: Gateway):
 
     state = gateway.config.paths.state
     old = killing.pid_of(state, "match")
-    assert killing.kill_all(state, "match")
+    assert killing.kill(killing.everything(state, "match"))
     producer = kafka_io.producer(gateway.bootstrap, {})
     for value in values[120:240]:
         kafka_io.send(producer, TOPIC, value)
@@ -99,7 +99,7 @@ def test_killed_services_change_nothing_that_a_reader_sees(gateway: Gateway):
     assert until(lambda: _received(gateway) >= 140)
 
     old = killing.pid_of(state, "kafka")
-    assert killing.kill_all(state, "kafka")
+    assert killing.kill(killing.everything(state, "kafka"))
     for value in values[240:]:
         kafka_io.send(producer, TOPIC, value)
     assert until(lambda: killing.is_back(state, "kafka", old))
