@@ -112,6 +112,7 @@ class Killer(threading.Thread):
         self._tail = tail
         self._gap = gap_seconds
         self._first = first
+        self._missed = False
         self._over = threading.Event()
         self._last = time.monotonic()
 
@@ -147,7 +148,8 @@ class Killer(threading.Thread):
 
     def _next(self) -> None:
         number = len(self.shots)
-        target = self._first[number] if number < len(self._first) else self._draw()
+        wanted = number < len(self._first) and not self._missed
+        target = self._first[number] if wanted else self._draw()
         mode = self._rng.choices(("any time", "soon after a message", "at a message"), (3, 3, 4))[0]
         # Now and then while the last one is not back yet.
         if self._rng.random() < 0.75:
@@ -160,6 +162,7 @@ class Killer(threading.Thread):
         old, chosen = killing.pid_of(self._state, target.service), target.aim(self._state)
         if not chosen:
             # It is down, or has no such part just now: another one then.
+            self._missed = True
             self._pause(0.2)
             return
         if mode != "any time" and not self._wait_for_message(target):
@@ -169,6 +172,7 @@ class Killer(threading.Thread):
         at = time.time()
         if killing.pid_of(self._state, target.service) == old and killing.kill(chosen):
             self.shots.append(Shot(target, mode, at, old))
+            self._missed = False
             self._last = time.monotonic()
 
     def _draw(self) -> Target:
