@@ -32,15 +32,31 @@ STATEMENT_COLUMNS = frozenset(
 """What belongs to a statement, not to the candidate that it tells of."""
 
 _MATTERS: Mapping[str, tuple[str, ...]] = {
-    "region": ("event_version", "ref_ID", "notice_sha256", "skymap_sha256", "event_area_90"),
+    "region": (
+        "event_version",
+        "ref_ID",
+        "notice_sha256",
+        "skymap_sha256",
+        "event_area_90",
+        "event_trigger_time",
+        "significant",
+        "expires",
+    ),
     "joint_events": ("joint_events",),
     "position": ("ra", "dec"),
-    "alerts": ("alert_id", "n_alerts", "n_detections"),
-    "brightness": ("mag", "filter"),
-    "host": ("host_name", "host_distance", "looked_up", "catalog_versions"),
+    "alerts": ("alert_id", "n_alerts", "n_detections", "first_detection", "last_detection"),
+    "brightness": ("mag", "filter", "fade_rate", "rise_rate", "color", "last_nondetection_time"),
+    "host": ("host_name", "host_distance", "host_offset", "looked_up", "catalog_versions"),
     "tier": ("tier",),
     "score": ("score",),
-    "verdict": ("verdict", "verdict_effect", "verdict_time", "verdict_note", "verdict_reference"),
+    "verdict": (
+        "verdict",
+        "verdict_effect",
+        "verdict_time",
+        "verdict_note",
+        "verdict_reference",
+        "verdict_author",
+    ),
     "selection": ("cuts_version", "code_version"),
 }
 """What a statement may say to have changed, and the columns that show it."""
@@ -153,7 +169,9 @@ def _changed(last: Mapping[str, Any], columns: Mapping[str, Any]) -> list[str]:
         for matter, names in _MATTERS.items()
         if any(last.get(name) != columns.get(name) for name in names)
     ]
-    return (["state"] if last["state"] != "in_force" else []) + found
+    again = ["state"] if last["state"] != "in_force" else []
+    # Columns that follow from others, such as factors and separations, change with them.
+    return [*again, *found] or ["details"]
 
 
 def _same(last: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:

@@ -16,14 +16,15 @@ from crossmatch.verdicts import EFFECTS, Verdict
 from .conftest import T0, alert, cells_map, notice, record
 
 DEC = 2.0
-PLACES = tuple(150.0 + 1.5 * i for i in range(6))
+PLACES = tuple(150.0 + 1.5 * i for i in range(4))
 """Right ascensions; all regions and objects lie at ``DEC``."""
 
 # --- alerts -----------------------------------------------------------------------------------
 
-DAYS = (0.01, 0.6, 1.2, 2.0, 3.4, 20.0, 25.0)
+# Two in a night, and the last moment of a window of 20 days.
+DAYS = (0.01, 0.02, 1.2, 2.0, 20.0)
 SCORES = (0.9, 0.6, 0.4)
-N_OBJECTS = 9
+N_OBJECTS = 5
 
 
 def _alert(number: int) -> dict:
@@ -34,8 +35,8 @@ def _alert(number: int) -> dict:
         PLACES[thing % len(PLACES)] + 0.1 * (thing // len(PLACES)),
         DEC,
         days=DAYS[at],
-        survey="lsst" if thing == 4 else "ztf",
-        topic="alerts.lsst" if thing == 4 else "alerts.ztf",
+        survey="lsst" if thing == 3 else "ztf",
+        topic="alerts.lsst" if thing == 3 else "alerts.ztf",
         real_bogus=SCORES[(thing + at) % 3] if thing % 2 else 0.9,
         mag=18.0 + 0.1 * at,
         first_detection_jd=None,
@@ -78,10 +79,11 @@ SOURCES = (
     Source("E1", "EP", "xray", 80.0),
     # Of F1's mission: one with it only by way of others.
     Source("F2", "Fermi", "grb", 20.0, SHORT),
-    Source("S2", "Swift", "grb", 86400.0),
     Source("G1", "LVC", "gw", 0.0, SHORT),
     Source("B1", "Fermi", "grb", 10.0, (("significant", False),)),
 )
+FOCUS = ((0, 1, 2), (0, 1, 3), (0, 4, 5), (1, 2, 4))
+"""Sources of one play: what has to do with one another comes together more often."""
 WORLDS = (("observation", ()), ("test", ()), ("observation", ("ourteam",)))
 RADII = (0.4, 1.2, 2.2)
 """Radii of 90 %; those of 99 % are 1.41 times as large."""
