@@ -94,7 +94,7 @@ def running(folder: Path) -> Iterator[Stack]:
         text = FEED.format(name=mission.lower(), mission=mission, topic=topic)
         (feeds / f"{mission.lower()}.toml").write_text(text, "utf-8")
     config = configuration.load(path, environ={})
-    services.up(config, config_path=path)
+    services.up(config, config_path=path, timeout=400)
     try:
         yield from _with_listeners(config)
     finally:
