@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from broker.compaction import Tidied, tidy_partition
 from broker.ids import KnownIds, Parts, by_survey
-from broker.places import rows_inside
+from broker.places import Good, rows_inside
 from broker.statements import CandidateArchive
 from broker.tables import DeltaFolder, Files, numpy_column, rows_by, split_by
 from broker.withdrawn import Withdrawn
@@ -202,7 +202,13 @@ class AlertArchive:
         return [night for night in sorted(set(files.partition)) if _meets(night, start_jd, end_jd)]
 
     def search_night(
-        self, night: str, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
+        self,
+        night: str,
+        ranges: IntArray,
+        start_jd: float,
+        end_jd: float,
+        before_batch: int,
+        good: Good | None = None,
     ) -> pa.Table:
         """Alerts of a night in earlier batches inside sky ranges and a span of time.
 
@@ -217,6 +223,9 @@ class AlertArchive:
             start < time <= end, JD UTC.
         before_batch : int
             Only batches below this one.
+        good : Good, optional
+            What else is asked of alerts: of a million few pass the cuts, and most of what
+            is to be read belongs to the others.
 
         Returns
         -------
@@ -224,7 +233,7 @@ class AlertArchive:
             The columns of ``ALERT_SCHEMA``, and ``batch_id``; ordered by (alert_id, batch_id).
         """
         files = self._table.files()
-        return self._search_night(files, night, ranges, start_jd, end_jd, before_batch)
+        return self._search_night(files, night, ranges, start_jd, end_jd, before_batch, good)
 
     def _search_night(
         self,
@@ -234,6 +243,7 @@ class AlertArchive:
         start_jd: float,
         end_jd: float,
         before_batch: int,
+        good: Good | None = None,
     ) -> pa.Table:
         self._taken_back.refresh(files)
         files = files.of(night)
@@ -246,7 +256,8 @@ class AlertArchive:
             & (pc.field("time_jd") <= end_jd)
             & (pc.field("batch_id") < before_batch)
         )
-        rows = rows_inside(self._table, files, ranges, where, _READ_SCHEMA)
+        by = ("time_jd", "batch_id")
+        rows = rows_inside(self._table, files, ranges, where, _READ_SCHEMA, by, good)
         order = [("alert_id", "ascending"), ("batch_id", "ascending")]
         return self._taken_back.without(rows).sort_by(order)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,22 @@ from crossmatch import sky
 from crossmatch.model import BoolArray, IntArray
 
 
+@dataclass(frozen=True, slots=True)
+class Good:
+    """Rows that are wanted of those that lie in place: by some columns, which are read first."""
+
+    columns: tuple[str, ...]
+    keep: Callable[[pa.Table], BoolArray]
+
+
 def rows_inside(
-    table: DeltaFolder, files: Files, ranges: IntArray, where: pc.Expression, schema: pa.Schema
+    table: DeltaFolder,
+    files: Files,
+    ranges: IntArray,
+    where: pc.Expression,
+    schema: pa.Schema,
+    by: Sequence[str] = (),
+    good: Good | None = None,
 ) -> pa.Table:
     """Rows inside order-29 ranges for which an expression holds.
 
@@ -30,24 +45,110 @@ def rows_inside(
     where : pyarrow.compute.Expression
     schema : pyarrow.Schema
         The columns to give.
+    by : sequence of str
+        The columns that ``where`` speaks of. They are read first, with the places, and the
+        others only where these leave rows. Empty: all are read at once.
+    good : Good, optional
+        What else is asked of rows, with ``by``.
     """
     if len(ranges) == 0 or len(files) == 0:
         return schema.empty_table()
     low, high = files.bounds("ipix29")
     unknown = np.ma.getmaskarray(low) | np.ma.getmaskarray(high)
     files = files.where(unknown | touched(ranges, low.filled(0), high.filled(0)))
-    groups: list[Sequence[int] | None] = [None] * len(files)
-    large = files.rows > ROW_GROUP_ROWS
-    fragments = table.dataset(files.where(large)).get_fragments()
-    for i, fragment in zip(np.flatnonzero(large), fragments, strict=True):
-        groups[i] = _row_groups(fragment, ranges)
-    some = np.array([chosen is None or len(chosen) > 0 for chosen in groups], dtype=bool)
-    dataset = table.dataset(files.where(some), [groups[i] for i in np.flatnonzero(some)])
+    pieces = _pieces(table, files, ranges)
+    if not pieces:
+        return schema.empty_table()
+    if by:
+        rows = _in_two(table, files, pieces, ranges, where, schema, by, good)
+        return rows.select(schema.names).cast(schema)
     pixel = pc.field("ipix29")
     span = (pixel >= int(ranges[0, 0])) & (pixel < int(ranges[-1, 1]))
+    dataset = _dataset(table, files, pieces)
     rows = dataset.to_table(columns=[*schema.names, "ipix29"], filter=where & span)
     inside = sky.contains(ranges, numpy_column(rows, "ipix29"))
     return rows.filter(pa.array(inside)).select(schema.names).cast(schema)
+
+
+_ROW = "row in what was read"
+
+
+def _in_two(
+    table: DeltaFolder,
+    files: Files,
+    pieces: Sequence[_Piece],
+    ranges: IntArray,
+    where: pc.Expression,
+    schema: pa.Schema,
+    by: Sequence[str],
+    good: Good | None,
+) -> pa.Table:
+    """The same, in two readings: a few columns of all pieces, all columns of a few pieces."""
+    few = list(dict.fromkeys([*by, *(() if good is None else good.columns), "ipix29"]))
+    first = _dataset(table, files, pieces).to_table(columns=few)
+    inside = np.flatnonzero(sky.contains(ranges, numpy_column(first, "ipix29")))
+    first = first.take(pa.array(inside)).append_column(_ROW, pa.array(inside))
+    first = first.filter(where)
+    if good is not None:
+        first = first.filter(pa.array(good.keep(first)))
+    rows = numpy_column(first, _ROW)
+    end = np.cumsum([piece.rows for piece in pieces])
+    piece_of = np.searchsorted(end, rows, side="right")
+    wanted = np.unique(piece_of)
+    others = [name for name in schema.names if name not in few]
+    if not others or len(wanted) == 0:
+        columns = {f.name: first[f.name] if f.name in few else pa.array([], f.type) for f in schema}
+        return pa.table(columns)
+    some = [pieces[i] for i in wanted]
+    lengths = np.array([piece.rows for piece in some])
+    shift = np.zeros(len(pieces), dtype=np.int64)
+    shift[wanted] = (end[wanted] - lengths) - (np.cumsum(lengths) - lengths)
+    second = _dataset(table, files, some).to_table(columns=others)
+    second = second.take(pa.array(rows - shift[piece_of]))
+    for name in few:
+        second = second.append_column(name, first[name])
+    return second
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A file, by its number, or one row group of it, and how many rows that has."""
+
+    file: int
+    group: int | None
+    rows: int
+
+
+def _pieces(table: DeltaFolder, files: Files, ranges: IntArray) -> list[_Piece]:
+    """Files, and of large ones the row groups, that touch any of the ranges, in order."""
+    large = files.rows > ROW_GROUP_ROWS
+    fragments = iter(table.dataset(files.where(large)).get_fragments())
+    pieces: list[_Piece] = []
+    for i, rows in enumerate(files.rows.tolist()):
+        if not large[i]:
+            pieces.append(_Piece(i, None, rows))
+            continue
+        fragment = next(fragments)
+        metadata = fragment.metadata
+        pieces += [
+            _Piece(i, group, metadata.row_group(group).num_rows)
+            for group in _row_groups(fragment, ranges)
+        ]
+    return pieces
+
+
+def _dataset(table: DeltaFolder, files: Files, pieces: Sequence[_Piece]) -> pads.FileSystemDataset:
+    chosen = np.zeros(len(files), dtype=bool)
+    groups: dict[int, list[int] | None] = {}
+    for piece in pieces:
+        chosen[piece.file] = True
+        if piece.group is None:
+            groups[piece.file] = None
+        else:
+            mine = groups.setdefault(piece.file, [])
+            assert mine is not None
+            mine.append(piece.group)
+    return table.dataset(files.where(chosen), [groups[i] for i in np.flatnonzero(chosen).tolist()])
 
 
 def touched(ranges: IntArray, low: IntArray, high: IntArray) -> BoolArray:
