@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from broker.tables import ROW_GROUP_ROWS, DeltaFolder, Files, NewFile
 from crossmatch.model import BoolArray, IntArray
@@ -106,10 +99,9 @@ def _rewrite(table: DeltaFolder, files: Files, by: str, now: datetime) -> None:
             # One thread: the live path goes on beside it.
             rows = table.dataset(some).to_table(filter=where, use_threads=False)
             if rows.num_rows:
-                new.append(_write(table, rows.sort_by(by), files.partition[0]))
+                new += table.write_files(rows.sort_by(by), _SORTED)
     except BaseException:
-        for file in new:
-            (table.path / file.path).unlink(missing_ok=True)
+        table.discard(new)
         raise
     table.replace(files, new, now)
 
@@ -125,42 +117,3 @@ def _parts(table: DeltaFolder, files: Files, by: str) -> list[tuple[int, int]]:
     inner = np.unique(np.partition(values, at)[at]).tolist()
     edges = [least, *inner, most]
     return list(pairwise(edges))
-
-
-def write_sorted(table: DeltaFolder, rows: pa.Table, partition: str) -> NewFile:
-    """Write sorted rows beside a table; they are in it when :meth:`DeltaFolder.replace` was told.
-
-    The folder of the partition is made where there is none.
-    """
-    if table.partition_by:
-        (table.path / f"{table.partition_by}={partition}").mkdir(exist_ok=True)
-    return _write(table, rows, partition)
-
-
-def _write(table: DeltaFolder, rows: pa.Table, partition: str) -> NewFile:
-    key = table.partition_by
-    folder = f"{key}={partition}/" if key else ""
-    # Not by its content: a rewrite that died may have left a file with these rows.
-    path = f"{folder}{_SORTED}{uuid.uuid4()}.parquet"
-    rows = rows.drop_columns([key]) if key else rows
-    with (table.path / path).open("wb") as file:
-        pq.write_table(rows, file, row_group_size=ROW_GROUP_ROWS, compression="zstd")
-        file.flush()
-        # What it replaces is deleted in an hour.
-        os.fsync(file.fileno())
-    return NewFile(path, {key: partition} if key else {}, statistics(rows, table.statistics))
-
-
-def statistics(rows: pa.Table, columns: Sequence[str]) -> str:
-    """Statistics of a file as the Delta log has them: JSON."""
-    low: dict[str, Any] = {}
-    high: dict[str, Any] = {}
-    nulls: dict[str, int] = {}
-    for name in columns:
-        nulls[name] = rows[name].null_count
-        if nulls[name] < rows.num_rows:
-            ends = pc.min_max(rows[name]).as_py()
-            low[name], high[name] = ends["min"], ends["max"]
-    return json.dumps(
-        {"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
-    )

@@ -11,9 +11,8 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,15 +23,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    write_deltalake,
+)
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from broker import deltalog
+from broker.datafiles import ROW_GROUP_ROWS, Files, NewFile, listed, write_file
 from crossmatch.errors import ServiceError
-from crossmatch.model import BoolArray, IntArray
+from crossmatch.model import IntArray
 
-ROW_GROUP_ROWS = 65_536
-"""Of files that were sorted by place: the least that a search reads of one."""
+__all__ = [
+    "ROW_GROUP_ROWS", "DeltaFolder", "Files", "NewFile", "numpy_column", "rows_by", "split_by",
+]  # fmt: skip
 
 _APP = "mmgateway-match"
 _COMPACTION = "mmgateway-compact"
@@ -45,77 +53,9 @@ _SETTINGS = {
     "delta.deletedFileRetentionDuration": "interval 2 hours",
 }
 _REOPEN_SECONDS = 3600.0
+_NO_CHECKPOINT = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _FORMAT = pads.ParquetFileFormat()
 _FILESYSTEM = pafs.LocalFileSystem()
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Data files of one snapshot: parallel arrays, and the statistics of the log.
-
-    ``statistics`` has columns ``min.<column>`` and ``max.<column>`` as far as they were
-    written, with nulls where nothing is known.
-    """
-
-    path: tuple[str, ...]
-    partition: tuple[str, ...]
-    rows: IntArray
-    size: IntArray
-    modified_ms: IntArray
-    statistics: pa.Table
-
-    def __len__(self) -> int:
-        return len(self.path)
-
-    def where(self, mask: BoolArray) -> Files:
-        """The files for which ``mask`` is true."""
-        rows = np.flatnonzero(mask)
-        return Files(
-            tuple(self.path[i] for i in rows),
-            tuple(self.partition[i] for i in rows),
-            self.rows[rows],
-            self.size[rows],
-            self.modified_ms[rows],
-            self.statistics.take(pa.array(rows)),
-        )
-
-    def of(self, partition: str) -> Files:
-        """The files of one partition."""
-        return self.where(np.array([p == partition for p in self.partition], dtype=bool))
-
-    def bounds(self, column: str, of: type = int) -> tuple[Any, Any]:
-        """Smallest and largest value of each file, as masked arrays: masked where unknown."""
-        kind = np.float64 if of is float else np.int64
-        found = []
-        for side in ("min", "max"):
-            name = f"{side}.{column}"
-            if name not in self.statistics.column_names:
-                found.append(np.ma.array(np.zeros(len(self), dtype=kind), mask=True))
-                continue
-            values = self.statistics[name].combine_chunks()
-            unknown = np.asarray(values.is_null())
-            filled = np.where(unknown, 0, values.to_numpy(zero_copy_only=False)).astype(kind)
-            found.append(np.ma.array(filled, mask=unknown))
-        return found[0], found[1]
-
-    def may_hold(self, column: str, low: float | None, high: float | None) -> BoolArray:
-        """Which files may have values in [``low``, ``high``]; where nothing is known: all."""
-        smallest, largest = self.bounds(column, int if isinstance(low or high, int) else float)
-        keep = np.ones(len(self), dtype=bool)
-        if low is not None:
-            keep &= np.ma.filled(largest >= low, True)
-        if high is not None:
-            keep &= np.ma.filled(smallest <= high, True)
-        return keep
-
-
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A data file that was written beside a table: relative path, partition, Delta statistics."""
-
-    path: str
-    partition: Mapping[str, str]
-    statistics: str
 
 
 class DeltaFolder:
@@ -151,6 +91,7 @@ class DeltaFolder:
         self._writer = _Handle(path)
         self._reader = _Handle(path)
         self._up_to_date = False
+        self._written = -1
         self._listed: tuple[int, Files] | None = None
         self._listing = threading.Lock()
 
@@ -168,31 +109,71 @@ class DeltaFolder:
         ServiceError
             When the disk refuses.
         """
-        steps = CommitProperties(app_transactions=[Transaction(_APP, version)])
         try:
             with self._writer.lock:
-                table = self._writer.fresh()
-                if table is None:
-                    write_deltalake(
-                        str(self.path),
-                        rows,
-                        mode="append",
-                        partition_by=[self.partition_by] if self.partition_by else None,
-                        configuration=self._settings,
-                        commit_properties=steps,
-                    )
-                    return
-                merge = not self._up_to_date and self._brought_up_to_date(table)
-                write_deltalake(
-                    table,
-                    rows,
-                    mode="append",
-                    schema_mode="merge" if merge else None,
-                    commit_properties=steps,
-                )
+                table = self._writer.opened()
+                if table is None or not self._up_to_date or not deltalog.is_plain(table):
+                    self._append_with_library(table, rows, version)
+                else:
+                    self._append_to_log(table, rows, version)
                 self._up_to_date = True
         except (DeltaError, OSError) as error:
             raise ServiceError(f"the archive {self.path} cannot be written: {error}") from error
+
+    def _append_with_library(self, table: DeltaTable | None, rows: pa.Table, version: int) -> None:
+        """The first append of a process: makes the table or brings it up to date."""
+        steps = CommitProperties(app_transactions=[Transaction(_APP, version)])
+        if table is None:
+            write_deltalake(
+                str(self.path),
+                rows,
+                mode="append",
+                partition_by=[self.partition_by] if self.partition_by else None,
+                configuration=self._settings,
+                commit_properties=steps,
+            )
+            return
+        merge = not self._up_to_date and self._brought_up_to_date(table)
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            schema_mode="merge" if merge else None,
+            commit_properties=steps,
+            # It takes as long as ten appends: `clean` makes it.
+            post_commithook_properties=_NO_CHECKPOINT,
+        )
+
+    def _append_to_log(self, table: DeltaTable, rows: pa.Table, version: int) -> None:
+        log = self.path / "_delta_log"
+        known = max(self._written, table.version())
+        if not deltalog.entry(log, known).exists():
+            # The log was cut behind it: others were at work for long.
+            table = self._writer.fresh() or table
+            known = table.version()
+        new = self.write_files(rows, "part-")
+        adds = [
+            deltalog.add_action(f.path, f.partition, self.path / f.path, f.statistics) for f in new
+        ]
+        try:
+            moment = int(time.time() * 1000)
+            self._written = deltalog.append(log, known, adds, _APP, version, moment)
+        except BaseException:
+            self.discard(new)
+            raise
+
+    def write_files(self, rows: pa.Table, prefix: str) -> list[NewFile]:
+        """Write rows beside the table, a file for each partition; they are not yet part of it."""
+        key = self.partition_by
+        return [
+            write_file(self.path, some, key, value, prefix, self.statistics)
+            for value, some in (split_by(rows, key) if key else [("", rows)])
+        ]
+
+    def discard(self, new: Sequence[NewFile]) -> None:
+        """Delete files that did not become part of the table."""
+        for file in new:
+            (self.path / file.path).unlink(missing_ok=True)
 
     def _brought_up_to_date(self, table: DeltaTable) -> bool:
         """Give a table of an earlier version our settings; whether it lacks columns."""
@@ -207,11 +188,11 @@ class DeltaFolder:
         with self._listing:
             table = self._reader.fresh()
             if table is None:
-                return _listed(pa.table({}), None)
+                return listed(pa.table({}), None)
             version = table.version()
             if self._listed is None or self._listed[0] != version:
                 actions = pa.table(table.get_add_actions(flatten=True))
-                self._listed = (version, _listed(actions, self.partition_by))
+                self._listed = (version, listed(actions, self.partition_by))
             return self._listed[1]
 
     def dataset(
@@ -291,8 +272,7 @@ class DeltaFolder:
                 ),
             )
         except (DeltaError, OSError) as error:
-            for file in new:
-                (self.path / file.path).unlink(missing_ok=True)
+            self.discard(new)
             raise ServiceError(f"the archive {self.path} was not compacted: {error}") from error
 
     def clean(self) -> int:
@@ -326,12 +306,18 @@ class _Handle:
         self._opened = 0.0
 
     def fresh(self) -> DeltaTable | None:
+        """The newest version; None when there is no table yet."""
+        return self.opened(update=True)
+
+    def opened(self, *, update: bool = False) -> DeltaTable | None:
+        """Some version of the last hour; None when there is no table yet."""
         with self.lock:
             moment = time.monotonic()
             try:
                 # The log behind a table that was long not used may be gone.
                 if self._table is not None and moment - self._opened < _REOPEN_SECONDS:
-                    self._table.update_incremental()
+                    if update:
+                        self._table.update_incremental()
                     return self._table
                 self._table = DeltaTable(str(self._path))
             except TableNotFoundError:
@@ -340,26 +326,6 @@ class _Handle:
                 raise ServiceError(f"the archive {self._path} cannot be read: {error}") from error
             self._opened = moment
             return self._table
-
-
-def _listed(actions: pa.Table, partition_by: str | None) -> Files:
-    def numbers(name: str) -> IntArray:
-        if name not in actions.column_names:
-            return np.empty(0, dtype=np.int64)
-        return np.asarray(actions[name].fill_null(0), dtype=np.int64)
-
-    count = actions.num_rows
-    name = f"partition.{partition_by}"
-    parts = actions[name].to_pylist() if name in actions.column_names else [""] * count
-    kept = [n for n in actions.column_names if n.startswith(("min.", "max.", "null_count."))]
-    return Files(
-        tuple(actions["path"].to_pylist()) if count else (),
-        tuple(parts),
-        numbers("num_records"),
-        numbers("size_bytes"),
-        numbers("modification_time"),
-        actions.select(kept) if kept else actions.select([]),
-    )
 
 
 def split_by(rows: pa.Table, column: str) -> list[tuple[str, pa.Table]]:

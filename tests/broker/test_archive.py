@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from broker import compaction, tables
+from broker import compaction, datafiles, tables
 from broker.archive import ARCHIVE_SCHEMA, AlertArchive, NightSummary, night_of
 from broker.places import touched
 from crossmatch import sky
@@ -57,6 +57,7 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of 40 rows in groups of 10, so that small tables show what large ones do."""
     monkeypatch.setattr(compaction, "FILE_ROWS", 40)
     monkeypatch.setattr(compaction, "ROW_GROUP_ROWS", 10)
+    monkeypatch.setattr(datafiles, "ROW_GROUP_ROWS", 10)
     monkeypatch.setattr("broker.places.ROW_GROUP_ROWS", 10)
 
 
@@ -381,13 +382,13 @@ def test_replaced_files_and_what_died_uncommitted_go_after_an_hour(tmp_path):
 
 def test_an_append_between_reading_and_committing_a_rewrite_is_kept(tmp_path, monkeypatch):
     archive = filled(tmp_path / "a")
-    write = compaction._write
+    write = tables.DeltaFolder.write_files
 
     def and_somebody_appends(*arguments):
         AlertArchive(tmp_path / "a").append(alerts([alert(700, 1.0, 1.0, 0.6)]), 70)
         return write(*arguments)
 
-    monkeypatch.setattr(compaction, "_write", and_somebody_appends)
+    monkeypatch.setattr(tables.DeltaFolder, "write_files", and_somebody_appends)
     archive.compact(now=tomorrow())
 
     assert archive.count() == 101
@@ -418,7 +419,7 @@ def test_a_rewrite_from_an_old_list_is_refused_and_leaves_nothing(tmp_path, monk
     late.done = False
     real = archive._table.files()
     some = archive._table.dataset(real).to_table().sort_by("ipix29")
-    new = compaction._write(archive._table, some, real.partition[0])
+    (new,) = archive._table.write_files(some, "sorted-")
     monkeypatch.setattr(tables, "fcntl", _NoLocks)
     monkeypatch.setattr(tables, "DeltaTable", late)
     with pytest.raises(ServiceError, match="not compacted"):
@@ -437,15 +438,15 @@ class _NoLocks:
 
 def test_a_rewrite_that_fails_leaves_no_files(tmp_path, small_files, monkeypatch):
     archive = filled(tmp_path / "a")
-    write, written = compaction._write, []
+    write, written = tables.DeltaFolder.write_files, []
 
     def full(*arguments):
         if written:
             raise OSError(28, "No space left on device")
-        written.append(write(*arguments))
-        return written[0]
+        written.extend(write(*arguments))
+        return written
 
-    monkeypatch.setattr(compaction, "_write", full)
+    monkeypatch.setattr(tables.DeltaFolder, "write_files", full)
     with pytest.raises(OSError, match="No space left"):
         archive.compact(now=tomorrow())
     assert not (tmp_path / "a" / written[0].path).exists()
