@@ -248,7 +248,7 @@ def _show_compared(result: Compared) -> None:
     console.print(
         f"{result.events:,} events: {result.before:,} candidates in force as configured,"
         f" {result.after:,} by the other configuration: {found.count('appears'):,} appear,"
-        f" {found.count('goes'):,} go, {kinds.count('tier'):,} change their tier,"
+        f" {found.count('goes'):,} go, {found.count('tier'):,} change their tier,"
         f" {found.count('score'):,} their score.",
         markup=False,
         highlight=False,
