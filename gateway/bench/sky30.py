@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from broker.archive import ARCHIVE_SCHEMA, STATISTICS, AlertArchive, night_of
-from broker.compaction import FILE_ROWS, write_sorted
+from broker.compaction import FILE_ROWS
 from broker.tables import DeltaFolder
 from crossmatch import sky
 from crossmatch.columns import ALERT_SCHEMA
@@ -143,9 +143,9 @@ def stored(
         for number in range(done, nights):
             advance(number, nights)
             rows = _by_place(night(sky_of, number, alerts, seed))
-            date = rows["night"][0].as_py()
             parts = [rows.slice(at, FILE_ROWS) for at in range(0, rows.num_rows, FILE_ROWS)]
-            table.replace(table.files().of(""), [write_sorted(table, p, date) for p in parts], now)
+            new = [file for part in parts for file in table.write_files(part, "sorted-")]
+            table.replace(table.files().of(""), new, now)
     advance(nights, nights)
     return AlertArchive(path)
 
