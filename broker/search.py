@@ -47,7 +47,10 @@ class Nights(Protocol):
     def search_night(
         self, night: str, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
     ) -> pa.Table:
-        """Alerts of one night, earlier than a batch, in a span of time and ranges of sky."""
+        """Alerts of one night, earlier than a batch, in a span of time and ranges of sky.
+
+        Ordered by their numbers and batches.
+        """
 
 
 def work_off(

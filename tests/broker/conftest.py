@@ -169,7 +169,8 @@ class MemoryArchive:
         keep = (rows.time_jd > start_jd) & (rows.time_jd <= end_jd) & (rows.nights == night)
         keep &= sky.contains(ranges, rows.pixels) & (rows.batch_ids < before_batch)
         keep &= np.array([name not in gone for name in rows.names], dtype=bool)
-        return rows.table.filter(pa.array(keep))
+        order = [("alert_id", "ascending"), ("batch_id", "ascending")]
+        return rows.table.filter(pa.array(keep)).sort_by(order)
 
 
 class Rows:
