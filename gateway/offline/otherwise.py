@@ -24,6 +24,7 @@ from crossmatch.chains import Chain
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.cuts import apply_cuts
 from crossmatch.model import Region
+from crossmatch.times import iso_utc
 from crossmatch.verdicts import Verdict
 from gateway.offline.pastalerts import PastAlerts
 from gateway.offline.replayed import Packets, Settings, new_engine
@@ -82,8 +83,8 @@ def answer(
 ) -> Answer:
     """Candidates in force once all records, verdicts and archived alerts have arrived.
 
-    Statements bear the time at which the latest of the notices was issued, so that they are the
-    same whenever they are made.
+    Statements bear the time at which the event's notice was issued, so that they are the same
+    whenever they are made, and with whichever other events.
     """
     records = list(records)
     moment = max(_issued(record) for record in records)
@@ -94,11 +95,11 @@ def answer(
     engine = new_engine(settings, packets.details, lambda: moment)
     rows = alerts.rows.select(ALERT_SCHEMA.names)
     engine.step(Batch(0, rows, records, verdicts=list(verdicts)))
-    candidates = {
-        key: group.last
-        for key, group in engine.groups.items()
-        if group.in_force and group.last is not None
-    }
+    candidates = {}
+    for key, group in engine.groups.items():
+        region = engine.events.region(*key.event)
+        if group.in_force and group.last is not None and region is not None:
+            candidates[key] = group.last | {"alert_datetime": iso_utc(region.issued)}
     return Answer(settings, engine, candidates)
 
 
