@@ -38,7 +38,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A family that came back, and by which cuts, chains and code it was judged last."""
+    """A family that came back, and by which selection it was judged last."""
 
     records: list[RegionRecord]
     groups: dict[GroupKey, Group]

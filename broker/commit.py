@@ -55,7 +55,7 @@ class Committer:
     marker : Marker or None
         The last committed step.
     selection : str
-        Version of the cuts, chains and code.
+        By what the engine judges: cuts, chains and catalogues.
     on_commit : callable, optional
         Called after each commit, in the thread that made the step.
     """

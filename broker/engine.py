@@ -9,9 +9,9 @@ process that could not commit ends and begins again from what was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +21,11 @@ from broker.aside import Aside
 from broker.codec import RegionRecord
 from broker.events import Change, Events
 from broker.fold import Why
+from broker.fresh import count, is_withdrawn, sort_out
 from broker.groups import Group, GroupKey, Groups
 from broker.judge import Judge, Matches, PacketSource, no_packets
 from broker.owed import OwedSearch, owed_by
-from broker.tally import Tally
+from broker.steps import Archive, Batch, Kind, Outcome, Turn
 from broker.told import Lookup, Teller, no_lookup
 from crossmatch.candidate import MatchedAlert, Versions
 from crossmatch.chains import Chain
@@ -33,72 +34,11 @@ from crossmatch.index import RegionIndex
 from crossmatch.model import BoolArray, Region
 from crossmatch.times import iso_utc, jd_from_datetime
 from crossmatch.verdicts import Verdict
-from crossmatch.versions import Name
+from crossmatch.versions import Name, world_of
 
-Kind: TypeAlias = Literal["alerts", "search", "selection", "close"]
+__all__ = ["Batch", "Engine", "Outcome"]
 _FUTURE_DAYS = 1.0
 """The clock of the alerts does not follow an exposure this far ahead of ours."""
-
-
-class Archive(Protocol):
-    """The archive as a step needs it."""
-
-    def append(self, alerts: pa.Table, batch_id: int) -> None:
-        """Add the alerts of a batch once."""
-
-    def seen(self, alerts: pa.Table, before_batch: int) -> Any:
-        """Which alerts came in earlier batches: ``broker.archive.Seen``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Input of a step: good alerts, region records and verdicts in order, what was rejected.
-
-    ``rejected`` counts by reason and alert topic, ``lost`` by topic what Kafka deleted before it
-    was read; ``messages`` is the number of Kafka messages that bore the alerts.
-    """
-
-    batch_id: int
-    alerts: pa.Table
-    records: Sequence[RegionRecord] = ()
-    rejected: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    verdicts: Sequence[Verdict] = ()
-    messages: int = 0
-    lost: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Output of a step; it becomes visible in one transaction.
-
-    ``groups`` and ``searches`` hold what changed, None for what is gone; searches go by
-    their keys. ``ledger`` are the counts of the step, ``parts`` those by night and feed.
-    ``search`` tells of a step of that kind how far each search had come and comes now.
-    """
-
-    kind: Kind
-    step: int
-    batch_id: int
-    moment: str
-    statements: list[dict[str, Any]]
-    groups: dict[GroupKey, Group | None]
-    searches: dict[str, OwedSearch | None]
-    ledger: dict[str, int]
-    parts: list[dict[str, Any]]
-    search: Sequence[Mapping[str, Any]] = ()
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What a step has changed so far."""
-
-    kind: Kind
-    batch_id: int
-    moment: str
-    touched: dict[GroupKey, Why] = field(default_factory=dict)
-    groups: dict[GroupKey, Group | None] = field(default_factory=dict)
-    searches: dict[str, OwedSearch | None] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)
 
 
 class Engine:
@@ -144,7 +84,8 @@ class Engine:
         self.clock_jd = -np.inf
         """Exposure of the latest alert."""
         self._versions = versions
-        self._selection = " ".join((versions.cuts, versions.code, *versions.catalogs))
+        tests = ("tests",) if include_tests else ()
+        self.selection = " ".join((versions.cuts, versions.code, *versions.catalogs, *tests))
         self._archive = archive
         self._now = now
         self._teller = Teller(self.events, chains, versions, lookup)
@@ -187,10 +128,13 @@ class Engine:
         self._heed_verdicts(batch.verdicts, turn)
         for change in self.events.apply(batch.records):
             self._heed(change, turn)
-        fresh = self._sort_out(batch, nights, turn)
-        self._archive.append(batch.alerts.filter(pa.array(fresh)), batch.batch_id)
-        self._take_back(batch.alerts.filter(pa.array(fresh & _is_withdrawn(batch.alerts))), turn)
-        self._match(batch.alerts, nights, fresh & ~_is_withdrawn(batch.alerts), turn)
+        seen = self._archive.seen(batch.alerts, batch.batch_id)
+        new = sort_out(batch.alerts, nights, seen, batch.rejected, turn.tally)
+        self._tick(batch.alerts, new)
+        self._archive.append(batch.alerts.filter(pa.array(new)), batch.batch_id)
+        taken_back = is_withdrawn(batch.alerts)
+        self._take_back(batch.alerts.filter(pa.array(new & taken_back)), turn)
+        self._match(batch.alerts, nights, new & ~taken_back, turn)
         self._last_batch = batch.batch_id
         return self._finish(turn)
 
@@ -226,23 +170,29 @@ class Engine:
             self._progress(
                 replace(search, until=until, found=search.found + n[event]), turn, is_last
             )
-        told = [_told(search, until, through) for search in owed.values()]
+        told = [search.told(until, through) for search in owed.values()]
         return replace(self._finish(turn), search=told)
 
     def reselect(self) -> Outcome:
-        """Judge everything open anew, as after a change of cuts, chains or code."""
+        """Judge everything open anew, as after a change of cuts, chains or catalogues."""
         turn = self._turn("selection", self._last_batch)
-        for region in self.events.in_force():
-            self._select_anew(region, self._last_batch + 1, turn)
+        events = {(r.event_id, world_of(r.role, r.streams)) for r in self.events.in_force()}
+        events |= {key.event for key in self.groups} | set(self.searches)
+        for event in sorted(events):
+            self._select_anew(event, self._last_batch + 1, turn)
         return self._finish(turn)
 
-    def _select_anew(self, region: Region, before_batch: int, turn: _Turn) -> None:
+    def _select_anew(self, event: Name, before_batch: int, turn: Turn) -> None:
+        """Judge an event anew; it may be none any more, as when tests are not wanted now."""
         cause = f"selection {self._versions.cuts}"
-        search = owed_by(region, before_batch)
-        self._rejudge(search.event, region, Why("failed_cut", cause), turn)
-        for key in self.groups.of_event(search.event):
+        region = self.events.region(*event)
+        self._rejudge(event, region, Why("failed_cut", cause), turn)
+        for key in self.groups.of_event(event):
             turn.touched.setdefault(key, Why("selection_changed", cause))
-        self._owe(search, turn)
+        if region is not None:
+            self._owe(owed_by(region, before_batch), turn)
+        elif event in self.searches:
+            self._progress(self.searches[event], turn, is_last=True)
 
     def close_ended(self, before_jd: float, limit: int = 200) -> Outcome | None:
         """Put events aside of which all windows closed before a moment; the first few.
@@ -253,7 +203,7 @@ class Engine:
             return None
         owed = {name for search in self.searches.values() for name in self._names(search)}
         closed = self._aside.close(
-            self.events, self.groups, before_jd, owed, limit, self._selection
+            self.events, self.groups, before_jd, owed, limit, self.selection
         )
         if not closed:
             return None
@@ -276,15 +226,15 @@ class Engine:
         owed = self.searches.get(search.event) is search
         return self.events.region(*search.event) if owed else None
 
-    def _turn(self, kind: Kind, batch_id: int) -> _Turn:
-        return _Turn(kind, batch_id, iso_utc(self._now()))
+    def _turn(self, kind: Kind, batch_id: int) -> Turn:
+        return Turn(kind, batch_id, iso_utc(self._now()))
 
     def _names(self, search: OwedSearch) -> list[Name]:
         standing = self.events.standing(*search.event)
         members = () if standing is None else standing.members
         return [search.event, *((member, search.world) for member in members)]
 
-    def _take_up(self, batch: Batch, turn: _Turn) -> None:
+    def _take_up(self, batch: Batch, turn: Turn) -> None:
         """Bring back what was put aside and is spoken of after all."""
         if self._aside is None:
             return
@@ -293,25 +243,29 @@ class Engine:
         ):
             for key, group in taken.groups.items():
                 self.groups[key] = turn.groups[key] = group
+            events = {key.event for key in taken.groups}
             for change in self.events.apply(taken.records):
-                if change.after is None:
-                    continue
-                self._index.add(change.after.region)
-                if taken.selection != self._selection:
-                    # What was open when the selection changed was judged anew then.
-                    self._select_anew(change.after.region, turn.batch_id, turn)
+                if change.after is not None:
+                    self._index.add(change.after.region)
+                    events.add((change.event_id, change.world))
+            if taken.selection != self.selection:
+                # What was open when the selection changed was judged anew then.
+                for event in sorted(events):
+                    self._select_anew(event, turn.batch_id, turn)
 
     def _learn(self, verdicts: Iterable[Verdict]) -> None:
         for verdict in verdicts:
-            self.verdicts.setdefault(verdict.counterpart_id, {})[verdict.verdict_id] = verdict
+            # The first message of an id counts: a repeat says the same.
+            known = self.verdicts.setdefault(verdict.counterpart_id, {})
+            known.setdefault(verdict.verdict_id, verdict)
 
-    def _heed_verdicts(self, verdicts: Sequence[Verdict], turn: _Turn) -> None:
+    def _heed_verdicts(self, verdicts: Sequence[Verdict], turn: Turn) -> None:
         self._learn(verdicts)
         for verdict in verdicts:
             for key in self.groups.of_counterpart(verdict.counterpart_id):
                 turn.touched[key] = Why("verdict", verdict.verdict_id)
 
-    def _heed(self, change: Change, turn: _Turn) -> None:
+    def _heed(self, change: Change, turn: Turn) -> None:
         """Judge the groups of an event anew that stands otherwise; owe a search if it stands."""
         event, before, after = (change.event_id, change.world), change.before, change.after
         cause = change.cause.notice_id
@@ -336,7 +290,7 @@ class Engine:
         elif event in self.searches:
             self._progress(self.searches[event], turn, is_last=True)
 
-    def _rejudge(self, event: Name, region: Region | None, gone: Why, turn: _Turn) -> None:
+    def _rejudge(self, event: Name, region: Region | None, gone: Why, turn: Turn) -> None:
         """Keep of the groups of an event what the region holds; the emptied ones are told why."""
         mine = {key: self.groups[key] for key in self.groups.of_event(event)}
         kept = self.judge.again(mine, region)
@@ -347,10 +301,10 @@ class Engine:
             if had and not group.alerts:
                 turn.touched[key] = gone
 
-    def _owe(self, search: OwedSearch, turn: _Turn) -> None:
+    def _owe(self, search: OwedSearch, turn: Turn) -> None:
         self.searches[search.event] = turn.searches[search.key] = search
 
-    def _progress(self, search: OwedSearch, turn: _Turn, is_last: bool) -> None:
+    def _progress(self, search: OwedSearch, turn: Turn, is_last: bool) -> None:
         if is_last:
             del self.searches[search.event]
             turn.searches[search.key] = None
@@ -359,31 +313,6 @@ class Engine:
         else:
             self._owe(search, turn)
 
-    def _sort_out(self, batch: Batch, nights: pa.Array, turn: _Turn) -> BoolArray:
-        """Which alerts are neither repeats nor taken back already; all are counted."""
-        alerts, tally = batch.alerts, turn.tally
-        feeds = alerts["topic"]
-        tally.add_rows("received", nights, feeds)
-        for (reason, feed), n in batch.rejected.items():
-            tally.add("received", "", feed, n)
-            tally.add(f"rejected.{reason}", "", feed, n)
-        for feed, n in batch.lost.items():
-            tally.add("received", "", feed, n)
-            tally.add("lost", "", feed, n)
-        tally.add_total("messages", batch.messages)
-        seen = self._archive.seen(alerts, batch.batch_id)
-        taken_back = _is_withdrawn(alerts)
-        repeat = _repeats(alerts, taken_back)
-        # What was taken back stays so, whichever of the two came first.
-        same = np.where(taken_back, seen.withdrawn, seen.same_night) | repeat
-        other = ~same & ~taken_back & seen.other_night
-        self._count("duplicate", nights, feeds, same, tally)
-        self._count("duplicate_other_night", nights, feeds, other, tally)
-        self._count("withdrawn", nights, feeds, taken_back & ~same, tally)
-        fresh: BoolArray = ~same & ~other
-        self._tick(alerts, fresh)
-        return fresh
-
     def _tick(self, alerts: pa.Table, fresh: BoolArray) -> None:
         times = alerts["time_jd"].to_numpy()[fresh]
         latest = jd_from_datetime(self._now()) + _FUTURE_DAYS
@@ -391,45 +320,45 @@ class Engine:
         if len(times):
             self.clock_jd = max(self.clock_jd, float(times.max()))
 
-    def _count(self, name: str, nights: Any, feeds: Any, which: BoolArray, tally: Tally) -> None:
-        if which.any():
-            rows = pa.array(np.flatnonzero(which))
-            tally.add_rows(name, nights.take(rows), feeds.take(rows))
+    def _take_back(self, withdrawn: pa.Table, turn: Turn) -> None:
+        """Remove alerts from their groups that their survey takes back.
 
-    def _take_back(self, withdrawn: pa.Table, turn: _Turn) -> None:
-        """Remove alerts from their groups that their survey takes back."""
-        for alert in withdrawn.select(["survey", "object_id", "alert_id"]).to_pylist():
-            survey, alert_id = alert["survey"], alert["alert_id"]
+        The object is not looked at: a survey may have given the source to another one since.
+        """
+        gone: dict[str, set[int]] = {}
+        for alert in withdrawn.select(["survey", "alert_id"]).to_pylist():
+            gone.setdefault(alert["survey"], set()).add(alert["alert_id"])
             if self.searches:
-                self._taken_back.add((survey, alert_id))
-            for key in self.groups.of_object(survey, alert["object_id"]):
-                group, why = self.groups[key], Why("alert_withdrawn", f"{survey} {alert_id}")
-                if group.alerts.pop(alert_id, None) is not None:
-                    turn.touched.setdefault(key, why)
-                    if not group.alerts:
-                        turn.touched[key] = why
+                self._taken_back.add((alert["survey"], alert["alert_id"]))
+        for key, group in self.groups.items() if gone else ():
+            found = sorted(gone.get(key.survey, set()).intersection(group.alerts))
+            if found:
+                for alert_id in found:
+                    del group.alerts[alert_id]
+                why = Why("alert_withdrawn", f"{key.survey} {found[-1]}")
+                turn.touched[key] = turn.touched.get(key, why) if group.alerts else why
 
-    def _match(self, alerts: pa.Table, nights: pa.Array, which: BoolArray, turn: _Turn) -> None:
+    def _match(self, alerts: pa.Table, nights: pa.Array, which: BoolArray, turn: Turn) -> None:
         """Join live alerts with all regions in force."""
         chosen = pa.array(np.flatnonzero(which))
         rows, nights, feeds = alerts.take(chosen), nights.take(chosen), alerts["topic"].take(chosen)
         cut = self.judge.cut(rows)
         for name, removed in cut.by_name.items():
-            self._count(f"cut.{name}", nights, feeds, removed, turn.tally)
+            count(f"cut.{name}", nights, feeds, removed, turn.tally)
         good = pa.array(np.flatnonzero(cut.keep))
         rows, nights, feeds = rows.take(good), nights.take(good), feeds.take(good)
         pairs = self.judge.pairs(rows, self._index)
         matched = np.zeros(rows.num_rows, np.bool_)
         matched[pairs.alert_row] = True
-        self._count("matched", nights, feeds, matched, turn.tally)
-        self._count("unmatched", nights, feeds, ~matched, turn.tally)
+        count("matched", nights, feeds, matched, turn.tally)
+        count("unmatched", nights, feeds, ~matched, turn.tally)
         turn.tally.add_total("pairs", len(pairs))
         for key, found in self.judge.grouped(rows, pairs, self._index).items():
             latest = max(found, key=lambda a: (a.alert["time_jd"], a.alert["alert_id"]))
             cause = f"{key.survey} {latest.alert['alert_id']}"
             self._add(key, found, Why("new_alert", cause), turn)
 
-    def _add(self, key: GroupKey, found: Sequence[MatchedAlert], why: Why, turn: _Turn) -> int:
+    def _add(self, key: GroupKey, found: Sequence[MatchedAlert], why: Why, turn: Turn) -> int:
         """Put alerts into their group; how many were not there yet."""
         group = self.groups.get(key)
         if group is None:
@@ -452,7 +381,7 @@ class Engine:
             del self.groups[key]
         return len(new)
 
-    def _finish(self, turn: _Turn) -> Outcome:
+    def _finish(self, turn: Turn) -> Outcome:
         statements = self._teller.tell(turn.touched, self.groups, self.verdicts, turn.moment)
         for key in turn.touched:
             turn.groups[key] = self.groups[key]
@@ -471,36 +400,3 @@ class Engine:
         )
         self.step_number += 1
         return outcome
-
-
-def _told(search: OwedSearch, until: str, through: tuple[str, int, int] | None) -> dict[str, Any]:
-    is_test, streams = search.world
-    return {
-        "event_id": search.event_id,
-        "is_test": is_test,
-        "streams": list(streams),
-        "after": search.until,
-        "until": until,
-        "before_batch": search.before_batch,
-        "through": None if through is None else list(through),
-    }
-
-
-def _is_withdrawn(alerts: pa.Table) -> BoolArray:
-    column = alerts["withdrawn"].combine_chunks().fill_null(False)
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.bool_)
-
-
-def _repeats(alerts: pa.Table, taken_back: BoolArray) -> BoolArray:
-    """Alerts whose number stands earlier in the table, or is taken back in it."""
-    ids = alerts["alert_id"].to_numpy()
-    surveys = np.unique(np.asarray(alerts["survey"]), return_inverse=True)[1]
-    repeat = np.ones(len(ids), np.bool_)
-    for survey in np.unique(surveys):
-        # Numbers are a survey's own.
-        rows = np.flatnonzero(surveys == survey)
-        order = rows[np.lexsort((rows, ~taken_back[rows], ids[rows]))]
-        first = np.ones(len(order), np.bool_)
-        first[1:] = ids[order][1:] != ids[order][:-1]
-        repeat[order] = ~first
-    return repeat

@@ -45,7 +45,7 @@ class Marker:
     step : int
         Number of the step.
     selection : str
-        Version of the cuts, chains and code by which everything open was judged.
+        Versions of cuts, chains and catalogues by which everything open was judged.
     """
 
     batch_id: int

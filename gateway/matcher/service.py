@@ -110,7 +110,7 @@ class MatchService:
         )
         engine = self._engine(sources, archive, aside, storage)
         self._restore(engine, aside, writer, marker, bootstrap, load_map)
-        committer = Committer(writer, marker, selection_version(config), self._committed)
+        committer = Committer(writer, marker, engine.selection, self._committed)
         self._searcher = Searcher(engine, archive, committer.commit, self._fail)
         self._reselect(engine, committer)
         # Before the matcher: columns are made in the JVM.
@@ -238,8 +238,8 @@ class MatchService:
     def _reselect(self, engine: Engine, committer: Committer) -> None:
         """Judge everything open anew when the selection is another one than before."""
         before = "" if committer.marker is None else committer.marker.selection
-        if before and before != selection_version(self._config):
-            log.info("selection_changed", before=before, now=selection_version(self._config))
+        if before and before != engine.selection:
+            log.info("selection_changed", before=before, now=engine.selection)
             committer.commit(engine.reselect)
 
     def _spark(self) -> Any:
