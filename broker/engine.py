@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -202,9 +201,7 @@ class Engine:
         if self._aside is None:
             return None
         owed = {name for search in self.searches.values() for name in self._names(search)}
-        closed = self._aside.close(
-            self.events, self.groups, before_jd, owed, limit, self.selection
-        )
+        closed = self._aside.close(self.events, self.groups, before_jd, owed, limit, self.selection)
         if not closed:
             return None
         self._aside.put(closed, self.step_number)

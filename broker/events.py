@@ -81,10 +81,11 @@ class Events:
         cause: dict[Name, RegionRecord] = {}
         for record in records:
             said = _statement(record)
+            # What is not matched stays with what it bears on, should it be wanted one day.
+            self.families.add(record)
             is_test, _ = said.world
             if is_test and not self._include_tests:
                 continue
-            self.families.add(record)
             for key in self._versions.touched(said):
                 before.setdefault(key, self._versions.current(key))
                 cause[key] = record

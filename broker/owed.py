@@ -57,6 +57,19 @@ class OwedSearch:
         is_test, streams = self.world
         return asdict(self) | {"world": [is_test, list(streams)]}
 
+    def told(self, until: str, through: tuple[str, int, int] | None) -> dict[str, Any]:
+        """Part that comes to ``until``, as its step's entry in the ledger tells it."""
+        is_test, streams = self.world
+        return {
+            "event_id": self.event_id,
+            "is_test": is_test,
+            "streams": list(streams),
+            "after": self.until,
+            "until": until,
+            "before_batch": self.before_batch,
+            "through": None if through is None else list(through),
+        }
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OwedSearch:
         """The inverse of :meth:`to_json`."""

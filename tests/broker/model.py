@@ -151,23 +151,28 @@ def candidates(
     rows: Sequence[dict],
     records: Sequence[RegionRecord],
     verdicts: Sequence[Verdict],
-    cuts_of: dict[str, Cuts],
+    selections: dict[str, tuple[Cuts, bool]],
     selection_of: dict[tuple, str],
     selection: str,
 ) -> dict[tuple, dict]:
     """Columns of the candidates in force, by event, world, survey and object.
 
-    ``selection_of`` names the cuts of events that were put aside under others than those
-    in use now, by the name of a member and the world.
+    ``selections`` are cuts, and whether tests count; ``selection_of`` names those of events
+    that were put aside under others than those in use now, by the name of a member and the
+    world.
     """
     found = {}
     for region, members, world in events(records):
         cuts_name = next(
             (selection_of[m, world] for m in members if (m, world) in selection_of), selection
         )
+        cuts, include_tests = selections[cuts_name]
+        is_test, _ = world
+        if is_test and not include_tests:
+            continue
         objects: dict[tuple[str, str], list[MatchedAlert]] = {}
         for row in valid(rows):
-            one = matched(row, region) if passes(row, cuts_of[cuts_name]) else None
+            one = matched(row, region) if passes(row, cuts) else None
             if one is not None:
                 objects.setdefault((row["survey"], row["object_id"]), []).append(one)
         for thing, alerts in objects.items():

@@ -81,12 +81,15 @@ class Runner:
         parts: int | None = None,
         *,
         meanwhile: Callable[[], object] | None = None,
+        at: int = 1,
         crash: bool = False,
     ) -> list[dict]:
         """Do owed searches: all, or only some parts of them.
 
-        ``meanwhile`` is done after the first part was searched and before what it found is
-        taken in; with ``crash`` the process ends when that was taken in and not committed.
+        ``meanwhile`` is done before the engine is called for the ``at``-th time after the
+        first part was planned: when that one was searched and before what it found is taken
+        in, or later. With ``crash`` the process ends when the first part was taken in and
+        not committed.
         """
         before, left, calls = len(self.kafka.statements), parts, 0
 
@@ -97,7 +100,7 @@ class Runner:
             nonlocal left, calls
             calls += 1
             # The first call plans, the second one takes in what was found.
-            if calls == 2 and meanwhile is not None:
+            if calls == 1 + at and meanwhile is not None:
                 meanwhile()
             outcome = take()
             if calls == 2 and crash:

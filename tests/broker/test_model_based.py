@@ -35,21 +35,24 @@ from .scene import Said
 
 CASES = int(os.environ.get("MMGATEWAY_CASES", "2000"))
 SELECTIONS = {
-    "usual": CUTS,
-    "strict": replace(CUTS, min_real_bogus=0.8),
-    "loose": replace(CUTS, min_real_bogus=0.3),
+    "usual": (CUTS, True),
+    "strict": (replace(CUTS, min_real_bogus=0.8), True),
+    "loose": (replace(CUTS, min_real_bogus=0.3), False),
 }
+"""Cuts, and whether test events are matched."""
 
 
 def engine_with(selection: str):
+    cuts, include_tests = SELECTIONS[selection]
+
     def make(archive: MemoryArchive, aside: Aside) -> Engine:
         return Engine(
             chains=DEFAULT_CHAINS,
-            cuts=SELECTIONS[selection],
+            cuts=cuts,
             versions=Versions(cuts=selection, code="test"),
             archive=archive,
             now=lambda: T0,
-            include_tests=True,
+            include_tests=include_tests,
             aside=aside,
         )
 
@@ -113,7 +116,7 @@ class Play:
         for number in cold.find({f"name {event}" for event, _ in events}):
             for family in cold.take([number], self.runner.kafka.step + 1):
                 (name,) = (n for n in family.names if n.startswith("selection "))
-                _, selection, _ = name.split()
+                _, selection, *_ = name.split()
                 for other, its_world in events:
                     if f"name {other}" in family.names:
                         found[other, its_world] = selection
@@ -181,7 +184,9 @@ def row_of(number: int, given: list[dict]) -> dict:
         return scene.ALERTS[number % len(scene.ALERTS)]
     number -= len(scene.ALERTS)
     row = given[number % len(given)] | {"withdrawn": None}
-    return (row, scene.taken_back(row), scene.taken_back(row), scene.other_night(row))[number % 4]
+    gone = scene.taken_back(row)
+    # The survey may have given the source to another object since.
+    return (row, gone, gone | {"object_id": "ELSE"}, scene.other_night(row))[number % 4]
 
 
 def said_of(number: int, sources: tuple[int, ...]) -> Said:
@@ -237,10 +242,10 @@ class Matcher(RuleBasedStateMachine):
     def search(self, parts, crash) -> None:
         self.play.runner.search(parts, crash=crash)
 
-    @rule(rows=ROWS, records=NOTICES)
-    def search_meanwhile(self, rows, records) -> None:
+    @rule(rows=ROWS, records=NOTICES, at=st.integers(1, 4))
+    def search_meanwhile(self, rows, records, at) -> None:
         """A batch comes between the reading of the archive and the taking in."""
-        self.play.runner.search(meanwhile=lambda: self.play.batch(rows, records))
+        self.play.runner.search(meanwhile=lambda: self.play.batch(rows, records), at=at)
 
     @rule()
     def restart(self) -> None:
