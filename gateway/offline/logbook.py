@@ -8,6 +8,7 @@ step can be done once more.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -137,6 +138,27 @@ def chosen(families: Iterable[Family], start: datetime, end: datetime) -> list[F
     """Families of which the first trigger lies in [start, end), in the order of the triggers."""
     mine = [f for f in families if f.first is not None and start <= f.first < end]
     return sorted(mine, key=lambda f: (f.first, f.offsets[0]))
+
+
+def eras(steps: Sequence[Step], families: Iterable[Family]) -> list[tuple[Step, list[Family]]]:
+    """Families by the selection under which they were heard of first.
+
+    Returns
+    -------
+    list of (Step, list of Family)
+        Of each run of steps of one selection that had any: its first step, and the families
+        that began in it, in the order given.
+    """
+    ends = [step.regions[1] for step in steps]
+    first: list[int] = []
+    for i, step in enumerate(steps):
+        same = i > 0 and step.selection == steps[i - 1].selection
+        first.append(first[-1] if same else i)
+    found: dict[int, list[Family]] = {}
+    for family in families:
+        begun = bisect_right(ends, family.offsets[0])
+        found.setdefault(first[begun], []).append(family)
+    return [(steps[i], found[i]) for i in sorted(found)]
 
 
 def _step(value: bytes, offset: int) -> Step | None:

@@ -40,6 +40,7 @@ from gateway.offline.logbook import (
     Family,
     Step,
     chosen,
+    eras,
     read_families,
     read_steps,
     read_verdicts,
@@ -48,7 +49,7 @@ from gateway.offline.notes import Notes
 from gateway.offline.otherwise import Answer, Change, adapted, answer, changes
 from gateway.offline.pastalerts import PastAlerts
 from gateway.offline.published import Account, Difference, Published
-from gateway.offline.replayed import Packets, Settings, replay
+from gateway.offline.replayed import Packets, Replay, Settings, replay
 from gateway.offline.statementfiles import StatementFiles
 
 _FAMILIES = 100
@@ -240,29 +241,39 @@ def verify(
     with ExitStack() as stack:
         files = None if out is None else stack.enter_context(StatementFiles(out, "statements"))
         done = 0
-        for group in groups_of(past.families):
-            records = _records(world, past, settings, group, notes)
-            regions = [r.region for r in records.values() if r.region is not None]
-            alerts = world.archive.of(regions, settings.cuts, past.last_batch)
-            packets = Packets(world.packets)
-            packets.read(alerts)
-            made = replay(past.steps, records, past.verdicts, alerts, settings, packets.details)
-            notes.packets(packets.gone)
-            notes.stopped(made.stopped)
-            if files is not None:
-                files.add(made.statements)
-            accounts = published.compare(
-                {event for family in group for event in family.events},
-                made.statements,
-                stopped=made.stopped is not None,
-                told=result.differences,
-            )
-            result.accounts += accounts.values()
-            done += len(group)
-            advance(done, len(past.families))
+        for first, families in eras(past.steps, past.families):
+            for group in groups_of(families):
+                made = Replay(stopped=first)
+                if first.selection == settings.selection:
+                    made = _replayed(world, past, settings, group, notes)
+                notes.stopped(made.stopped)
+                if files is not None:
+                    files.add(made.statements)
+                accounts = published.compare(
+                    {event for family in group for event in family.events},
+                    made.statements,
+                    stopped=made.stopped is not None,
+                    told=result.differences,
+                )
+                result.accounts += accounts.values()
+                done += len(group)
+                advance(done, len(past.families))
     if not result.is_identical:
         result.notes = notes.told(result.differences)
     return result
+
+
+def _replayed(
+    world: World, past: Past, settings: Settings, group: Sequence[Family], notes: Notes
+) -> Replay:
+    """The steps once more for the events of a group."""
+    records = _records(world, past, settings, group, notes)
+    regions = [r.region for r in records.values() if r.region is not None]
+    alerts = world.archive.of(regions, settings.cuts, past.last_batch)
+    packets = Packets(world.packets)
+    packets.read(alerts)
+    notes.packets(packets.gone)
+    return replay(past.steps, records, past.verdicts, alerts, settings, packets.details)
 
 
 def compare(

@@ -199,6 +199,21 @@ def test_steps_of_other_cuts_are_left_to_their_configuration(told: PastWorld) ->
     assert not new.is_identical
 
 
+def test_events_that_began_after_the_cuts_changed_are_made_once_more(told: PastWorld) -> None:
+    stricter = settings("strict", cuts=replace(CUTS, min_real_bogus=0.8), versions=_by("strict"))
+    told.restart(stricter)
+    source = next(i for i, s in enumerate(scene.SOURCES) if s.messenger == "gw")
+    told.batch([], [scene.record_of(scene.Said(source=source, serial=1, radius=2))])
+    told.search()
+
+    accounts = {a.event_id: a for a in told.verified().accounts}
+
+    assert accounts[EVENT].other_selection == accounts[EVENT].statements > 0
+    new = accounts[scene.SOURCES[source].event]
+    assert new.is_identical
+    assert new.statements > 0
+
+
 def _by(selection: str) -> Versions:
     return Versions(cuts=selection, code="test 1")
 
