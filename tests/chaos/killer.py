@@ -113,13 +113,20 @@ class Killer(threading.Thread):
         self._gap = gap_seconds
         self._first = first
         self._missed = False
+        self._near: float | None = None
         self._over = threading.Event()
         self._last = time.monotonic()
 
     def progress(self) -> float:
-        """From 0 to 1, for whoever plays the night meanwhile: it goes on during an outage."""
-        since = min(1.0, (time.monotonic() - self._last) / (2 * self._gap))
-        return min(1.0, (len(self.shots) + since) / (self._count + 1))
+        """From 0 to 1, for whoever plays the night meanwhile.
+
+        Half of each part comes during an outage, the other half when the next kill is near:
+        otherwise there would be no message at which to kill.
+        """
+        now = time.monotonic()
+        outage = min(1.0, (now - self._last) / (2 * self._gap))
+        near = 0.0 if self._near is None else min(1.0, (now - self._near) / (2 * self._gap))
+        return min(1.0, (len(self.shots) + (outage + near) / 2) / (self._count + 1))
 
     def run(self) -> None:
         """Kill until it was often enough."""
@@ -154,6 +161,7 @@ class Killer(threading.Thread):
         # Now and then while the last one is not back yet.
         if self._rng.random() < 0.75:
             self._until(lambda: not self.pending(), PATIENCE_SECONDS)
+            self._near = time.monotonic()
             self._pause(self._rng.uniform(0.2, self._gap))
         else:
             mode = "any time"
@@ -172,7 +180,7 @@ class Killer(threading.Thread):
         at = time.time()
         if killing.pid_of(self._state, target.service) == old and killing.kill(chosen):
             self.shots.append(Shot(target, mode, at, old))
-            self._missed = False
+            self._missed, self._near = False, None
             self._last = time.monotonic()
 
     def _draw(self) -> Target:
