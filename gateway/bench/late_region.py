@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -83,8 +84,12 @@ def late_regions(nights: int) -> list[Late]:
 
 def late_map(nights: int, number: int = 0) -> Late:
     """The map of :func:`late_regions`, as that of the event of a number."""
-    skymap = multi_order_map(_ARC, _DISTANCE)
-    return late_of("map", f"S261110x{number}", "gw", nights // 3, skymap, 5.0)
+    return late_of("map", f"S261110x{number}", "gw", nights // 3, _skymap(), 5.0)
+
+
+@cache
+def _skymap() -> MultiOrderMap:
+    return multi_order_map(_ARC, _DISTANCE)
 
 
 def late_of(
