@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ EPILOG = (
     " archive, no such event, or Kafka does not answer; 2 bad usage or configuration."
 )
 _SHOWN = 40
+_IN_FULL = 5
 _LONGEST = 60
 
 
@@ -175,10 +176,9 @@ def _show_verified(result: Verified) -> None:
         show_table(console, table)
     if len(told) > len(shown):
         console.print(f"and {len(told) - len(shown):,} more events; --json has all")
-    for difference in result.differences:
+    for difference in result.differences[:_IN_FULL]:
         _show_difference(console, difference)
-    for note in result.notes:
-        console.print(note[0].upper() + note[1:] + ".", markup=False, highlight=False)
+    _show_notes(console, result.notes)
     total = [sum(column) for column in zip(*map(_numbers, told), strict=True)] or [0] * 6
     n, identical, different, missing, extra, other = total
     text = f"{len(result.accounts):,} events, {n:,} statements: "
@@ -211,6 +211,11 @@ def _show_difference(console: Any, one: Difference) -> None:
         console.print(text, markup=False, highlight=False)
 
 
+def _show_notes(console: Any, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(f"Note: {note}.", markup=False, highlight=False)
+
+
 def _short(value: object) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
@@ -229,7 +234,7 @@ def _show_compared(result: Compared) -> None:
     for one in result.changes[:_SHOWN]:
         score = _arrow(_number(one.score_before), _number(one.score_after))
         tier = _arrow(one.tier_before, one.tier_after)
-        table.add_row(one.event_id, one.kind, one.object_id, tier, score, _reasons(one))
+        table.add_row(_event(one), one.kind, one.object_id, tier, score, _reasons(one))
     if result.changes:
         show_table(console, table)
     if len(result.changes) > _SHOWN:
@@ -242,8 +247,7 @@ def _show_compared(result: Compared) -> None:
             for kind, n in kinds.items():
                 counts.add_row(event, kind, f"{n:,}")
         show_table(console, counts)
-    for note in result.notes:
-        console.print(note[0].upper() + note[1:] + ".", markup=False, highlight=False)
+    _show_notes(console, result.notes)
     found = [one.kind for one in result.changes]
     console.print(
         f"{result.events:,} events: {result.before:,} candidates in force as configured,"
@@ -253,6 +257,12 @@ def _show_compared(result: Compared) -> None:
         markup=False,
         highlight=False,
     )
+
+
+def _event(one: Change) -> str:
+    """The event, and of which world it is if not of that of all."""
+    worlds = [*([] if one.role == "observation" else [one.role]), *one.streams]
+    return f"{one.event_id} ({', '.join(worlds)})" if worlds else one.event_id
 
 
 def _arrow(was: str | None, now: str | None) -> str:

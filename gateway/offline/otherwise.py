@@ -201,7 +201,7 @@ def _factors(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     lost = [f"without {factor}" for factor in old if factor not in new]
     gained = [f"with {factor}" for factor in new if factor not in old]
     if was["n_alerts"] != now["n_alerts"]:
-        gained.append(f"{now['n_alerts']} alerts in place of {was['n_alerts']}")
+        gained.append(f"alerts: {now['n_alerts']} in place of {was['n_alerts']}")
     return lost + gained
 
 

@@ -20,7 +20,7 @@ from crossmatch.chains import DEFAULT_CHAINS, chains_with
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import MultiOrderMap, Window
 from gateway.cli import main
-from gateway.cli.reprocess import _span
+from gateway.cli.reprocess import _show_compared, _show_verified, _span
 from gateway.offline import reprocess
 from gateway.offline.otherwise import adapted
 from gateway.offline.pastalerts import PastAlerts
@@ -342,6 +342,33 @@ def test_bad_usage_is_told(
 ) -> None:
     assert main(["reprocess", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_what_is_shown_of_a_comparison_with_what_was_published(
+    told: PastWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show_verified(told.verified())
+    same = capsys.readouterr().out
+    _spoilt(told, {"score": 1.75})
+    _show_verified(told.verified())
+    other = capsys.readouterr().out.splitlines()
+
+    n = _account(told.verified()).statements
+    assert same.splitlines()[-1] == f"1 events, {n} statements: all identical, byte for byte."
+    assert other[1].split() == [EVENT, str(n), str(n - 1), "1"]
+    assert other[2].startswith("different: MM-ZTF-")
+    assert other[3].startswith("  score: published 1.75, made ")
+    assert other[-1].endswith("1 different, 0 missing, 0 extra, 0 of other cuts or chains.")
+
+
+def test_what_is_shown_of_another_configuration(
+    told: PastWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show_compared(_compared(told, settings(cuts=replace(CUTS, min_real_bogus=0.95))))
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].split()[:2] == [EVENT, "goes"]
+    assert shown[1].endswith("cut by real_bogus (4 alerts)")
+    assert "1 candidates in force as configured, 0 by the other" in shown[-1]
 
 
 def test_a_date_at_the_end_includes_its_day() -> None:
