@@ -108,3 +108,19 @@ def test_cuts_that_are_off_remove_nothing() -> None:
 def test_no_alerts() -> None:
     result = apply_cuts(ALERT_SCHEMA.empty_table(), CUTS)
     assert result.keep.shape == (0,)
+
+
+def test_each_removed_row_stands_under_the_first_cut_that_it_fails():
+    rows = table(
+        {},
+        {"positive": False, "n_bad": 5},
+        {"n_bad": 5},
+        {"moving_distance_arcsec": 1.0, "ps1_distance_arcsec": 0.5},
+    )
+    result = apply_cuts(rows, CUTS)
+    assert list(result.by_name) == list(CUT_NAMES)
+    assert result.by_name["not_positive"].tolist() == [False, True, False, False]
+    assert result.by_name["bad_pixels"].tolist() == [False, False, True, False]
+    assert result.by_name["moving"].tolist() == [False, False, False, True]
+    times = sum(mask.astype(int) for mask in result.by_name.values()) + result.keep
+    assert times.tolist() == [1, 1, 1, 1]
