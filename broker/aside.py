@@ -20,7 +20,7 @@ from broker.events import Events
 from broker.families import OpenFamily, names_of
 from broker.groups import Group, GroupKey, Groups
 from crossmatch.candidate import counterpart_id
-from crossmatch.model import Region
+from crossmatch.model import FloatArray, Region
 from crossmatch.verdicts import Verdict
 from crossmatch.versions import Name
 
@@ -108,14 +108,10 @@ class Aside:
         taken_back = alerts.filter(pc.field("withdrawn")).select(["survey", "object_id"])
         names |= {_object(counterpart_id(**row)) for row in taken_back.to_pylist()}
         ids = set(self._store.find(sorted(names))) if names else set()
-        if alerts.num_rows:
-            times = alerts["time_jd"].to_numpy()
-            times = times[times <= self._store.latest_end_jd()]
-            if len(times):
-                ids |= set(self._store.between(float(np.min(times)), float(np.max(times))))
-        return (
-            [self._taken(family) for family in self._store.take(sorted(ids), step)] if ids else []
-        )
+        for start_jd, end_jd in _spans(alerts["time_jd"].to_numpy(), self._store.latest_end_jd()):
+            ids |= set(self._store.between(start_jd, end_jd))
+        taken = self._store.take(sorted(ids), step) if ids else []
+        return [self._taken(family) for family in taken]
 
     def _taken(self, family: Family) -> Taken:
         groups = {
@@ -124,6 +120,18 @@ class Aside:
         selection = next(n for n in family.names if n.startswith(_SELECTION))
         records = [self._decode(raw) for raw in family.records]
         return Taken(records, groups, selection.removeprefix(_SELECTION))
+
+
+def _spans(time_jd: FloatArray, latest_jd: float) -> list[tuple[float, float]]:
+    """First and last exposure of each day up to a moment.
+
+    Day by day: one alert of years ago must not bring all back that was since.
+    """
+    times = np.sort(time_jd[time_jd <= latest_jd])
+    if not len(times):
+        return []
+    parts = np.split(times, np.flatnonzero(np.diff(np.floor(times))) + 1)
+    return [(float(part[0]), float(part[-1])) for part in parts]
 
 
 def _family(family: OpenFamily, groups: Mapping[GroupKey, Group], selection: str) -> Family:
