@@ -305,7 +305,9 @@ class AlertArchive:
                 rows = self._table.dataset(files).to_table(columns=_READ_SCHEMA.names, filter=mine)
                 return _by_time(rows)
         place = sky.cone_ranges(*near, _HISTORY_RADIUS_DEG)
-        return _by_time(rows_inside(self._table, files, place, mine, _READ_SCHEMA))
+        return _by_time(
+            rows_inside(self._table, files, place, mine, _READ_SCHEMA, ("survey", "object_id"))
+        )
 
     def _place(self, files: Files, mine: pc.Expression) -> tuple[tuple[float, float] | None, bool]:
         """Where the newest night has an object, and whether it is a known minor body."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from broker.tables import ROW_GROUP_ROWS, DeltaFolder, Files, NewFile
 from crossmatch.model import BoolArray, IntArray
 
-FILE_ROWS = 8 * ROW_GROUP_ROWS
+FILE_ROWS = 32 * ROW_GROUP_ROWS
 """Rows of a file: what a rewrite holds in memory at a time, about 250 MB."""
 
 MIN_SMALL_FILES = 16
