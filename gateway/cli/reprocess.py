@@ -165,7 +165,7 @@ def _show_verified(result: Verified) -> None:
     told = [one for one in result.accounts if one.statements or one.extra]
     table = Table(box=None, pad_edge=False)
     table.add_column("event", no_wrap=True)
-    titles = ("statements", "identical", "different", "missing", "extra", "other cuts")
+    titles = ("statements", "identical", "different", "missing", "extra", "other selection")
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     # Those that differ first: nobody reads hundreds of rows of zeros.
@@ -187,7 +187,7 @@ def _show_verified(result: Verified) -> None:
     else:
         text += (
             f"{identical:,} identical, {different:,} different, {missing:,} missing,"
-            f" {extra:,} extra, {other:,} of other cuts or chains."
+            f" {extra:,} extra, {other:,} of another selection."
         )
     console.print(text, markup=False, highlight=False)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from broker import topics
 from broker.judge import Address
+from crossmatch.candidate import Versions
 from crossmatch.errors import Rejected
 from gateway.offline.logbook import Step
 from gateway.offline.published import Difference
@@ -17,12 +18,12 @@ class Notes:
 
     Parameters
     ----------
-    selection : str
-        Name of the cuts and chains by which it is done.
+    versions : Versions
+        Cuts, code and catalogues by which it is done.
     """
 
-    def __init__(self, selection: str) -> None:
-        self._selection = selection
+    def __init__(self, versions: Versions) -> None:
+        self._selection = " ".join((versions.cuts, versions.code, *versions.catalogs))
         self._refused: list[str] = []
         self._gone: dict[Address, int] = {}
         self._stopped: Step | None = None
@@ -50,9 +51,9 @@ class Notes:
             step = self._stopped
             found.append(
                 f"step {step.number} ({step.moment:%Y-%m-%d %H:%M:%S} UTC) and later ones were"
-                f" done by the cuts and chains {step.selection}, these are"
-                f" {self._selection}: give the configuration of that time before the"
-                " command (mmgateway -c FILE reprocess)"
+                f" done by {step.selection} (cuts and chains, code, catalogues), this is"
+                f" {self._selection}: give the configuration of that time before the command"
+                " (mmgateway -c FILE reprocess)"
             )
         if self._gone:
             (topic, partition, offset), alert = min(self._gone.items())

@@ -24,6 +24,7 @@ from crossmatch.model import BoolArray, IntArray, Region
 
 READ_SCHEMA = pa.schema([*ALERT_SCHEMA, ARCHIVE_SCHEMA.field("batch_id")])
 _ROWS = 50_000
+_NEVER = 2**62
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,25 +35,35 @@ class Alerts:
     ----------
     rows : pyarrow.Table
         ``READ_SCHEMA``. Also alerts that a survey took back, under ``withdrawn``.
+    batch_ids, alert_ids : (n,) int64
+    nights : (n,) str
+    withdrawn : (n,) bool
+        Rows that take an alert back.
+    taken_back_in : (n,) int64
+        First batch that took the row's alert back; above all batches if none did.
     """
 
     rows: pa.Table
     batch_ids: IntArray
+    alert_ids: IntArray
     nights: np.ndarray[tuple[int], np.dtype[np.str_]]
-    keys: tuple[tuple[str, int], ...]
     withdrawn: BoolArray
+    taken_back_in: IntArray
 
     @classmethod
     def of(cls, rows: pa.Table) -> Alerts:
         """Of rows in any order."""
         order = [(n, "ascending") for n in ("batch_id", "topic", "partition", "offset", "alert_id")]
         rows = rows.sort_by(order).combine_chunks()
+        batch_ids = np.asarray(numpy_column(rows, "batch_id"), dtype=np.int64)
+        withdrawn = np.asarray(rows["withdrawn"].fill_null(False), dtype=np.bool_)
         return cls(
             rows,
-            np.asarray(numpy_column(rows, "batch_id"), dtype=np.int64),
+            batch_ids,
+            np.asarray(numpy_column(rows, "alert_id"), dtype=np.int64),
             np.array(night_of(rows["time_jd"]).to_pylist(), dtype=np.str_),
-            tuple(zip(rows["survey"].to_pylist(), rows["alert_id"].to_pylist(), strict=True)),
-            np.asarray(rows["withdrawn"].fill_null(False), dtype=np.bool_),
+            withdrawn,
+            _taken_back_in(_names(rows), batch_ids, withdrawn),
         )
 
     def batches(self) -> frozenset[int]:
@@ -86,15 +97,11 @@ class Alerts:
         inside = (self.nights > after) & (self.nights <= until)
         if through is not None:
             night, alert_id, batch_id = through
-            ids = np.array([number for _, number in self.keys], dtype=np.int64)
-            early = (ids < alert_id) | ((ids == alert_id) & (self.batch_ids <= batch_id))
+            early = self.alert_ids < alert_id
+            early |= (self.alert_ids == alert_id) & (self.batch_ids <= batch_id)
             inside |= (self.nights == night) & early
         inside &= self.batch_ids < before_batch
-        gone = {
-            self.keys[i] for i in np.flatnonzero(self.withdrawn & (self.batch_ids <= last_batch))
-        }
-        if gone:
-            inside &= np.array([key not in gone for key in self.keys], dtype=np.bool_)
+        inside &= self.taken_back_in > last_batch
         return self.rows.filter(pa.array(inside))
 
 
@@ -167,9 +174,21 @@ class PastAlerts:
             self._taken_back = self._table.dataset(self._table.files()).to_table(
                 columns=READ_SCHEMA.names, filter=pc.field("withdrawn")
             )
-        ours = set(zip(rows["survey"].to_pylist(), rows["alert_id"].to_pylist(), strict=True))
-        theirs = self._taken_back
-        names = zip(theirs["survey"].to_pylist(), theirs["alert_id"].to_pylist(), strict=True)
-        mine = np.array([name in ours for name in names], dtype=np.bool_)
+        ours, theirs = set(_names(rows)), self._taken_back
+        mine = np.array([name in ours for name in _names(theirs)], dtype=np.bool_)
         mine &= numpy_column(theirs, "batch_id") <= last_batch
         return theirs.filter(pa.array(mine)).cast(READ_SCHEMA)
+
+
+def _names(rows: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(rows["survey"].to_pylist(), rows["alert_id"].to_pylist(), strict=True))
+
+
+def _taken_back_in(
+    names: Sequence[tuple[str, int]], batch_ids: IntArray, withdrawn: BoolArray
+) -> IntArray:
+    first: dict[tuple[str, int], int] = {}
+    for i in np.flatnonzero(withdrawn).tolist():
+        # In the order of the batches.
+        first.setdefault(names[i], int(batch_ids[i]))
+    return np.array([first.get(name, _NEVER) for name in names], dtype=np.int64)

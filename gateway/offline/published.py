@@ -34,7 +34,7 @@ class Account:
 
     ``statements`` were published. Of these ``identical + different + missing +
     other_selection``; ``extra`` were made once more and never published. Those of another
-    selection were made after the cuts or chains had changed.
+    selection were made after the cuts, chains, code or catalogues had changed.
     """
 
     event_id: str

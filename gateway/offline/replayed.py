@@ -29,17 +29,13 @@ _PACKETS = 500
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What of a configuration decides about candidates.
-
-    ``selection`` names the cuts and chains, as the ledger does.
-    """
+    """What of a configuration decides about candidates."""
 
     chains: Mapping[str, Chain]
     cuts: Cuts
     versions: Versions
     lookup: Lookup
     include_tests: bool
-    selection: str
 
 
 @dataclass(slots=True)
@@ -143,10 +139,12 @@ def replay(
     """
     player = _Player(records, verdicts, alerts, settings, packets)
     result = Replay()
+    selection: str | None = None
     for step in steps:
         if not player.has_begun(step):
             continue
-        if step.selection != settings.selection:
+        selection = selection or step.selection
+        if step.selection != selection:
             result.stopped = step
             break
         for statement in player.play(step):

@@ -151,14 +151,12 @@ def settings_of(config: Config) -> Settings:
         When a catalogue cannot be read.
     """
     lookup, catalogs = local_lookup(config.match.catalogs)
-    selection = selection_version(config)
     return Settings(
         chains=config.chains,
         cuts=config.cuts,
-        versions=Versions(cuts=selection, code=code_version(), catalogs=catalogs),
+        versions=Versions(cuts=selection_version(config), code=code_version(), catalogs=catalogs),
         lookup=lookup,
         include_tests=config.match.include_tests,
-        selection=selection,
     )
 
 
@@ -237,14 +235,16 @@ def verify(
     result = Verified(steps=len(past.steps))
     events = {event for family in past.families for event in family.events}
     published = Published(world.kafka, events)
-    notes = Notes(settings.selection)
+    notes = Notes(settings.versions)
     with ExitStack() as stack:
         files = None if out is None else stack.enter_context(StatementFiles(out, "statements"))
         done = 0
         for first, families in eras(past.steps, past.families):
             for group in groups_of(families):
                 made = Replay(stopped=first)
-                if first.selection == settings.selection:
+                # Its first word names the cuts and chains. Other code and catalogues are tried:
+                # the statements tell by which they were made.
+                if first.selection.split()[0] == settings.versions.cuts:
                     made = _replayed(world, past, settings, group, notes)
                 notes.stopped(made.stopped)
                 if files is not None:
@@ -286,7 +286,7 @@ def compare(
 ) -> Compared:
     """Ask two configurations for the candidates in force, and tell what differs."""
     result = Compared()
-    notes = Notes(settings.selection)
+    notes = Notes(settings.versions)
     with ExitStack() as stack:
         files = [
             stack.enter_context(StatementFiles(out, name))

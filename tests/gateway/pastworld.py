@@ -43,7 +43,6 @@ def settings(selection: str = "usual", **changed: Any) -> Settings:
         "versions": Versions(cuts=selection, code="test 1"),
         "lookup": lambda ra, _: [scene_context(x) for x in ra],
         "include_tests": True,
-        "selection": selection,
     }
     return Settings(**(fields | changed))
 
@@ -98,7 +97,7 @@ class PastWorld:
         """Begin anew from what was committed, with other settings if there are any."""
         before, self.settings = self.settings, now_with or self.settings
         self.engine = self._start()
-        if self.settings.selection != before.selection:
+        if self.settings != before:
             self._commit(self.engine.reselect())
 
     def batch(
@@ -161,7 +160,7 @@ class PastWorld:
             len(self._records),
             verdicts_next=len(self._verdicts),
             step=outcome.step,
-            selection=self.settings.selection,
+            selection=self.engine.selection,
         )
         assert outcome.step == before.step + 1
         for statement in outcome.statements:

@@ -185,7 +185,7 @@ def test_a_map_that_is_gone_is_named(told: PastWorld) -> None:
 
 def test_steps_of_other_cuts_are_left_to_their_configuration(told: PastWorld) -> None:
     before = _account(told.verified()).statements
-    stricter = settings("strict", cuts=replace(CUTS, min_real_bogus=0.8), versions=_by("strict"))
+    stricter = settings("strict", cuts=replace(CUTS, min_real_bogus=0.8))
     told.restart(stricter)
     told.search()
 
@@ -193,14 +193,15 @@ def test_steps_of_other_cuts_are_left_to_their_configuration(told: PastWorld) ->
 
     assert _account(old).identical == before
     assert _account(old).other_selection == _account(old).statements - before > 0
-    assert "done by the cuts and chains strict, these are usual" in old.notes[0]
+    assert "were done by strict test 1 tests (cuts and chains" in old.notes[0]
+    assert "this is usual test 1: give the configuration of that time" in old.notes[0]
     assert _account(new).other_selection == _account(new).statements
     assert not old.is_identical
     assert not new.is_identical
 
 
 def test_events_that_began_after_the_cuts_changed_are_made_once_more(told: PastWorld) -> None:
-    stricter = settings("strict", cuts=replace(CUTS, min_real_bogus=0.8), versions=_by("strict"))
+    stricter = settings("strict", cuts=replace(CUTS, min_real_bogus=0.8))
     told.restart(stricter)
     source = next(i for i, s in enumerate(scene.SOURCES) if s.messenger == "gw")
     told.batch([], [scene.record_of(scene.Said(source=source, serial=1, radius=2))])
@@ -212,10 +213,6 @@ def test_events_that_began_after_the_cuts_changed_are_made_once_more(told: PastW
     new = accounts[scene.SOURCES[source].event]
     assert new.is_identical
     assert new.statements > 0
-
-
-def _by(selection: str) -> Versions:
-    return Versions(cuts=selection, code="test 1")
 
 
 def test_two_runs_give_the_same_files(told: PastWorld, tmp_path: Path) -> None:
@@ -358,7 +355,7 @@ def test_what_is_shown_of_a_comparison_with_what_was_published(
     assert other[1].split() == [EVENT, str(n), str(n - 1), "1"]
     assert other[2].startswith("different: MM-ZTF-")
     assert other[3].startswith("  score: published 1.75, made ")
-    assert other[-1].endswith("1 different, 0 missing, 0 extra, 0 of other cuts or chains.")
+    assert other[-1].endswith("1 different, 0 missing, 0 extra, 0 of another selection.")
 
 
 def test_what_is_shown_of_another_configuration(
