@@ -32,7 +32,7 @@ FIRST_JD = 2461346.5
 SURVEY = "ztf"
 TOPIC = "alerts.ztf"
 # Of what is made: nights on disk of another one are not used.
-_VERSION = 2
+_VERSION = 3
 _SOUTH_DEG = -30.0
 # Right ascensions seen in a night, east and west of what culminates at midnight.
 _REACH_DEG = 80.0
