@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.offline.verdicts import Log
 
 EPILOG = (
-    "Examples:\n\nmmgateway verdict ZTF17aabcdef supernova --note 'SN Ia at z=0.06'"
+    "Examples:\n\nmmgateway verdict ZTF17aabcdef supernova --note 'SN Ia at redshift 0.06'"
     " --reference 'GCN 36812'\n\n"
     "mmgateway verdict MM-ZTF-ZTF17aabcdef kilonova --event GW170817\n\n"
     "mmgateway verdict ZTF17aabcdef unclear  (takes an earlier verdict back)\n\n"
