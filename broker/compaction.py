@@ -20,7 +20,6 @@ QUIET = timedelta(hours=1)
 """A night to which nothing was added for so long is sorted as a whole."""
 
 _SORTED = "sorted-"
-_MAX_PASSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,8 @@ def tidy_partition(
             return False
         _rewrite(table, small, by, now)
         return True
-    if int(files.rows.sum()) > _MAX_PASSES * FILE_ROWS and len(small) >= MIN_SMALL_FILES:
-        # Sorted runs first: then each part is read from a few row groups of each.
+    if int(files.rows.sum()) > FILE_ROWS and len(small) >= MIN_SMALL_FILES:
+        # Sorted runs first, each small file read once: then a part is a few row groups of each.
         for begin in _runs(small.rows):
             _rewrite(table, small.where(begin), by, now)
         files = table.files().of(partition)
