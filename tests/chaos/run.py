@@ -167,7 +167,8 @@ def _interleavings(
         word = "ok" if one.verdict.ok else "DIFFERS"
         console.print(
             f"{one.number:>3} {word:<7} {one.seconds:5.1f} s  {one.alerts:>3} alerts,"
-            f" {one.notices:>2} notices, {one.order}; killed: {killed}"
+            f" {one.notices:>2} notices, {one.order}; killed: {killed}",
+            soft_wrap=True,
         )
     last = played[-1].verdict
     console.print(_table_of_checks(last.checks))
