@@ -72,9 +72,27 @@ def avro_schema(name: str, fields: tuple[Field, ...]) -> dict[str, Any]:
 @cache
 def _schema(name: str) -> Any:
     if name == "candidate":
-        return fastavro.parse_schema(avro_schema("Candidate", CANDIDATE_FIELDS))
+        return parsed(avro_schema("Candidate", CANDIDATE_FIELDS))
     text = resources.files("broker").joinpath(f"schemas/{name}.avsc").read_text("utf-8")
-    return fastavro.parse_schema(json.loads(text))
+    return parsed(json.loads(text))
+
+
+def parsed(schema: dict[str, Any]) -> Any:
+    """``schema`` as fastavro writes with it: in every process the same text in the container."""
+    return _ordered(fastavro.parse_schema(schema))
+
+
+def _ordered(schema: Any) -> Any:
+    """The library leaves some keys in the order of a set, which changes with each process."""
+    if isinstance(schema, list):
+        return [_ordered(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # Its own notes, which it does not write, are left as they are.
+    return {
+        key: value if key.startswith("__") else _ordered(value)
+        for key, value in sorted(schema.items())
+    }
 
 
 def encode(name: str, record: Mapping[str, Any]) -> bytes:

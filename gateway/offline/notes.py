@@ -68,6 +68,8 @@ class Notes:
             }
             for was, now in pairs.values():
                 found.append(f"{name} was {_text(was)}, and is {_text(now)} here")
+        if any(d.kind == "different" and not d.columns for d in differences):
+            found.append("some differ in their bytes alone, in no column: another Avro library")
         return found
 
 

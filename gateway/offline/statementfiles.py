@@ -7,12 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fastavro.write import Writer as AvroWriter
 
-from broker.codec import avro_schema
+from broker.codec import avro_schema, parsed
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from crossmatch.errors import ServiceError
 
@@ -44,7 +43,7 @@ class StatementFiles:
             self._parquet = pq.ParquetWriter(self.paths[1], SCHEMA, compression="zstd")
         except OSError as error:
             raise ServiceError(f"{folder} cannot be written: {error.strerror or error}") from error
-        schema: Any = fastavro.parse_schema(avro_schema("Candidate", CANDIDATE_FIELDS))
+        schema = parsed(avro_schema("Candidate", CANDIDATE_FIELDS))
         self._avro: Any = AvroWriter(self._file, schema, codec="deflate", sync_marker=_SYNC)
 
     def add(self, statements: Sequence[Mapping[str, Any]]) -> None:

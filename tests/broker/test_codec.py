@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import fastavro
 import pytest
@@ -18,6 +22,7 @@ from crossmatch.region import make_region
 
 from .conftest import T0, alert, alerts, notice, record
 
+SCHEMAS = ("candidate", "region", "deadletter", "verdict")
 SHAPES = [
     Circle(10.0, -20.0, 3.0, 0.68, (SystematicTerm(3.7, 0.9), SystematicTerm(14.3, 0.1))),
     Ellipse(10.0, -20.0, 3.0, 1.0, 30.0, 0.9),
@@ -34,6 +39,35 @@ def test_a_region_comes_back_as_it_was(shape):
 def test_a_region_is_the_same_bytes_every_time():
     region = make_region(notice("E1", 1, 10.0, 0, 1), 1, DEFAULT_CHAINS)
     assert codec.encode_region(region) == codec.encode_region(region)
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_the_schema_in_a_message_is_the_same_text_in_every_process(seed: str):
+    """A message that is made once more elsewhere has the same bytes."""
+    code = (
+        "import fastavro, io, sys; from broker.codec import _schema, _SYNC\n"
+        "for name in sys.argv[1:]:\n"
+        "    buffer = io.BytesIO()\n"
+        "    fastavro.writer(buffer, _schema(name), [], sync_marker=_SYNC)\n"
+        "    print(buffer.getvalue().hex())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SCHEMAS],
+        env=os.environ | {"PYTHONHASHSEED": seed},
+        cwd=Path(codec.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [_container(name).hex() for name in SCHEMAS]
+
+
+def _container(name: str) -> bytes:
+    """Of no record: its schema alone."""
+    buffer = io.BytesIO()
+    fastavro.writer(buffer, codec._schema(name), [], sync_marker=codec._SYNC)
+    return buffer.getvalue()
 
 
 def test_a_region_carries_a_moc_that_holds_its_centre():
