@@ -12,6 +12,7 @@ import pyarrow.dataset as pads
 
 from broker.tables import ROW_GROUP_ROWS, DeltaFolder, Files, numpy_column
 from crossmatch import sky
+from crossmatch.errors import ServiceError
 from crossmatch.model import BoolArray, IntArray
 
 
@@ -56,15 +57,16 @@ def rows_inside(
     low, high = files.bounds("ipix29")
     unknown = np.ma.getmaskarray(low) | np.ma.getmaskarray(high)
     files = files.where(unknown | touched(ranges, low.filled(0), high.filled(0)))
-    pieces = _pieces(table, files, ranges)
+    fragments = list(table.dataset(files).get_fragments())
+    pieces = _pieces(fragments, files, ranges)
     if not pieces:
         return schema.empty_table()
     if by:
-        rows = _in_two(table, files, pieces, ranges, where, schema, by, good)
+        rows = _in_two(table, fragments, pieces, ranges, where, schema, by, good)
         return rows.select(schema.names).cast(schema)
     pixel = pc.field("ipix29")
     span = (pixel >= int(ranges[0, 0])) & (pixel < int(ranges[-1, 1]))
-    dataset = _dataset(table, files, pieces)
+    dataset = _dataset(table, fragments, pieces)
     rows = dataset.to_table(columns=[*schema.names, "ipix29"], filter=where & span)
     inside = sky.contains(ranges, numpy_column(rows, "ipix29"))
     return rows.filter(pa.array(inside)).select(schema.names).cast(schema)
@@ -75,7 +77,7 @@ _ROW = "row in what was read"
 
 def _in_two(
     table: DeltaFolder,
-    files: Files,
+    fragments: Sequence[pads.ParquetFileFragment],
     pieces: Sequence[_Piece],
     ranges: IntArray,
     where: pc.Expression,
@@ -85,7 +87,7 @@ def _in_two(
 ) -> pa.Table:
     """The same, in two readings: a few columns of all pieces, all columns of a few pieces."""
     few = list(dict.fromkeys([*by, *(() if good is None else good.columns), "ipix29"]))
-    first = _dataset(table, files, pieces).to_table(columns=few)
+    first = _dataset(table, fragments, pieces).to_table(columns=few)
     inside = np.flatnonzero(sky.contains(ranges, numpy_column(first, "ipix29")))
     first = first.take(pa.array(inside)).append_column(_ROW, pa.array(inside))
     first = first.filter(where)
@@ -103,32 +105,33 @@ def _in_two(
     lengths = np.array([piece.rows for piece in some])
     shift = np.zeros(len(pieces), dtype=np.int64)
     shift[wanted] = (end[wanted] - lengths) - (np.cumsum(lengths) - lengths)
-    second = _dataset(table, files, some).to_table(columns=others)
+    second = _dataset(table, fragments, some).to_table(columns=[*others, "ipix29"])
     second = second.take(pa.array(rows - shift[piece_of]))
-    for name in few:
+    if not second["ipix29"].equals(first["ipix29"]):
+        raise ServiceError(f"the archive {table.path} was read in two orders; this is a bug")
+    for name in (n for n in few if n != "ipix29"):
         second = second.append_column(name, first[name])
     return second
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A file, by its number, or one row group of it, and how many rows that has."""
+    """A file, by the number of its fragment, or one row group of it; how many rows that has."""
 
     file: int
     group: int | None
     rows: int
 
 
-def _pieces(table: DeltaFolder, files: Files, ranges: IntArray) -> list[_Piece]:
+def _pieces(
+    fragments: Sequence[pads.ParquetFileFragment], files: Files, ranges: IntArray
+) -> list[_Piece]:
     """Files, and of large ones the row groups, that touch any of the ranges, in order."""
-    large = files.rows > ROW_GROUP_ROWS
-    fragments = iter(table.dataset(files.where(large)).get_fragments())
     pieces: list[_Piece] = []
-    for i, rows in enumerate(files.rows.tolist()):
-        if not large[i]:
+    for i, (fragment, rows) in enumerate(zip(fragments, files.rows.tolist(), strict=True)):
+        if rows <= ROW_GROUP_ROWS:
             pieces.append(_Piece(i, None, rows))
             continue
-        fragment = next(fragments)
         metadata = fragment.metadata
         pieces += [
             _Piece(i, group, metadata.row_group(group).num_rows)
@@ -137,18 +140,22 @@ def _pieces(table: DeltaFolder, files: Files, ranges: IntArray) -> list[_Piece]:
     return pieces
 
 
-def _dataset(table: DeltaFolder, files: Files, pieces: Sequence[_Piece]) -> pads.FileSystemDataset:
-    chosen = np.zeros(len(files), dtype=bool)
-    groups: dict[int, list[int] | None] = {}
+def _dataset(
+    table: DeltaFolder, fragments: Sequence[pads.ParquetFileFragment], pieces: Sequence[_Piece]
+) -> pads.FileSystemDataset:
+    """The pieces, one after another."""
+    groups: dict[int, list[int]] = {}
     for piece in pieces:
-        chosen[piece.file] = True
-        if piece.group is None:
-            groups[piece.file] = None
-        else:
-            mine = groups.setdefault(piece.file, [])
-            assert mine is not None
+        mine = groups.setdefault(piece.file, [])
+        if piece.group is not None:
             mine.append(piece.group)
-    return table.dataset(files.where(chosen), [groups[i] for i in np.flatnonzero(chosen).tolist()])
+    # A fragment that is made with row groups has them in the order of a Python set.
+    chosen = [
+        fragments[i].subset(row_group_ids=some) if some else fragments[i]
+        for i, some in groups.items()
+    ]
+    one = fragments[0]
+    return pads.FileSystemDataset(chosen, table.schema, one.format, one.filesystem)
 
 
 def touched(ranges: IntArray, low: IntArray, high: IntArray) -> BoolArray:
