@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,6 @@ from .outside import ALERT_TOPIC, Outside
 from .robot import Robot
 
 _SETTINGS = f"""\
-[kafka]
-port = 0
-controller_port = 0
-
 [vtp]
 receiver_port = 0
 broadcast_port = 0
@@ -86,7 +84,12 @@ def running(folder: Path) -> Iterator[Stack]:
     """A gateway in ``folder``, which must be empty; it is stopped at the end."""
     path = folder / "mmgateway.toml"
     state = folder / "data"
-    path.write_text(f"[paths]\nstate = {json.dumps(str(state))}\n\n{_SETTINGS}", "utf-8")
+    port, controller_port = _low_ports(2)
+    path.write_text(
+        f"[paths]\nstate = {json.dumps(str(state))}\n\n"
+        f"[kafka]\nport = {port}\ncontroller_port = {controller_port}\n\n{_SETTINGS}",
+        "utf-8",
+    )
     feeds = state / "feeds"
     feeds.mkdir(parents=True)
     state.chmod(0o700)
@@ -112,6 +115,24 @@ def _with_listeners(config: Config) -> Iterator[Stack]:
     finally:
         for listener in (robot, witness, tail):
             listener.close()
+
+
+def _low_ports(count: int) -> list[int]:
+    """Free ports below those that the system gives to clients.
+
+    While Kafka is down, some client's own end of a connection may get a port from that range,
+    and Kafka would come back elsewhere.
+    """
+    found: list[int] = []
+    with ExitStack() as held:
+        for port in random.sample(range(20_000, 32_000), 200):
+            probe = held.enter_context(socket.socket())
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                break
+    return found
 
 
 def _port(state: Path, service: str, name: str) -> int | None:
