@@ -12,6 +12,7 @@ import numpy as np
 
 from broker.archive import night_of
 from broker.diskguard import Limits, PacketNews
+from broker.groups import Group
 from broker.judge import address_of
 from broker.kafka_io import PacketReader
 from broker.packetfiles import Address, Packet
@@ -19,8 +20,23 @@ from broker.packetkeeper import PacketKeeper, PacketSource
 from broker.packetstore import PacketStore
 from crossmatch.candidate import MatchedAlert
 from gateway.config import Config
+from gateway.logs import EventLog
+
+log = EventLog("match")
 
 _HELD_BYTES = 64 << 20
+REPAIR_DAYS = 8.0
+"""A day more than Kafka keeps packets if it is not told otherwise."""
+_ASKED = 10_000
+_NO_STEP = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """Packets of candidates that were not stored, and how many of them are now."""
+
+    missing: int
+    stored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,51 @@ class Storage:
         for collector in self.collectors:
             collector.flush()
 
+    def repair(self, groups: Iterable[Group]) -> Repaired:
+        """Store packets of open groups that a killed process held in memory.
+
+        Those that Kafka has no more stay away. About 64 MB are in memory at a time.
+
+        Parameters
+        ----------
+        groups : iterable of Group
+            Alerts exposed within ``REPAIR_DAYS`` of the newest one are looked at.
+
+        Raises
+        ------
+        ServiceError
+            When Kafka does not answer or the disk fails; what was stored until then stays.
+        """
+        if self.store is None or not self.writes:
+            return Repaired(0, 0)
+        lost = missing(groups, self.store)
+        if not lost:
+            return Repaired(0, 0)
+        reader = self.reader()
+        try:
+            keeper = self.keeper(reader)
+            collector = Collector(keeper, lambda: _NO_STEP)
+            for address, data in keeper.each(lost):
+                collector.collect([(lost[address], data)])
+            collector.flush()
+        finally:
+            reader.close()
+        done = Repaired(len(lost), keeper.counts["stored"])
+        log.info("packets_repaired", missing=done.missing, stored=done.stored)
+        return done
+
+
+def missing(groups: Iterable[Group], store: PacketStore) -> dict[Address, MatchedAlert]:
+    """Alerts of the last days whose packets are not stored, by the address of these."""
+    matched = [m for group in groups for m in list(group.alerts.values())]
+    newest = max((m.alert["time_jd"] for m in matched), default=0.0)
+    recent = {address_of(m.alert): m for m in matched if m.alert["time_jd"] >= newest - REPAIR_DAYS}
+    addresses = sorted(recent)
+    for begin in range(0, len(addresses), _ASKED):
+        for address in store.known(addresses[begin : begin + _ASKED]):
+            del recent[address]
+    return recent
+
 
 class _Nowhere:
     def fetch(self, addresses: Iterable[Address]) -> dict[Address, bytes]:
@@ -111,7 +172,7 @@ class Collector:
             for matched, data in packets:
                 self._held.append(packet_of(matched.alert, data))
                 self._bytes += len(data)
-            full = self._bytes > _HELD_BYTES
+            full = self._bytes >= _HELD_BYTES
         if full:
             self.flush()
 

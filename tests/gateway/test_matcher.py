@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from broker.chores import Chore, Chores
-from broker.diskguard import PacketNews
+from broker.diskguard import Limits, PacketNews
+from broker.groups import Group
+from broker.judge import address_of
 from broker.owed import OwedSearch
+from broker.packetfiles import Address, Packet
+from broker.packetstore import Kept, PacketStore
 from crossmatch.candidate import MatchedAlert
 from gateway.config import load
-from gateway.matcher.packets import Collector, packet_of
+from gateway.matcher.packets import Collector, Repaired, Storage, packet_of
 from gateway.matcher.progress import Progress, searches
 from gateway.matcher.troubles import Troubles
 
@@ -132,3 +137,97 @@ def test_troubles_are_told_once_and_a_chore_that_works_again_is_over(tmp_path: P
         ("over", "chore_failed/tidy the tables"),
         ("over", "packets_dropped/2025-12-01"),
     ]
+
+
+class PastKafka:
+    """Packets by address; says how many were asked for at a time."""
+
+    def __init__(self, values: dict[Address, bytes]) -> None:
+        self.values = values
+        self.asked: list[list[Address]] = []
+        self.closed = False
+
+    def fetch(self, addresses: Iterable[Address]) -> dict[Address, bytes]:
+        self.asked.append(sorted(addresses))
+        return {a: self.values[a] for a in self.asked[-1] if a in self.values}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def stored_in(store: PacketStore | None, kafka: PastKafka, *, writes: bool = True) -> Storage:
+    moment = datetime(2026, 1, 4, tzinfo=UTC)
+    return Storage(store, writes, lambda: kafka, lambda: moment, lambda at, news: None)  # type: ignore[arg-type,return-value]
+
+
+def group_of(*numbers: int, days: float = 0.0) -> Group:
+    found = {n: _matched(n) for n in numbers}
+    for one in found.values():
+        one.alert["time_jd"] += days  # type: ignore[index]
+    return Group(alerts=found)
+
+
+def test_packets_that_a_kill_lost_are_fetched_again_and_stored(tmp_path: Path):
+    store = PacketStore(tmp_path, Limits(None, 0.0))
+    store.put([packet_of(_matched(1).alert, b"one")], 1)
+    kafka = PastKafka({address_of(_matched(n).alert): b"%d" % n for n in (1, 2, 3, 9)})
+    # Two events share the second; the fifth is no longer in Kafka.
+    groups = [group_of(1, 2), group_of(2, 3, 5)]
+
+    assert stored_in(store, kafka).repair(groups) == Repaired(missing=3, stored=2)
+    assert store.get([address_of(_matched(n).alert) for n in (1, 2, 3, 5, 9)]) == {
+        address_of(_matched(1).alert): b"one",
+        address_of(_matched(2).alert): b"2",
+        address_of(_matched(3).alert): b"3",
+    }
+    assert kafka.asked == [[address_of(_matched(n).alert) for n in (2, 3, 5)]]
+    assert kafka.closed
+
+
+def test_packets_older_than_kafka_keeps_them_are_not_asked_for(tmp_path: Path):
+    kafka = PastKafka({address_of(_matched(n).alert): b"%d" % n for n in (1, 2)})
+    groups = [group_of(1, days=-8.5), group_of(2, days=-7.5), group_of(3)]
+
+    storage = stored_in(PacketStore(tmp_path, Limits(None, 0.0)), kafka)
+
+    assert storage.repair(groups) == Repaired(missing=2, stored=1)
+    assert kafka.asked == [[address_of(_matched(n).alert) for n in (2, 3)]]
+
+
+def test_many_lost_packets_are_stored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.matcher.packets._HELD_BYTES", 300)
+    monkeypatch.setattr("broker.packetkeeper.CHUNK_BYTES", 300)
+    monkeypatch.setattr("broker.packetkeeper._FIRST_GUESS", 100)
+    monkeypatch.setattr("gateway.matcher.packets._ASKED", 4)
+    kafka = PastKafka({address_of(_matched(n).alert): bytes(100) for n in range(10)})
+    store = PacketStore(tmp_path, Limits(None, 0.0))
+    sizes = []
+    put = store.put
+
+    def noted(rows: Sequence[Packet], step: int) -> Kept:
+        sizes.append(sum(len(row.data) for row in rows))
+        return put(rows, step)
+
+    monkeypatch.setattr(store, "put", noted)
+
+    assert stored_in(store, kafka).repair([group_of(*range(10))]) == Repaired(10, 10)
+    assert max(sizes) <= 300
+    assert sum(sizes) == 1000
+    assert max(map(len, kafka.asked)) <= 3
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_nothing_is_repaired_where_the_matcher_keeps_no_packets(tmp_path: Path, writes: bool):
+    kafka = PastKafka({address_of(_matched(1).alert): b"1"})
+    store = None if writes else PacketStore(tmp_path, Limits(None, 0.0))
+    assert stored_in(store, kafka, writes=writes).repair([group_of(1)]) == Repaired(0, 0)
+    assert kafka.asked == []
+
+
+def test_nothing_is_fetched_when_nothing_is_open_or_lost(tmp_path: Path):
+    store = PacketStore(tmp_path, Limits(None, 0.0))
+    store.put([packet_of(_matched(1).alert, b"one")], 1)
+    kafka = PastKafka({})
+    assert stored_in(store, kafka).repair([]) == Repaired(0, 0)
+    assert stored_in(store, kafka).repair([group_of(1)]) == Repaired(0, 0)
+    assert kafka.asked == []
