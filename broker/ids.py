@@ -4,11 +4,12 @@ The latest numbers lie in memory. When they become many, those of the nights tha
 touched for longest are merged into one sorted file a night, which is mapped, not read. Each
 survey's night knows its smallest and largest number, and surveys count upwards: nearly all
 nights are ruled out at once. The files are only a cache: what they lack is read from the
-table again.
+table again, and a file that is broken is deleted.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ from crossmatch.model import BoolArray, IntArray
 
 MAX_ROWS_IN_MEMORY = 4_000_000
 """Numbers in memory, 16 bytes each, before nights go to files."""
+
+log = logging.getLogger("mmgateway.archive")
 
 _CHUNKS = 16
 _EXACT_NIGHTS = 4
@@ -96,8 +99,26 @@ class _Stored:
             return _NONE
         names = list(self.counts)
         begin = sum(self.counts[name] for name in names[: names.index(survey)])
-        mapped: IntArray = np.load(self.path, mmap_mode="r")
-        return mapped[begin : begin + count]
+        return self.mapped()[begin : begin + count]
+
+    def mapped(self) -> IntArray:
+        """All its numbers.
+
+        Raises
+        ------
+        FileNotFoundError
+            When somebody deleted it.
+        ValueError
+            When it is not what its name says.
+        """
+        try:
+            found: IntArray = np.load(self.path, mmap_mode="r")
+        except EOFError as error:
+            raise ValueError("it is empty") from error
+        count = sum(self.counts.values())
+        if found.dtype != np.int64 or found.shape != (count,):
+            raise ValueError(f"it has {found.dtype} of shape {found.shape}, not {count} numbers")
+        return found
 
 
 @dataclass(slots=True)
@@ -152,10 +173,18 @@ class KnownIds:
                 self.add({night: self._read(night, through + 1, ALL_BATCHES)})
 
     def _stored_files(self, nights: Mapping[str, int | None]) -> dict[str, _Stored]:
-        """The newest file of each night; those that go beyond the table are deleted."""
+        """The newest file of each night; broken ones, and those beyond the table, are deleted."""
         found: dict[str, _Stored] = {}
-        for path in self._folder.glob("*.npy"):
-            night, stored = _parsed(path)
+        for path in self._folder.glob("*.new"):
+            # A process that was killed left it.
+            path.unlink(missing_ok=True)
+        for path in sorted(self._folder.glob("*.npy")):
+            try:
+                night, stored = _parsed(path)
+                stored.mapped()
+            except ValueError as error:
+                _delete_broken(path, error)
+                continue
             newest = nights.get(night, -1)
             if newest is not None and stored.through > newest:
                 # The table was put back to what it was before: soon it has other rows.
@@ -235,7 +264,10 @@ class KnownIds:
                 return stored.ids(survey)
             except FileNotFoundError:
                 # Somebody cleared the cache; the table has them as well.
-                return self._before(night, survey, stored.through + 1)
+                pass
+            except ValueError as error:
+                _delete_broken(stored.path, error)
+            return self._before(night, survey, stored.through + 1)
         return self._before(night, survey, before_batch)
 
     def _before(self, night: str, survey: str, before_batch: int) -> IntArray:
@@ -290,6 +322,8 @@ class KnownIds:
         fresh = path.with_suffix(".new")
         with fresh.open("wb") as file:
             np.save(file, np.concatenate(list(parts.values())))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(fresh, path)
         for other in self._folder.glob(f"{night} *.npy"):
             if other != path:
@@ -308,9 +342,19 @@ def _name(night: str, through: int, counts: Mapping[str, int]) -> str:
 
 
 def _parsed(path: Path) -> tuple[str, _Stored]:
+    """What the name of a file says; ValueError when no file of ours is called so."""
     night, through, surveys = path.stem.split(" ")
-    counts = dict(text.split("=") for text in surveys.split(","))
-    return night, _Stored(path, int(through), {unquote(n): int(c) for n, c in counts.items()})
+    pairs = [text.split("=") for text in surveys.split(",")]
+    counts = {unquote(name): int(count) for name, count in pairs}
+    if min(counts.values()) < 0 or len(counts) < len(pairs):
+        raise ValueError("no such file is written")
+    return night, _Stored(path, int(through), counts)
+
+
+def _delete_broken(path: Path, error: ValueError) -> None:
+    """Delete a file that cannot be used: the table has its numbers too."""
+    log.warning('event=file_of_numbers_deleted path="%s" detail="%s"', path, error)
+    path.unlink(missing_ok=True)
 
 
 def _sorted(ids: IntArray, batches: IntArray) -> tuple[IntArray, IntArray]:

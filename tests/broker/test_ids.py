@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -137,6 +139,92 @@ def test_names_of_surveys_need_not_be_names_of_files(tmp_path):
     known.store()
     check(opened(tmp_path, table), table, "../a=1, b", 9)
     check(opened(tmp_path, table), table, "c.d", 9)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _other_kind(path: Path) -> None:
+    np.save(path, np.zeros(2))
+
+
+def _other_name(name: str) -> Callable[[Path], None]:
+    return lambda path: os.replace(path, path.with_name(name))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(_cut, id="cut short"),
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: path.write_bytes(b"not numbers"), id="no numbers"),
+        pytest.param(_other_kind, id="numbers of another kind"),
+        pytest.param(_other_name("2024-03-01 0 ztf=3.npy"), id="fewer than named"),
+        pytest.param(_other_name("2024-03-01 0 ztf=-2.npy"), id="negative count"),
+        pytest.param(_other_name("2024-03-01 0.npy"), id="short name"),
+        pytest.param(_other_name("2024-03-01 x ztf=2.npy"), id="no batch"),
+        pytest.param(_other_name("2024-03-01 0 ztf.npy"), id="no count"),
+        pytest.param(_other_name("notes.npy"), id="foreign name"),
+    ],
+)
+def test_a_broken_file_is_deleted_told_and_replaced_by_the_table(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+):
+    monkeypatch.setattr(logging.getLogger("mmgateway"), "propagate", True)
+    table = Table()
+    known = opened(tmp_path, table)
+    added(known, table, 0, [("2024-03-01", "ztf", 1), ("2024-03-01", "ztf", 2)])
+    known.store()
+    (file,) = tmp_path.glob("*.npy")
+    damage(file)
+    (broken,) = tmp_path.glob("*.npy")
+
+    again = opened(tmp_path, table)
+
+    assert not broken.exists()
+    (line,) = caplog.messages
+    assert "file_of_numbers_deleted" in line
+    assert broken.name in line
+    check(again, table, "ztf", 9)
+
+
+def test_a_file_that_breaks_while_it_is_used_is_replaced_by_the_table(tmp_path: Path):
+    table = Table()
+    known = opened(tmp_path, table)
+    added(known, table, 0, [("2024-03-01", "ztf", 1), ("2024-03-01", "ztf", 2)])
+    known.store()
+    _cut(next(tmp_path.glob("*.npy")))
+    check(known, table, "ztf", 9)
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(tmp_path: Path):
+    half = tmp_path / "2024-03-01 0 ztf=2.new"
+    half.write_bytes(b"half")
+    opened(tmp_path, Table())
+    assert not half.exists()
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append("fsync"))
+
+    def named(old: Path, new: Path) -> None:
+        done.append("named")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", named)
+    table = Table()
+    known = opened(tmp_path, table)
+    added(known, table, 0, [("2024-03-01", "ztf", 1)])
+    known.store()
+    assert done == ["fsync", "named"]
 
 
 def test_a_year_of_nights_takes_as_much_memory_as_a_few(tmp_path):
