@@ -24,7 +24,7 @@ from crossmatch.model import FloatArray, Region
 from crossmatch.verdicts import Verdict
 from crossmatch.versions import Name
 
-_SELECTION = "selection "
+_RULES = "rules "
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A family that came back, and by which selection it was judged last."""
+    """A family that came back, and by which rules it was judged last."""
 
     records: list[RegionRecord]
     groups: dict[GroupKey, Group]
-    selection: str
+    rules: str
 
 
 class Aside:
@@ -58,10 +58,16 @@ class Aside:
     def __init__(self, store: ColdStore, decode: Callable[[bytes], RegionRecord]) -> None:
         self._store = store
         self._decode = decode
+        self._count = store.count()
 
     def restore(self, committed_step: int) -> None:
         """Go back to how things stood after a step."""
         self._store.restore(committed_step)
+        self._count = self._store.count()
+
+    def count(self) -> int:
+        """Number of families that are put aside."""
+        return self._count
 
     def without_closed(self, messages: Iterable[bytes]) -> list[bytes]:
         """Messages of ``mm.regionlog`` whose events were not put aside."""
@@ -75,7 +81,7 @@ class Aside:
         before_jd: float,
         owed: Set[Name],
         limit: int,
-        selection: str,
+        rules: str,
     ) -> list[Closed]:
         """Let ``events`` forget what ended before a moment and owes no search."""
         closed: list[Closed] = []
@@ -85,7 +91,7 @@ class Aside:
             names = events.events_of(family)
             if owed.isdisjoint(names):
                 keys = tuple(key for name in names for key in groups.of_event(name))
-                kept = _family(family, {key: groups[key] for key in keys}, selection)
+                kept = _family(family, {key: groups[key] for key in keys}, rules)
                 closed.append(Closed(kept, tuple(events.forget(family)), keys))
         return closed
 
@@ -93,6 +99,7 @@ class Aside:
         """Keep what was closed in a step."""
         if closed:
             self._store.put([one.family for one in closed], step)
+            self._count += len(closed)
 
     def take(
         self,
@@ -111,15 +118,16 @@ class Aside:
         for start_jd, end_jd in _spans(alerts["time_jd"].to_numpy(), self._store.latest_end_jd()):
             ids |= set(self._store.between(start_jd, end_jd))
         taken = self._store.take(sorted(ids), step) if ids else []
+        self._count -= len(taken)
         return [self._taken(family) for family in taken]
 
     def _taken(self, family: Family) -> Taken:
         groups = {
             GroupKey.from_json(one["key"]): Group.from_json(one["group"]) for one in family.groups
         }
-        selection = next(n for n in family.names if n.startswith(_SELECTION))
+        rules = next(n for n in family.names if n.startswith(_RULES))
         records = [self._decode(raw) for raw in family.records]
-        return Taken(records, groups, selection.removeprefix(_SELECTION))
+        return Taken(records, groups, rules.removeprefix(_RULES))
 
 
 def _spans(time_jd: FloatArray, latest_jd: float) -> list[tuple[float, float]]:
@@ -134,10 +142,10 @@ def _spans(time_jd: FloatArray, latest_jd: float) -> list[tuple[float, float]]:
     return [(float(part[0]), float(part[-1])) for part in parts]
 
 
-def _family(family: OpenFamily, groups: Mapping[GroupKey, Group], selection: str) -> Family:
+def _family(family: OpenFamily, groups: Mapping[GroupKey, Group], rules: str) -> Family:
     objects = {_object(key.counterpart_id) for key in groups}
     return Family(
-        names=frozenset(family.names | objects | {_SELECTION + selection}),
+        names=frozenset(family.names | objects | {_RULES + rules}),
         start_jd=family.start_jd,
         end_jd=family.end_jd,
         records=tuple(family.records),

@@ -183,6 +183,14 @@ class SqliteColdStore:
             row = db.execute("SELECT max(end_jd) FROM families WHERE taken_step IS NULL").fetchone()
         return -math.inf if row[0] is None else float(row[0])
 
+    def count(self) -> int:
+        """Number of families that are here."""
+        with self._reading() as db:
+            (number,) = db.execute(
+                "SELECT count(*) FROM families WHERE taken_step IS NULL"
+            ).fetchone()
+        return int(number)
+
     def record_digests(self) -> set[bytes]:
         """SHA-256 digests of all records that are here."""
         digests: set[bytes] = set()

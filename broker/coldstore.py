@@ -55,5 +55,8 @@ class ColdStore(Protocol):
     def latest_end_jd(self) -> float:
         """When the last window of all families closes; minus infinity without any."""
 
+    def count(self) -> int:
+        """Number of families that are here."""
+
     def record_digests(self) -> set[bytes]:
         """SHA-256 digests of all records that are here."""

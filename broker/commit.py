@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from broker.engine import Outcome
+from broker.engine import Engine, Outcome
 from broker.ledger import added
 from broker.writer import Marker, Writer
 from crossmatch.errors import GatewayError, ServiceError
@@ -51,27 +51,28 @@ class Committer:
 
     Parameters
     ----------
+    engine : Engine
     writer : Writer
     marker : Marker or None
         The last committed step.
-    selection : str
-        By what the engine judges: cuts, chains and catalogues.
     on_commit : callable, optional
         Called after each commit, in the thread that made the step.
     """
 
     def __init__(
         self,
+        engine: Engine,
         writer: Writer,
         marker: Marker | None,
-        selection: str,
         on_commit: Callable[[Committed], None] = lambda _: None,
     ) -> None:
+        self._engine = engine
         self._writer = writer
-        self._selection = selection
         self._on_commit = on_commit
         self._lock = threading.Lock()
         self.marker = marker
+        self.rules = engine.rules
+        """What the marker says everything open is judged by."""
         self.failure: GatewayError | None = None
         """Why a step was not committed. The engine is ahead of what was committed then, and
         nothing more is made of it: the process has to begin anew."""
@@ -125,5 +126,9 @@ class Committer:
             totals=added([before.totals, outcome.ledger]),
             alerts_next={**before.alerts_next, **read.alerts_next},
             step=outcome.step,
-            selection=self._selection,
+            selection=self._engine.selection,
+            rules=self.rules,
+            archived=max(before.archived, self._engine.archived),
+            groups=len(self._engine.groups),
+            aside=self._engine.put_aside,
         )

@@ -82,9 +82,14 @@ class Engine:
         """Of the next step."""
         self.clock_jd = -np.inf
         """Exposure of the latest alert."""
+        self.archived = -1
+        """Last batch of which the archive got alerts."""
         self._versions = versions
         tests = ("tests",) if include_tests else ()
-        self.selection = " ".join((versions.cuts, versions.code, *versions.catalogs, *tests))
+        self.rules = " ".join((versions.cuts, *versions.catalogs, *tests))
+        """By what everything open is judged: cuts and chains, catalogues, whether tests count."""
+        self.selection = f"{self.rules} {versions.code}"
+        """The rules and the code: what a step needs to be done once more."""
         self._archive = archive
         self._now = now
         self._teller = Teller(self.events, chains, versions, lookup)
@@ -128,9 +133,11 @@ class Engine:
         for change in self.events.apply(batch.records):
             self._heed(change, turn)
         seen = self._archive.seen(batch.alerts, batch.batch_id)
-        new = sort_out(batch.alerts, nights, seen, batch.rejected, turn.tally)
+        new = sort_out(batch, nights, seen, turn.tally)
         self._tick(batch.alerts, new)
         self._archive.append(batch.alerts.filter(pa.array(new)), batch.batch_id)
+        if new.any():
+            self.archived = batch.batch_id
         taken_back = is_withdrawn(batch.alerts)
         self._take_back(batch.alerts.filter(pa.array(new & taken_back)), turn)
         self._match(batch.alerts, nights, new & ~taken_back, turn)
@@ -172,12 +179,15 @@ class Engine:
         told = [search.told(until, through) for search in owed.values()]
         return replace(self._finish(turn), search=told)
 
-    def reselect(self) -> Outcome:
-        """Judge everything open anew, as after a change of cuts, chains or catalogues."""
-        turn = self._turn("selection", self._last_batch)
+    def open_events(self) -> list[Name]:
+        """Events of which there is a region, a group or a search, ordered."""
         events = {(r.event_id, world_of(r.role, r.streams)) for r in self.events.in_force()}
-        events |= {key.event for key in self.groups} | set(self.searches)
-        for event in sorted(events):
+        return sorted(events | {key.event for key in self.groups} | set(self.searches))
+
+    def reselect(self, events: Sequence[Name] | None = None) -> Outcome:
+        """Judge events anew, as after a change of cuts, chains or catalogues; by default all."""
+        turn = self._turn("selection", self._last_batch)
+        for event in self.open_events() if events is None else events:
             self._select_anew(event, self._last_batch + 1, turn)
         return self._finish(turn)
 
@@ -201,7 +211,7 @@ class Engine:
         if self._aside is None:
             return None
         owed = {name for search in self.searches.values() for name in self._names(search)}
-        closed = self._aside.close(self.events, self.groups, before_jd, owed, limit, self.selection)
+        closed = self._aside.close(self.events, self.groups, before_jd, owed, limit, self.rules)
         if not closed:
             return None
         self._aside.put(closed, self.step_number)
@@ -213,6 +223,11 @@ class Engine:
                 turn.groups[key] = None
         turn.tally.add_total("events_closed", len(closed))
         return self._finish(turn)
+
+    @property
+    def put_aside(self) -> int:
+        """How many families of events are put aside."""
+        return 0 if self._aside is None else self._aside.count()
 
     def _forget(self, regions: Sequence[Region]) -> None:
         gone = set(map(id, regions))
@@ -245,8 +260,8 @@ class Engine:
                 if change.after is not None:
                     self._index.add(change.after.region)
                     events.add((change.event_id, change.world))
-            if taken.selection != self.selection:
-                # What was open when the selection changed was judged anew then.
+            if taken.rules != self.rules:
+                # What was open when the rules changed was judged anew then.
                 for event in sorted(events):
                     self._select_anew(event, turn.batch_id, turn)
 

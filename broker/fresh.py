@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from broker.archive import Seen
+from broker.steps import Batch
 from broker.tally import Tally
 from crossmatch.model import BoolArray
 
 
-def sort_out(
-    alerts: pa.Table,
-    nights: pa.Array,
-    seen: Seen,
-    rejected: Mapping[tuple[str, str], int],
-    tally: Tally,
-) -> BoolArray:
-    """Which alerts are neither repeats nor taken back already, (n,) bool.
+def sort_out(batch: Batch, nights: pa.Array, seen: Seen, tally: Tally) -> BoolArray:
+    """Which alerts of a batch are neither repeats nor taken back already, (n,) bool.
 
     What was taken back stays so, whichever of the two came first. Under a number of another
     night comes no new alert: that one is counted apart.
 
     Parameters
     ----------
-    alerts : pyarrow.Table
-        n rows with the columns of ``ALERT_SCHEMA``.
+    batch : Batch
+        With n alerts.
     nights : (n,) pyarrow.Array of string
     seen : Seen
-    rejected : mapping
-        Counts of what is not among the alerts, by reason and topic.
     tally : Tally
-        Takes the counts.
+        Takes the counts, of what was rejected or lost too.
     """
-    feeds = alerts["topic"]
+    alerts, feeds = batch.alerts, batch.alerts["topic"]
+    tally.add_total("messages", batch.messages)
     tally.add_rows("received", nights, feeds)
-    for (reason, feed), n in rejected.items():
+    missing = {(f"rejected.{reason}", feed): n for (reason, feed), n in batch.rejected.items()}
+    missing |= {("lost", feed): n for feed, n in batch.lost.items()}
+    for (name, feed), n in missing.items():
         tally.add("received", "", feed, n)
-        tally.add(f"rejected.{reason}", "", feed, n)
+        tally.add(name, "", feed, n)
     taken_back = is_withdrawn(alerts)
     same = np.where(taken_back, seen.withdrawn, seen.same_night) | _repeats(alerts, taken_back)
     other = ~same & ~taken_back & seen.other_night

@@ -250,38 +250,38 @@ def read_all(
     """
     client = consumer(bootstrap, properties, "mmgateway-reader", enable_partition_eof=True)
     try:
-        ends: dict[int, int] = {}
+        stops: dict[int, int] = {}
         assignment = []
-        for number, high in _ends(bootstrap, properties, topic, timeout).items():
+        for number, high in ends(bootstrap, properties, topic, timeout).items():
             low, _ = client.get_watermark_offsets(TopicPartition(topic, number), timeout)
             begin, stop = max(low, start), high if end is None else min(high, end)
             if begin < stop:
                 assignment.append(TopicPartition(topic, number, begin))
-                ends[number] = stop
+                stops[number] = stop
         client.assign(assignment)
-        while ends:
+        while stops:
             message: Any = client.poll(timeout)
             if message is None:
                 raise ServiceError(f"Kafka gave nothing of {topic} for {timeout:.0f} s")
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                if message.offset() >= ends.get(message.partition(), 0):
-                    ends.pop(message.partition(), None)
+                if message.offset() >= stops.get(message.partition(), 0):
+                    stops.pop(message.partition(), None)
                 continue
             found = record(message)
-            stop = ends.get(found.partition, 0)
+            stop = stops.get(found.partition, 0)
             if found.offset < stop:
                 yield found
             if found.offset >= stop - 1:
-                ends.pop(found.partition, None)
+                stops.pop(found.partition, None)
     except KafkaException as error:
         raise ServiceError(f"cannot read {topic} at {bootstrap}: {error.args[0].str()}") from error
     finally:
         client.close()
 
 
-def _ends(
-    bootstrap: str, properties: Mapping[str, str], topic: str, timeout: float
+def ends(
+    bootstrap: str, properties: Mapping[str, str], topic: str, timeout: float = 30
 ) -> dict[int, int]:
     """End of each partition, open transactions included."""
     admin = _made(AdminClient, _base(bootstrap, properties))

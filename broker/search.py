@@ -25,9 +25,9 @@ from crossmatch import sky
 from crossmatch.index import RegionIndex
 from crossmatch.model import IntArray, Region
 
-ENOUGH = 2_000
+ENOUGH = 1_000
 """Alerts found that make a step: a transaction is to stay short."""
-ROWS = 50_000
+ROWS = 5_000
 """Rows judged at a time."""
 SECONDS = 1.0
 """A part longer than this is committed, so that progress is seen and kept."""

@@ -91,8 +91,8 @@ def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list
     """Columns ``topic, partition, offset, own, ztf, lsst`` of raw rows, decoded in the JVM.
 
     ``own`` has the bytes of a message of ours, a region or a verdict; ``ztf`` and ``lsst``
-    are structs of native columns and ``route``, with nulls in the rows of other topics. ``learned`` has
-    the texts of writers' schemas by survey.
+    are structs of native columns and ``route``, with nulls in the rows of other topics.
+    ``learned`` has the texts of writers' schemas by survey.
     """
     value, topic = sf.col("value"), sf.col("topic")
     columns = [

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from broker import decode, packets, topics
-from broker.codec import RegionRecord, decode_region, encode_dead_letter
+from broker.codec import RegionRecord, encode_dead_letter
 from broker.commit import Committer, Input
 from broker.engine import Batch, Engine
 from broker.judge import Address, PacketDetail, PacketSource, address_of
@@ -34,7 +34,6 @@ from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
 from crossmatch.lightcurve import Detection
-from crossmatch.model import MultiOrderMap
 
 MAX_LETTERS_BYTES = 32 << 20
 """Bytes of rejected packets that one batch copies; a transaction is to stay short."""
@@ -63,8 +62,8 @@ class LiveMatcher:
     sources : Sources
     reader : PacketReader
         For packets that Python reads, and those that are rejected.
-    load_map : callable
-        From (hash, path) to the sky map.
+    read_region : callable
+        From a message of ``mm.regionlog`` to its record, or Rejected.
     query_id : callable
         Gives the id of the checkpoint, so that a marker of another one is noticed.
     now : callable
@@ -80,7 +79,7 @@ class LiveMatcher:
         committer: Committer,
         sources: Sources,
         reader: PacketReader,
-        load_map: Callable[[str, str], MultiOrderMap],
+        read_region: Callable[[bytes], RegionRecord],
         query_id: Callable[[], str],
         now: Callable[[], datetime],
         on_batch: Callable[[float], None] = lambda _: None,
@@ -89,7 +88,7 @@ class LiveMatcher:
         self._committer = committer
         self._sources = sources
         self._reader = reader
-        self._load_map = load_map
+        self._read_region = read_region
         self._query_id = query_id
         self._now = now
         self._on_batch = on_batch
@@ -164,7 +163,7 @@ class LiveMatcher:
         letters: list[bytes] = []
         self._letter_bytes_left = MAX_LETTERS_BYTES
         own = self._own(rows)
-        records = self._understood(own, topics.REGION_LOG, self._region, "regions", letters)
+        records = self._understood(own, topics.REGION_LOG, self._read_region, "regions", letters)
         verdicts = self._understood(own, topics.VERDICTS, decode_verdict, "verdicts", letters)
         alerts, rejected = self._alerts(rows, letters)
         alerts_next, lost = self._positions(rows)
@@ -220,12 +219,6 @@ class LiveMatcher:
             except Rejected as error:
                 letters.append(self._letter(error, (topic, 0, row["offset"]), raw, source))
         return found
-
-    def _region(self, data: bytes) -> RegionRecord:
-        record = decode_region(data, self._load_map)
-        if record.region is not None and record.region.chain not in self._engine.chains:
-            raise Rejected("unknown_chain", f"no selection chain {record.region.chain!r} here")
-        return record
 
     def _alerts(
         self, rows: pa.Table, letters: list[bytes]

@@ -22,7 +22,10 @@ from broker.groups import Group, GroupKey
 from broker.owed import PREFIX, OwedSearch
 from crossmatch.errors import ServiceError
 
-TRANSACTION_TIMEOUT_MS = 30_000
+TRANSACTION_TIMEOUT_MS = 180_000
+"""A retraction of an event with a hundred thousand candidates takes half a minute to tell. What a
+killed matcher left open is ended by the next one when it starts, not by this."""
+_COMMIT_SECONDS = 120.0
 _MARKER_KEY = b"match"
 
 
@@ -45,7 +48,15 @@ class Marker:
     step : int
         Number of the step.
     selection : str
-        Versions of cuts, chains and catalogues by which everything open was judged.
+        Versions of cuts, chains, catalogues and code that made the step.
+    rules : str
+        Of these, by what everything open is judged; told apart so that a new version of the
+        code alone does not tell every candidate anew.
+    archived : int
+        Last batch of which the archive got alerts.
+    groups, aside : int
+        How many groups are open, and how many families of events are put aside: what a start
+        must find.
     """
 
     batch_id: int
@@ -56,6 +67,10 @@ class Marker:
     verdicts_next: int = 0
     step: int = -1
     selection: str = ""
+    rules: str = ""
+    archived: int = -1
+    groups: int = 0
+    aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +172,7 @@ class Writer:
             entry = json.dumps(entry_of(outcome, marker, before))
             self._send(topics.LEDGER, name, entry.encode())
             self._send(topics.MARKER, _MARKER_KEY, json.dumps(asdict(marker)).encode())
-            self._producer.commit_transaction(30)
+            self._producer.commit_transaction(_COMMIT_SECONDS)
         except KafkaException as error:
             raise ServiceError(
                 f"step {outcome.step} was not published: {error.args[0].str()}"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ import pyarrow as pa
 from broker.archive import AlertArchive
 from broker.commit import Committer
 from broker.embedded.jars import cache_folder
-from broker.engine import Batch, Outcome
+from broker.engine import Batch, Engine, Outcome
 from broker.search import Commit, Searcher
 from broker.writer import Writer
 from crossmatch.cuts import Cuts
@@ -40,6 +41,8 @@ from gateway.bench.late_region import (
 from gateway.bench.measure import OURS, Row, row_of
 from gateway.config import load
 
+NewCommit: TypeAlias = Callable[[Engine], Commit]
+"""From an engine to what makes its steps and commits them."""
 BENCH = "late-region"
 PACKAGES = ("mmgateway", "deltalake", "pyarrow", "numpy", "healpy", "confluent-kafka")
 BATCH = 50
@@ -79,12 +82,12 @@ def cases(
             for late in late_regions(sizes.nights)
         ]
         if live:
-            rows += _live(archive, cuts, sizes, new_commit(), tell)
+            rows += _live(archive, cuts, sizes, new_commit, tell)
     return rows
 
 
 @contextmanager
-def _commits(kafka: bool, tell: Tell) -> Iterator[Callable[[], Commit]]:
+def _commits(kafka: bool, tell: Tell) -> Iterator[NewCommit]:
     """Makers of commits: to a Kafka of the bench's own, or to nowhere."""
     if not kafka:
         yield _to_nowhere
@@ -100,12 +103,12 @@ def _commits(kafka: bool, tell: Tell) -> Iterator[Callable[[], Commit]]:
             services.ensure_all_topics(config, bootstrap)
             writer = Writer(bootstrap, config.kafka.properties)
             writer.start()
-            yield lambda: Committer(writer, None, "bench").commit
+            yield lambda engine: Committer(engine, writer, None).commit
         finally:
             services.down(config)
 
 
-def _to_nowhere() -> Commit:
+def _to_nowhere(_: Engine) -> Commit:
     lock = threading.Lock()
 
     def commit(take: Callable[[], Outcome | None]) -> Outcome | None:
@@ -120,7 +123,7 @@ def _searched(
     archive: AlertArchive,
     cuts: Cuts,
     sizes: Sizes,
-    new_commit: Callable[[], Commit],
+    new_commit: NewCommit,
     kafka: bool,
     tell: Tell,
 ) -> Row:
@@ -129,7 +132,7 @@ def _searched(
     answers: list[Answer] = []
     for number in range(sizes.runs):
         tell(f"{late.name}: search {number + 1} of {sizes.runs}")
-        answers.append(answered(late, archive, cuts, new_commit()))
+        answers.append(answered(late, archive, cuts, new_commit))
     seconds = [answer.seconds for answer in answers]
     middle = sorted(answers, key=lambda a: a.seconds)[len(answers) // 2]
     where = "read_committed on the topic" if kafka else "stated, not sent"
@@ -159,14 +162,16 @@ def _searched(
     )
 
 
-def _live(archive: AlertArchive, cuts: Cuts, sizes: Sizes, commit: Commit, tell: Tell) -> list[Row]:
+def _live(
+    archive: AlertArchive, cuts: Cuts, sizes: Sizes, new_commit: NewCommit, tell: Tell
+) -> list[Row]:
     """Latency of batches that come every fifth of a second, in a copy of the archive."""
     copy = archive.path.with_name(f"{archive.path.name}-live-{os.getpid()}")
     # Links: data files are never changed, only the log of the copy is to grow.
     shutil.copytree(archive.path, copy, copy_function=os.link)
     try:
         tell("the live path alone, then beside searches")
-        alone, beside = _latencies(AlertArchive(copy), cuts, sizes, commit)
+        alone, beside = _latencies(AlertArchive(copy), cuts, sizes, new_commit)
     finally:
         shutil.rmtree(copy)
     p50, p99 = np.percentile(alone, [50, 99])
@@ -190,10 +195,11 @@ def _live(archive: AlertArchive, cuts: Cuts, sizes: Sizes, commit: Commit, tell:
 
 
 def _latencies(
-    archive: AlertArchive, cuts: Cuts, sizes: Sizes, commit: Commit
+    archive: AlertArchive, cuts: Cuts, sizes: Sizes, new_commit: NewCommit
 ) -> tuple[list[float], list[float]]:
     """Seconds from when a batch is due to its commit: without a search, and while one runs."""
     engine = new_engine(archive, cuts)
+    commit = new_commit(engine)
     failures: list[Exception] = []
     searcher = Searcher(engine, archive, commit, failures.append)
     searcher.start()

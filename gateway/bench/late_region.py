@@ -144,7 +144,7 @@ def answered(
     late: Late,
     archive: AlertArchive,
     cuts: Cuts,
-    commit: Commit | None = None,
+    new_commit: Callable[[Engine], Commit] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Answer:
     """Search the archive for a region as the matcher does.
@@ -154,10 +154,12 @@ def answered(
     late : Late
     archive : AlertArchive
     cuts : Cuts
-    commit : callable, optional
-        Makes a step and commits it, as `broker.commit.Committer.commit`; else it is only made.
+    new_commit : callable, optional
+        From the engine to what makes a step and commits it, as `broker.commit.Committer.commit`;
+        else steps are only made.
     """
-    engine, watch = new_engine(archive, cuts), _Watch(commit or _made, clock)
+    engine = new_engine(archive, cuts)
+    watch = _Watch(_made if new_commit is None else new_commit(engine), clock)
     nothing = ALERT_SCHEMA.empty_table()
     begin = clock()
     watch.commit(lambda: engine.step(Batch(FIRST_BATCH, nothing, [late.record])))

@@ -5,40 +5,36 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from broker import stream, topics
 from broker.archive import AlertArchive
 from broker.aside import Aside
 from broker.chores import Chore, Chores
-from broker.codec import RegionRecord, decode_region
 from broker.coldsqlite import SqliteColdStore
 from broker.commit import Committed, Committer
 from broker.embedded.jars import fetch_jars
 from broker.embedded.java import find_java
 from broker.embedded.spark import spark_session
 from broker.engine import Engine
-from broker.kafka_io import PacketReader, read_all, send
+from broker.kafka_io import PacketReader, send
 from broker.kafka_io import producer as producer_of
 from broker.rawquery import CHECKPOINT, RawQuery, RawReport, start_raw_query
 from broker.search import Searcher
 from broker.sources import Sources, raw_rows
 from broker.stream import LiveMatcher
-from broker.verdictlog import decode_verdict
-from broker.writer import Marker, Writer
+from broker.writer import Writer
 from crossmatch.candidate import Versions
-from crossmatch.errors import Rejected, ServiceError
-from crossmatch.model import MultiOrderMap
-from crossmatch.verdicts import Verdict
+from crossmatch.errors import ServiceError
 from gateway import runfiles, services
 from gateway.config import Config
 from gateway.logs import EventLog
 from gateway.lookup import local_lookup
 from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
+from gateway.matcher.restoring import Regions, check_fit, restore
 from gateway.matcher.troubles import Troubles
 from gateway.matcher.upkeep import chores
 from gateway.matcher.wiring import (
@@ -50,7 +46,7 @@ from gateway.matcher.wiring import (
 )
 
 log = EventLog("match")
-Load = Callable[[str, str], MultiOrderMap]
+_EVENTS_A_STEP = 20
 
 
 class MatchService:
@@ -101,16 +97,14 @@ class MatchService:
         marker = writer.start()
         archive = AlertArchive(self._state / "alerts")
         query_id = stream.checkpoint_id(self._checkpoint)
-        _check_fit(marker, query_id, self._checkpoint, archive)
-        load_map = map_loader(self._state)
+        check_fit(marker, query_id, self._checkpoint, archive)
+        regions = Regions(map_loader(self._state), config.chains)
         troubles = self._troubles = self._alarms(bootstrap)
         storage = self._store = self._storage(sources, bootstrap, troubles)
-        aside = Aside(
-            SqliteColdStore(self._state / "closed.sqlite"), lambda raw: decode_region(raw, load_map)
-        )
+        aside = Aside(SqliteColdStore(self._state / "closed.sqlite"), regions.put_aside)
         engine = self._engine(sources, archive, aside, storage)
-        self._restore(engine, aside, writer, marker, bootstrap, load_map)
-        committer = Committer(writer, marker, engine.selection, self._committed)
+        restore(engine, aside, writer, marker, regions, bootstrap, properties)
+        committer = Committer(engine, writer, marker, self._committed)
         self._searcher = Searcher(engine, archive, committer.commit, self._fail)
         self._reselect(engine, committer)
         # Before the matcher: columns are made in the JVM.
@@ -120,7 +114,7 @@ class MatchService:
             committer=committer,
             sources=sources,
             reader=storage.reader(),
-            load_map=load_map,
+            read_region=regions.read,
             query_id=lambda: stream.checkpoint_id(self._checkpoint),
             now=self._now,
         )
@@ -210,37 +204,23 @@ class MatchService:
         )
         return engine
 
-    def _restore(
-        self,
-        engine: Engine,
-        aside: Aside,
-        writer: Writer,
-        marker: Marker | None,
-        bootstrap: str,
-        load_map: Load,
-    ) -> None:
-        aside.restore(-1 if marker is None else marker.step)
-        if marker is None:
-            return
-        properties = self._config.kafka.properties
-        log_ = read_all(bootstrap, properties, topics.REGION_LOG, end=marker.regions_next)
-        said = read_all(bootstrap, properties, topics.VERDICTS, end=marker.verdicts_next)
-        state = writer.state()
-        engine.restore(
-            _region_records(aside.without_closed(m.value for m in log_), load_map),
-            state.groups,
-            state.searches,
-            _verdicts(m.value for m in said),
-            marker.step,
-            marker.batch_id,
-        )
-
     def _reselect(self, engine: Engine, committer: Committer) -> None:
-        """Judge everything open anew when the selection is another one than before."""
-        before = "" if committer.marker is None else committer.marker.selection
-        if before and before != engine.selection:
-            log.info("selection_changed", before=before, now=engine.selection)
-            committer.commit(engine.reselect)
+        """Judge everything open anew when the rules are others than before.
+
+        In parts, each a step; the last one says by which rules all is judged. A process that
+        ends before that begins once more, and says nothing twice.
+        """
+        before = "" if committer.marker is None else committer.marker.rules
+        if not before or before == engine.rules:
+            return
+        log.info("selection_changed", before=before, now=engine.rules)
+        events = engine.open_events()
+        committer.rules = before
+        for begin in range(0, len(events), _EVENTS_A_STEP):
+            part = events[begin : begin + _EVENTS_A_STEP]
+            committer.commit(lambda: engine.reselect(part))  # noqa: B023
+        committer.rules = engine.rules
+        committer.commit(lambda: engine.reselect([]))
 
     def _spark(self) -> Any:
         match = self._config.match
@@ -286,49 +266,6 @@ class MatchService:
             self._chores.stop()
         if self._troubles is not None:
             self._troubles.stop()
-
-
-def _region_records(values: Iterable[bytes], load_map: Load) -> list[RegionRecord]:
-    """Records that decode; the others became dead letters when they came."""
-    records = []
-    for value in values:
-        try:
-            records.append(decode_region(value, load_map))
-        except Rejected as error:
-            log.warning("region_skipped", reason=error.reason, detail=error.detail)
-    return records
-
-
-def _verdicts(values: Iterable[bytes]) -> list[Verdict]:
-    found = []
-    for value in values:
-        try:
-            found.append(decode_verdict(value))
-        except Rejected as error:
-            log.warning("verdict_skipped", reason=error.reason, detail=error.detail)
-    return found
-
-
-def _check_fit(
-    marker: Marker | None, query_id: str, checkpoint: Path, archive: AlertArchive
-) -> None:
-    """Raise ServiceError unless marker, checkpoint and archive are of one run."""
-    if marker is None:
-        # Batch 0 may have been archived by a process that died before it published it.
-        if archive.last_batch() > 0:
-            raise ServiceError(
-                f"the archive {archive.path} has batches of a run of which Kafka holds nothing:"
-                " restore Kafka's topics, or begin with a fresh [paths] state"
-            )
-        return
-    if query_id and marker.query in ("", query_id):
-        return
-    found = f"belongs to another run ({query_id})" if query_id else "is missing"
-    raise ServiceError(
-        f"the checkpoint {checkpoint} {found}, while Kafka holds batch {marker.batch_id} of"
-        f" run {marker.query or 'unknown'}: restore it, or start both anew with fresh topics"
-        " and a fresh [paths] state"
-    )
 
 
 def _log_step(done: Committed) -> None:

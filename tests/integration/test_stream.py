@@ -30,6 +30,7 @@ from crossmatch.model import Circle, Notice
 from crossmatch.region import make_region
 from crossmatch.verdicts import Verdict
 from gateway import services
+from gateway.matcher.restoring import Regions
 from tests.endtoend import packets
 
 if TYPE_CHECKING:
@@ -122,13 +123,13 @@ class World:
                 reader.fetch, self.sources.survey, self.sources.lsst_schemas, self.kept.extend
             ),
         )
-        self.committer = Committer(self.writer, None, "test")  # type: ignore[arg-type]
+        self.committer = Committer(self.engine, self.writer, None)  # type: ignore[arg-type]
         self.matcher = LiveMatcher(
             engine=self.engine,
             committer=self.committer,
             sources=self.sources,
             reader=reader,
-            load_map=_no_map,
+            read_region=Regions(_no_map, DEFAULT_CHAINS).read,
             query_id=lambda: "query",
             now=lambda: NOW,
         )
