@@ -285,19 +285,65 @@ def ends(
 ) -> dict[int, int]:
     """End of each partition, open transactions included."""
     admin = _made(AdminClient, _base(bootstrap, properties))
-    # All topics are listed: asking for one by name would make it.
-    described = admin.list_topics(timeout=timeout).topics.get(topic)
-    if described is None:
-        raise ServiceError(f"there is no topic {topic} at {bootstrap}")
-    numbers = described.partitions
-    spec: Any = OffsetSpec
-    asked = {TopicPartition(topic, number): spec.latest() for number in numbers}
-    if not asked:
-        return {}
-    found = admin.list_offsets(
-        asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout
+    every = _ends(
+        admin, lambda names: {topic} & set(names), IsolationLevel.READ_UNCOMMITTED, timeout
     )
-    return {place.partition: future.result(timeout).offset for place, future in found.items()}
+    if topic not in every:
+        raise ServiceError(f"there is no topic {topic} at {bootstrap}")
+    return every[topic]
+
+
+def committed_ends(
+    bootstrap: str,
+    properties: Mapping[str, str],
+    choose: Callable[[Iterable[str]], Iterable[str]],
+    timeout: float = 30,
+) -> dict[str, dict[int, int]]:
+    """End of each partition of some topics, before transactions that are open: one question.
+
+    Parameters
+    ----------
+    bootstrap : str
+    properties : mapping
+    choose : callable
+        From the names of all topics to those that are asked for.
+    timeout : float
+        Seconds.
+
+    Raises
+    ------
+    ServiceError
+        When Kafka does not answer.
+    """
+    admin = _made(AdminClient, _base(bootstrap, properties))
+    try:
+        return _ends(admin, choose, IsolationLevel.READ_COMMITTED, timeout)
+    except KafkaException as error:
+        raise ServiceError(
+            f"Kafka at {bootstrap} does not tell where topics end: {error.args[0].str()}"
+        ) from error
+
+
+def _ends(
+    admin: AdminClient,
+    choose: Callable[[Iterable[str]], Iterable[str]],
+    isolation: IsolationLevel,
+    timeout: float,
+) -> dict[str, dict[int, int]]:
+    # All topics are listed: asking for one by name would make it.
+    described = admin.list_topics(timeout=timeout).topics
+    found: dict[str, dict[int, int]] = {name: {} for name in choose(described)}
+    spec: Any = OffsetSpec
+    asked = {
+        TopicPartition(name, number): spec.latest()
+        for name in found
+        for number in described[name].partitions
+    }
+    if asked:
+        told = admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout)
+        for place, future in told.items():
+            found[place.topic][place.partition] = future.result(timeout).offset
+    return found
 
 
 class PacketReader:

@@ -7,7 +7,7 @@ rows before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,23 +42,36 @@ class StatementLog:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path = path
         self._schema = schema
+        # The mark of a transaction lies between the last statement and the end of a topic:
+        # from the table alone nobody could tell that there is nothing new.
+        self._ends: dict[str, dict[int, int]] = {}
 
-    def catch_up(self, read: Callable[[str, int], Iterable[Record]], names: Sequence[str]) -> int:
+    def catch_up(
+        self,
+        read: Callable[[str, int], Iterable[Record]],
+        ends: Mapping[str, Mapping[int, int]],
+    ) -> int:
         """Add what came to the topics since; how many statements.
 
         Parameters
         ----------
         read : callable
             From a topic and an offset to the committed messages from there on.
-        names : sequence of str
-            Topics that there are; those without statements are passed over.
+        ends : mapping
+            For each topic of statements the ends of its partitions. A topic that ends where
+            it did when it was last read is not read.
 
         Raises
         ------
         ServiceError
             When Kafka does not answer or the disk refuses.
         """
-        return sum(self._take(read, topic) for topic in statement_topics(names))
+        count = 0
+        for topic, now in sorted(ends.items()):
+            if any(now.values()) and self._ends.get(topic) != now:
+                count += self._take(read, topic)
+                self._ends[topic] = dict(now)
+        return count
 
     def position(self, topic: str) -> int:
         """First offset of a topic that is not in the table."""

@@ -12,7 +12,7 @@ from broker.commit import Committer
 from broker.engine import Engine
 from broker.kafka_io import Record
 from broker.ledgertable import LedgerTable
-from broker.statementlog import StatementLog
+from broker.statementlog import StatementLog, statement_topics
 from broker.statements import CandidateArchive
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from gateway.config import Config
@@ -66,7 +66,7 @@ def chores(
                 troubles.packets(now(), news)
 
     def tell_statements() -> None:
-        said.catch_up(read, kafka_io.topic_names(bootstrap, properties))
+        said.catch_up(read, kafka_io.committed_ends(bootstrap, properties, statement_topics))
 
     return [
         Chore(

@@ -13,6 +13,7 @@ from broker.codec import encode_candidate
 from broker.kafka_io import Record
 from broker.statementlog import StatementLog, statement_topics
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
+from crossmatch.errors import ServiceError
 
 GRB = topics.candidates("grb")
 PRIVATE = "mm.private.ours.candidates.grb"
@@ -33,6 +34,7 @@ class Kafka:
 
     def __init__(self) -> None:
         self.records: dict[str, list[Record]] = {}
+        self.asked: list[str] = []
 
     def say(self, topic: str, *names: str) -> None:
         held = self.records.setdefault(topic, [])
@@ -41,7 +43,14 @@ class Kafka:
             held.append(Record(topic, 0, offset, b"", statement(name, topic)))
 
     def read(self, topic: str, start: int) -> list[Record]:
+        self.asked.append(topic)
         return [r for r in self.records.get(topic, []) if r.offset >= start]
+
+    @property
+    def ends(self) -> dict[str, dict[int, int]]:
+        """Ends of the topics of statements: behind the mark of the last transaction."""
+        held = {topic: self.records.get(topic) or [] for topic in statement_topics(NAMES)}
+        return {t: {0: records[-1].offset + 2 if records else 0} for t, records in held.items()}
 
 
 def told(path: Path) -> list[str]:
@@ -51,14 +60,14 @@ def told(path: Path) -> list[str]:
 def test_each_statement_is_in_the_table_once_over_restarts(tmp_path: Path):
     kafka = Kafka()
     kafka.say(GRB, "a", "b")
-    assert StatementLog(tmp_path, SCHEMA).catch_up(kafka.read, NAMES) == 2
+    assert StatementLog(tmp_path, SCHEMA).catch_up(kafka.read, kafka.ends) == 2
     kafka.say(GRB, "c")
     kafka.say(PRIVATE, "p")
 
     log = StatementLog(tmp_path, SCHEMA)
 
-    assert log.catch_up(kafka.read, NAMES) == 2
-    assert log.catch_up(kafka.read, NAMES) == 0
+    assert log.catch_up(kafka.read, kafka.ends) == 2
+    assert log.catch_up(kafka.read, kafka.ends) == 0
     assert told(tmp_path) == ["a", "b", "c", "p"]
     assert log.position(GRB) == 4
     assert log.position(topics.candidates("gw")) == 0
@@ -79,11 +88,47 @@ def test_a_reading_that_breaks_off_leaves_what_was_written_and_goes_on_there(
 
     log = StatementLog(tmp_path, SCHEMA)
     with pytest.raises(OSError, match="gone"):
-        log.catch_up(breaks, NAMES)
+        log.catch_up(breaks, kafka.ends)
     assert told(tmp_path) == ["a", "b"]
 
-    assert log.catch_up(kafka.read, NAMES) == 3
+    assert log.catch_up(kafka.read, kafka.ends) == 3
     assert told(tmp_path) == list("abcde")
+
+
+def test_topics_without_news_are_not_read(tmp_path: Path):
+    kafka = Kafka()
+    kafka.say(GRB, "a")
+    log = StatementLog(tmp_path, SCHEMA)
+    for _ in range(3):
+        log.catch_up(kafka.read, kafka.ends)
+    assert kafka.asked == [GRB]
+
+    kafka.say(PRIVATE, "p")
+    log.catch_up(kafka.read, kafka.ends)
+    assert kafka.asked == [GRB, PRIVATE]
+
+
+def test_a_topic_whose_reading_failed_is_read_again(tmp_path: Path):
+    kafka = Kafka()
+    kafka.say(GRB, "a")
+    log = StatementLog(tmp_path, SCHEMA)
+
+    def fails(topic: str, start: int) -> list[Record]:
+        raise ServiceError("away")
+
+    with pytest.raises(ServiceError):
+        log.catch_up(fails, kafka.ends)
+    assert log.catch_up(kafka.read, kafka.ends) == 1
+
+
+def test_what_came_after_the_ends_were_asked_for_is_not_passed_over(tmp_path: Path):
+    kafka = Kafka()
+    kafka.say(GRB, "a")
+    before = kafka.ends
+    kafka.say(GRB, "b")
+    log = StatementLog(tmp_path, SCHEMA)
+    log.catch_up(lambda topic, start: kafka.read(topic, start)[:1], before)
+    assert log.catch_up(kafka.read, kafka.ends) == 1
 
 
 def test_only_topics_of_statements_are_read():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -196,3 +196,48 @@ def test_headers_and_keys_travel_with_a_message(kafka: EmbeddedKafka, topic: New
         b"value",
         (("event_id", b"E1"),),
     )
+
+
+def test_the_ends_of_many_topics_are_one_question(kafka: EmbeddedKafka, topic: NewTopic):
+    one, two, empty = topic(), topic(partitions=2), topic()
+    fill(kafka, one, 0, [b"x"] * 3)
+    fill(kafka, two, 1, [b"x"])
+    transaction(kafka, one, [b"y"], commit=True)
+    asked: list[set[str]] = []
+
+    def choose(names: Iterable[str]) -> list[str]:
+        asked.append(set(names))
+        return [one, two, empty]
+
+    found = kafka_io.committed_ends(kafka.bootstrap, {}, choose)
+
+    # The mark of the transaction counts.
+    assert found == {one: {0: 5}, two: {0: 0, 1: 1}, empty: {0: 0}}
+    assert len(asked) == 1
+    assert asked[0] >= {one, two, empty}
+
+
+def test_what_a_transaction_that_is_open_wrote_is_behind_the_end(
+    kafka: EmbeddedKafka, topic: NewTopic
+):
+    name = topic()
+    fill(kafka, name, 0, [b"x"])
+    producer = kafka_io.producer(kafka.bootstrap, {}, transactional_id=f"test-{name}")
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    kafka_io.send(producer, name, b"y")
+    producer.flush(30)
+    try:
+        ends = kafka_io.committed_ends(kafka.bootstrap, {}, lambda names: [name])
+        assert ends == {name: {0: 1}}
+        assert kafka_io.ends(kafka.bootstrap, {}, name) == {0: 2}
+    finally:
+        producer.abort_transaction(30)
+
+
+def test_a_kafka_that_does_not_tell_the_ends_is_an_error():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        bootstrap = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ServiceError, match="does not tell where topics end"):
+            kafka_io.committed_ends(bootstrap, {}, list, timeout=0.5)
