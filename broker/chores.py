@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,12 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something to be done every so many seconds; ``at_end``: also when the service stops."""
+    """Something to be done every so many seconds.
+
+    ``at_end``: also when the service stops. ``once``: no more after it was done without failing.
+    """
 
     name: str
     seconds: float
     work: Callable[[], object]
     at_end: bool = False
+    once: bool = False
 
 
 class Chores(threading.Thread):
@@ -55,8 +60,9 @@ class Chores(threading.Thread):
         """Do what is due; seconds until the next chore is."""
         for chore in self._chores:
             if self._clock() >= self._due[chore.name] and not self._over.is_set():
-                self._do(chore)
-                self._due[chore.name] = self._clock() + chore.seconds
+                done = self._do(chore)
+                wait = math.inf if done and chore.once else chore.seconds
+                self._due[chore.name] = self._clock() + wait
         return max(0.0, min(self._due.values()) - self._clock())
 
     def stop(self) -> None:
@@ -68,10 +74,12 @@ class Chores(threading.Thread):
             if chore.at_end:
                 self._do(chore)
 
-    def _do(self, chore: Chore) -> None:
+    def _do(self, chore: Chore) -> bool:
+        """Do a chore; whether it did not fail."""
         try:
             chore.work()
         except Exception as error:
             self._on_end(chore.name, error)
-        else:
-            self._on_end(chore.name, None)
+            return False
+        self._on_end(chore.name, None)
+        return True

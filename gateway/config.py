@@ -408,7 +408,9 @@ def _validate(config: Config) -> None:
     if not config.maps.retry_minutes or any(m < 0 for m in config.maps.retry_minutes):
         raise ConfigError("[maps] retry_minutes: at least one, none negative")
     if config.archive.packets not in ("matched", "all", "none"):
-        raise ConfigError(f"[archive] packets: matched, all or none, not {config.archive.packets!r}")
+        raise ConfigError(
+            f"[archive] packets: matched, all or none, not {config.archive.packets!r}"
+        )
     if config.archive.packets_gigabytes <= 0 or config.archive.compact_minutes <= 0:
         raise ConfigError("[archive] packets_gigabytes, compact_minutes: above 0")
     if not 0 <= config.archive.keep_free < 1:

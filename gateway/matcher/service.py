@@ -122,6 +122,10 @@ class MatchService:
         every = chores(
             config, bootstrap, engine, committer, archive, storage, progress, troubles, self._now
         )
+        open_groups = list(engine.groups.values())
+        every.append(
+            Chore("repair the packets", 5.0, lambda: storage.repair(open_groups), once=True)
+        )
         if config.archive.packets == "all":
             every.append(Chore("copy packets", 5.0, lambda: self._copy_packets(spark, sources)))
         self._chores = Chores(every, troubles.chore)

@@ -153,3 +153,18 @@ def test_a_dead_letter_says_who_may_see_it():
         reason="r", detail="", source="s", raw=b"", received=T0, streams=("ourteam",)
     )
     assert codec.decode(letter)["streams"] == ["ourteam"]
+
+
+def test_containers_are_those_that_fastavro_writes():
+    record = {
+        f.name: {"string": "text", "double": 0.5, "int": 1, "boolean": True, "strings": ["a"]}[
+            f.kind
+        ]
+        for f in CANDIDATE_FIELDS
+    }
+    buffer = io.BytesIO()
+    fastavro.writer(buffer, codec._schema("candidate"), [record], sync_marker=codec._SYNC)
+
+    assert codec.encode_candidate(record) == buffer.getvalue()
+    (back,) = fastavro.reader(io.BytesIO(codec.encode_candidate(record)))
+    assert back == record

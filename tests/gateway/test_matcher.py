@@ -69,6 +69,22 @@ def test_a_chore_that_fails_is_told_and_tried_again_and_the_others_are_done():
     assert done[3:] == ["works"]
 
 
+def test_a_chore_that_is_to_be_done_once_is_done_until_it_does_not_fail():
+    moment, answers = [0.0], [OSError("disk"), None]
+
+    def work() -> None:
+        error = answers.pop(0)
+        if error is not None:
+            raise error
+
+    chores = Chores([Chore("once", 5, work, once=True)], lambda *_: None, lambda: moment[0])
+    for moment[0] in (5.0, 10.0, 15.0):
+        chores.do_due()
+
+    assert answers == []
+    assert chores.do_due() == math.inf
+
+
 class MemoryKeeper:
     def __init__(self) -> None:
         self.kept: list = []
