@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+_LOOK_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Chore:
@@ -63,7 +65,7 @@ class Chores(threading.Thread):
                 done = self._do(chore)
                 wait = math.inf if done and chore.once else chore.seconds
                 self._due[chore.name] = self._clock() + wait
-        return max(0.0, min(self._due.values()) - self._clock())
+        return min(_LOOK_SECONDS, max(0.0, min(self._due.values()) - self._clock()))
 
     def stop(self) -> None:
         """End, after what is being done and what is to be done at the end."""

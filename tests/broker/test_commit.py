@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,7 +53,8 @@ def test_the_marker_says_what_a_start_must_find(new_engine):
 def test_a_batch_without_new_alerts_is_not_looked_for_in_the_archive(new_engine):
     engine, writer, committer = new(new_engine)
     for number, rows in enumerate(([alert(1, 150, 2)], [alert(1, 150, 2)], [])):
-        committer.commit(lambda b=Batch(number, alerts(rows)): engine.step(b), Input("run"))
+        batch = Batch(number, alerts(rows))
+        committer.commit(partial(engine.step, batch), Input("run"))
 
     assert [m.archived for m in writer.markers] == [0, 0, 0]
 

@@ -59,9 +59,9 @@ def test_a_part_that_is_missing_or_of_another_run_is_named(
 
 
 def test_groups_and_events_put_aside_are_counted():
-    with pytest.raises(ServiceError, match="mm.state has 1 groups of alerts, but 2"):
+    with pytest.raises(ServiceError, match=r"mm.state has 1 groups of alerts, but 2"):
         check_counts(MARKER, 1, 1)
-    with pytest.raises(ServiceError, match="closed.sqlite has 0 events that are over, but 1"):
+    with pytest.raises(ServiceError, match=r"closed.sqlite has 0 events that are over, but 1"):
         check_counts(MARKER, 2, 0)
 
 
@@ -113,7 +113,7 @@ def test_what_became_a_dead_letter_stays_one_at_a_start():
 
 
 def test_a_sky_map_that_was_lost_stops_a_start_and_what_needs_it_later():
-    with pytest.raises(Rejected, match="S1.fits"):
+    with pytest.raises(Rejected, match=r"S1\.fits"):
         REGIONS.read(LOST_MAP)
     for read in (REGIONS.read_again, REGIONS.put_aside):
         with pytest.raises(ServiceError, match=r"S1.fits cannot be read; topics, checkpoint"):
