@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -55,15 +53,6 @@ class Log:
 def stamp(moment: datetime) -> str:
     """ISO 8601 UTC with microseconds and Z, as verdicts are stated."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def login_name() -> str:
-    """Who gives a verdict when nobody is named."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        # A container's user may have a number alone.
-        return f"user {os.getuid()}"
 
 
 def classification(word: str) -> str:

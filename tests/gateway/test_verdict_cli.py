@@ -74,10 +74,10 @@ def test_a_verdict_is_sent_and_what_it_does_is_told(topic: list[Verdict]):
     assert "Fermi_1: stays bronze" in result.stdout
 
 
-def test_it_is_the_login_name_that_gives_it(topic: list[Verdict], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(verdicts, "login_name", lambda: "kim")
+def test_who_gives_it_is_told_only_when_said(topic: list[Verdict]):
+    """The author goes to all subscribers: a login name is nobody's business."""
     run(ID, "agn")
-    assert topic[0].author == "kim"
+    assert topic[0].author == ""
 
 
 @pytest.mark.parametrize("effect", ["confirm", "demote", "neutral"])
@@ -111,6 +111,7 @@ def test_a_dry_run_sends_nothing(topic: list[Verdict]):
         ([ID, "sn", "--event", "GW1"], "but to GW170817, Fermi_1"),
         ([ID, "kilonova"], "say with --event whose counterpart it is"),
         ([ID, "sn", "--confirm", "--demote"], "exclude one another"),
+        ([ID, "sn", "--event", "GW170817", "--everywhere"], "exclude one another"),
         ([ID], "say which COUNTERPART and what it is"),
         ([], "say which COUNTERPART and what it is"),
         ([ID, "sn", "--list"], "--list takes one COUNTERPART"),
@@ -133,8 +134,35 @@ def test_anyway_takes_what_nobody_knows(topic: list[Verdict]):
 
 
 def test_operators_may_judge_what_is_private(topic: list[Verdict]):
-    assert run("ZTF17secret", "sn", "--private").exit_code == 0
-    assert topic[0].counterpart_id == "MM-ZTF-ZTF17secret"
+    assert run("ZTF17secret", "sn", "--private", "--event", "ourteam:Own_1").exit_code == 0
+    assert (topic[0].counterpart_id, topic[0].event_id) == ("MM-ZTF-ZTF17secret", "ourteam:Own_1")
+
+
+@pytest.mark.parametrize("seen", [[], ["--private"]])
+def test_what_is_said_of_a_private_candidate_does_not_become_public_by_mistake(
+    tmp_path: Path, topic: list[Verdict], seen: list[str]
+):
+    private = statement(event_id="ourteam:Own_1", streams=["ourteam"], **LATER)
+    write_table(tmp_path / "mmgateway-data", [private])
+
+    error = run(ID, "sn", "--note", "our spectrum", *seen).exception
+
+    assert isinstance(error, ConfigError)
+    assert f"{ID} is a candidate of a private stream too" in str(error)
+    assert "--event" in str(error)
+    assert "--everywhere" in str(error)
+    assert ("ourteam" in str(error)) == bool(seen)
+    assert topic == []
+
+    assert run(ID, "sn", "--event", "GW170817", *seen).exit_code == 0
+    assert run(ID, "sn", "--everywhere", *seen).exit_code == 0
+    assert [v.event_id for v in topic] == ["GW170817", ""]
+
+
+def test_also_what_is_private_alone_may_become_public_later(topic: list[Verdict]):
+    error = run("ZTF17secret", "sn", "--private").exception
+    assert "MM-ZTF-ZTF17secret is a candidate of a private stream (ourteam:Own_1)" in str(error)
+    assert topic == []
 
 
 def test_a_kafka_that_does_not_take_it_is_an_error(monkeypatch: pytest.MonkeyPatch):

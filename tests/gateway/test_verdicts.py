@@ -9,7 +9,6 @@ import pytest
 from broker.verdictlog import encode_verdict
 from crossmatch.errors import ConfigError
 from crossmatch.verdicts import CLASSIFICATIONS, Verdict
-from gateway.offline import verdicts
 from gateway.offline.counterparts import Track, grouped
 from gateway.offline.verdicts import Log, consequence, new_verdict, read_log, touched
 from tests.gateway.candidatefiles import statement
@@ -96,11 +95,3 @@ def test_a_verdict_holds_while_some_event_heeds_it():
     other = given("agn", now=NOW + timedelta(seconds=2), event_id="E2")
     assert Log((one, all_, other)).holds() == {all_.verdict_id, other.verdict_id}
     assert Log((one, other)).holds() == {one.verdict_id, other.verdict_id}
-
-
-def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch):
-    def fail() -> str:
-        raise OSError("no username set in the environment")
-
-    monkeypatch.setattr(verdicts.getpass, "getuser", fail)
-    assert verdicts.login_name().startswith("user ")
