@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from broker import topics
@@ -132,11 +132,11 @@ def _check_provenance(gateway: Gateway, statements: list[dict[str, Any]]) -> Non
 
 def _forget_packets(gateway: Gateway) -> None:
     """Kafka deletes what it has of the alerts."""
-    places = [TopicPartition(ALERTS, n, -1) for n in range(4)]
-    for done in (
-        AdminClient({"bootstrap.servers": gateway.bootstrap}).delete_records(places).values()
-    ):
-        done.result(30)
+    places = [TopicPartition(ALERTS, n, OFFSET_END) for n in range(4)]
+    # Named, for what it was asked to do ends with it.
+    admin = AdminClient({"bootstrap.servers": gateway.bootstrap})
+    for done in admin.delete_records(places).values():
+        done.result(60)
 
 
 def test_statements_of_a_running_gateway_are_made_once_more(tmp_path: Path):
