@@ -123,17 +123,26 @@ class Runner:
         return self.step(alerts, records, verdicts) + self.search()
 
     def reselect(
-        self, new_engine: Callable[[MemoryArchive, Aside], Engine], *, crash: bool = False
+        self,
+        new_engine: Callable[[MemoryArchive, Aside], Engine],
+        *,
+        crash_after: int | None = None,
     ) -> list[dict]:
-        """Begin anew with another selection; with ``crash`` once more before it is committed."""
+        """Begin anew with another selection, each event a step.
+
+        With ``crash_after`` the process ends in the step after so many of them, and judges
+        all once more when it was started again.
+        """
         self.new_engine = new_engine
         self.restart()
         before = len(self.kafka.statements)
-        outcome = self.engine.reselect()
-        if crash:
+        if crash_after is not None:
+            for event in self.engine.open_events()[:crash_after]:
+                self._commit(self.engine.reselect([event]))
+            self.engine.reselect()
             self.restart()
-            outcome = self.engine.reselect()
-        self._commit(outcome)
+        for event in self.engine.open_events():
+            self._commit(self.engine.reselect([event]))
         return self.kafka.statements[before:]
 
     def close(self, before_jd: float, *, crash: bool = False) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from broker import ledger
 from broker.archive import night_of
 from broker.fresh import sort_out
+from broker.steps import Batch
 from broker.tally import Tally
 
 from .conftest import MemoryArchive, alert, alerts
@@ -35,7 +36,8 @@ def test_an_alert_is_new_once_and_never_after_it_was_taken_back(batches):
         ]
         table, tally = alerts(rows), Tally()
         nights = night_of(table["time_jd"])
-        new = sort_out(table, nights, archive.seen(table, number), {}, tally).tolist()
+        given = Batch(number, table)
+        new = sort_out(given, nights, archive.seen(table, number), tally).tolist()
 
         expected, counts = [], Counter(received=len(rows))
         # In one batch taking back comes first.
@@ -71,10 +73,10 @@ def test_an_alert_is_new_once_and_never_after_it_was_taken_back(batches):
         archive.append(table.filter(pa.array(new, pa.bool_())), number)
 
 
-def test_rejected_alerts_are_received_and_counted_by_feed():
-    tally = Tally()
-    none = alerts([])
-    seen = MemoryArchive().seen(none, 0)
-    sort_out(none, night_of(none["time_jd"]), seen, {("bad", "a"): 2, ("bad", "b"): 1}, tally)
-    assert tally.counts() == {"received": 3, "rejected.bad": 3}
-    assert [part["feed"] for part in tally.parts()] == ["a", "b"]
+def test_rejected_and_lost_alerts_are_received_and_counted_by_feed():
+    tally, none = Tally(), alerts([])
+    batch = Batch(0, none, rejected={("bad", "a"): 2, ("bad", "b"): 1}, lost={"c": 4}, messages=5)
+    sort_out(batch, night_of(none["time_jd"]), MemoryArchive().seen(none, 0), tally)
+    assert tally.counts() == {"lost": 4, "messages": 5, "received": 7, "rejected.bad": 3}
+    assert [part["feed"] for part in tally.parts()] == ["a", "b", "c"]
+    assert ledger.alert_hole(tally.counts()) == 0

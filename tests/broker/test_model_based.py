@@ -80,10 +80,10 @@ class Play:
         self.verdicts += verdicts
         self.runner.step(alerts(given), records, verdicts, crash=crash)
 
-    def reselect(self, selection: str, *, crash: bool) -> None:
+    def reselect(self, selection: str, *, crash_after: int | None) -> None:
         if selection != self.selection:
             self.selection = selection
-            self.runner.reselect(engine_with(selection), crash=crash)
+            self.runner.reselect(engine_with(selection), crash_after=crash_after)
 
     def check(self) -> None:
         """Let the input stop, and compare."""
@@ -115,7 +115,7 @@ class Play:
         events = sorted({(r.event_id, model.world_of(r)) for r in self.records})
         for number in cold.find({f"name {event}" for event, _ in events}):
             for family in cold.take([number], self.runner.kafka.step + 1):
-                (name,) = (n for n in family.names if n.startswith("selection "))
+                (name,) = (n for n in family.names if n.startswith("rules "))
                 _, selection, *_ = name.split()
                 for other, its_world in events:
                     if f"name {other}" in family.names:
@@ -260,9 +260,10 @@ class Matcher(RuleBasedStateMachine):
         self.play.runner.search()
         self.play.runner.close(T0_JD + 400.0)
 
-    @rule(selection=st.sampled_from(tuple(SELECTIONS)), crash=st.booleans())
-    def reselect(self, selection, crash) -> None:
-        self.play.reselect(selection, crash=crash)
+    @rule(selection=st.sampled_from(tuple(SELECTIONS)), parts=st.integers(0, 2))
+    def reselect(self, selection, parts) -> None:
+        """With the process ending after some parts were committed, and beginning once more."""
+        self.play.reselect(selection, crash_after=parts or None)
 
     def teardown(self) -> None:
         self.play.check()

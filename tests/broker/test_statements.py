@@ -289,20 +289,20 @@ def with_score(score: float):
     )
 
 
-@pytest.mark.parametrize("crash", [False, True])
-def test_stricter_cuts_withdraw_at_once_and_looser_ones_search(runner, crash):
+@pytest.mark.parametrize("crash_after", [None, 0, 1])
+def test_stricter_cuts_withdraw_at_once_and_looser_ones_search(runner, crash_after):
     rows = [alert(10 * i + 1, 150.0, 2.0, real_bogus=0.4 + 0.2 * i) for i in range(3)]
     runner.play(alerts(rows), [grb()])
     assert len(runner.in_force()) == 2
 
-    said = runner.reselect(with_score(0.7), crash=crash)
+    said = runner.reselect(with_score(0.7), crash_after=crash_after)
     assert {(s["id"][-1], *told(s)) for s in said} == {
         ("1", "retraction", "failed_cut", "selection 0.7"),
         ("2", "update", "selection_changed", "selection 0.7"),
     }
     assert runner.search() == []
 
-    said = runner.reselect(with_score(0.3), crash=crash)
+    said = runner.reselect(with_score(0.3), crash_after=crash_after)
     assert [(s["id"][-1], s["changed"]) for s in said] == [("2", ["selection"])]
     runner.restart()
     assert {(s["id"][-1], s["record_number"]) for s in runner.search()} == {("0", 1), ("1", 3)}
