@@ -193,7 +193,7 @@ def test_steps_of_other_cuts_are_left_to_their_configuration(told: PastWorld) ->
 
     assert _account(old).identical == before
     assert _account(old).other_selection == _account(old).statements - before > 0
-    assert "were done by strict test 1 tests (cuts and chains" in old.notes[0]
+    assert "were done by strict tests test 1 (cuts and chains" in old.notes[0]
     assert "this is usual test 1: give the configuration of that time" in old.notes[0]
     assert _account(new).other_selection == _account(new).statements
     assert not old.is_identical
