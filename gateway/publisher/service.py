@@ -20,269 +20,32 @@ stream go out on the port of that stream, if it has one, and on no other.
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
-from broker.codec import decode, encode_dead_letter, iso
-from broker.kafka_io import Record
-from crossmatch.errors import NoticeError, Rejected, ServiceError
+from crossmatch.errors import ServiceError
 from gateway import services
 from gateway.config import Config, Publish
 from gateway.logs import EventLog
-from gateway.publisher.outgoing import Packet, Packets
-from gateway.publisher.positions import (
-    HEARD_PREFIX,
-    MADE_PREFIX,
-    PUBLISH_KEY,
-    VTP_KEY,
-    Marks,
-    PartitionReader,
-    encode_position,
-    marks_of,
-)
+from gateway.publisher.outgoing import Packets
+from gateway.publisher.positions import VTP_KEY, Marks, PartitionReader, marks_of
+from gateway.publisher.steps import RETRY_KEY, RETRY_TOPIC, Broadcasting, Send, VOEventWriter
 
 log = EventLog("publish")
 
-Send = Callable[[str, bytes], object]
 TRANSACTION_TIMEOUT_MS = 10_000
 _NAME = "mmgateway-publish"
 # Partitions are assigned and no offset is committed, so the group is a name for rights only.
 _GROUP = "mmgateway-reader"
-_VTP_HEADER = "vtp"
-RETRY_KEY = b"publish"
-"""Key of the messages of ``mm.retry`` that the publisher takes."""
-RETRY_TOPIC = "topic"
-"""Their header with the topic of the statement."""
-_BATCH = 500
 _JOIN_SECONDS = 30.0
 # A transaction that a killed matcher left open hides later markers for up to 40 s.
 _READ_SECONDS = 60.0
-
-
-class _Step(threading.Thread):
-    """Reads and works until ``over`` or a failure, which is kept for whoever watches."""
-
-    def __init__(self, name: str, reader: PartitionReader, over: threading.Event) -> None:
-        super().__init__(name=name, daemon=True)
-        self._reader = reader
-        self._over = over
-        self.failure: Exception | None = None
-
-    def run(self) -> None:
-        """Work in this thread."""
-        try:
-            while not self._over.is_set():
-                messages = self._reader.read(_BATCH)
-                if messages:
-                    self.work(messages)
-        except Exception as error:
-            # Whatever it is: a service that seems to run and does nothing is worse.
-            log.error("step_failed", step=self.name, detail=str(error), exc_info=True)
-            self.failure = error
-            self._over.set()
-        finally:
-            self._reader.close()
-
-    def work(self, messages: Sequence[Record]) -> None:
-        """Do what is to be done with messages that came."""
-        raise NotImplementedError
-
-
-class VOEventWriter(_Step):
-    """Step 1: statements to ``mm.voevents``, or to those of their stream, in transactions.
-
-    Parameters
-    ----------
-    producer : Producer
-        Transactional and initialised.
-    reader : PartitionReader
-        Of the candidate topics.
-    packets : Packets
-    over : threading.Event
-        Set to end.
-    now : callable
-        The clock of dead letters and of the ledger.
-    make_topics : callable, optional
-        Called with the name of a private stream before the first VOEvent for it.
-    made : iterable of str
-        IVOIDs of the VOEvents that were made from statements that were sent again.
-    """
-
-    def __init__(
-        self,
-        producer: Any,
-        reader: PartitionReader,
-        packets: Packets,
-        over: threading.Event,
-        now: Callable[[], Any],
-        make_topics: Callable[[str], object] = lambda stream: None,
-        made: Iterable[str] = (),
-    ) -> None:
-        super().__init__("voevent-writer", reader, over)
-        self._producer = producer
-        self._packets = packets
-        self._now = now
-        self._make_topics = make_topics
-        self._known_streams = {""}
-        self._made = set(made)
-
-    def work(self, messages: Sequence[Record]) -> None:
-        """Their VOEvents and the position after them, visible together or not at all."""
-        statements = [m for m in messages if m.topic != topics.RETRY or m.key == RETRY_KEY]
-        for stream in {topics.place_of(_origin(m))[1] for m in statements} - self._known_streams:
-            self._make_topics(stream)
-            self._known_streams.add(stream)
-        try:
-            self._producer.begin_transaction()
-            outcomes = Counter(self._produce(message) for message in statements)
-            position = encode_position(self._reader.position)
-            if statements:
-                self._tell(outcomes, position)
-            kafka_io.send(self._producer, topics.MARKER, position, PUBLISH_KEY)
-            self._producer.commit_transaction(30)
-        except KafkaException as error:
-            raise ServiceError(f"VOEvents were not written: {error.args[0].str()}") from error
-        log.info("voevents_written", count=outcomes["made"])
-
-    def _tell(self, outcomes: Counter[str], position: bytes) -> None:
-        """The entry of a transaction in the ledger."""
-        entry = {
-            "kind": "voevents",
-            "moment": iso(self._now()),
-            "counts": {"received": outcomes.total(), **outcomes},
-            **json.loads(position),
-        }
-        kafka_io.send(self._producer, topics.LEDGER, json.dumps(entry).encode(), b"voevents")
-
-    def _produce(self, message: Record) -> str:
-        """Send the VOEvent of a statement, or the dead letter; the outcome for the ledger."""
-        _, stream = topics.place_of(_origin(message))
-        try:
-            packet = self._made_of(message, stream)
-        except Rejected as error:
-            self._reject(error, message)
-            return "rejected"
-        except Exception as error:
-            # A fault of ours must cost one statement, not the service, and be seen.
-            log.error("voevent_failed", exc_info=True, topic=message.topic, offset=message.offset)
-            self._reject(NoticeError("voevent_failed", f"{type(error).__name__}: {error}"), message)
-            return "rejected"
-        headers = [
-            ("ivoid", packet.ivoid.encode()),
-            (_VTP_HEADER, b"yes" if packet.by_vtp else b"no"),
-        ]
-        pair = packet.pair.encode()
-        (topic,) = topics.seen_by(topics.VOEVENTS, _audience(stream))
-        kafka_io.send(self._producer, topic, packet.xml, pair, headers=headers)
-        if packet.first:
-            kafka_io.send(self._producer, topics.MARKER, b"vtp", HEARD_PREFIX + pair)
-        if message.topic == topics.RETRY:
-            self._made.add(packet.ivoid)
-            kafka_io.send(
-                self._producer, topics.MARKER, b"made", MADE_PREFIX + packet.ivoid.encode()
-            )
-        return "made"
-
-    def _made_of(self, message: Record, stream: str) -> Packet:
-        """The VOEvent; refused if it was made from the same statement when that was sent before."""
-        statement = decode(message.value)
-        if message.topic == topics.RETRY:
-            if topics.place_of(_origin(message))[0] not in topics.all_candidates():
-                # Without it nobody knows whether it is private.
-                raise NoticeError("no_topic", f"{_origin(message)!r} is no topic of candidates")
-            ivoid = self._packets.ivoid(statement, stream)
-            if ivoid in self._made:
-                raise NoticeError("already_made", f"the VOEvent {ivoid} was made before")
-        return self._packets.make(statement, stream)
-
-    def _reject(self, error: Rejected, message: Record) -> None:
-        log.error("voevent_rejected", reason=error.reason, detail=error.detail)
-        streams = _audience(topics.place_of(_origin(message))[1])
-        letter = encode_dead_letter(
-            reason=error.reason,
-            detail=error.detail,
-            source="publish",
-            raw=message.value,
-            received=self._now(),
-            # Of one that was sent again too the topic tells whose it is.
-            topic=_origin(message),
-            partition=message.partition,
-            offset=-1 if message.topic == topics.RETRY else message.offset,
-            streams=streams,
-        )
-        for topic in dict.fromkeys(
-            (topics.DEAD_LETTER, *topics.seen_by(topics.DEAD_LETTER, streams))
-        ):
-            kafka_io.send(self._producer, topic, letter, b"voevent")
-
-
-def _origin(message: Record) -> str:
-    """Topic of a statement; of one that is sent again, the one on which it came first."""
-    if message.topic != topics.RETRY:
-        return message.topic
-    return dict(message.headers).get(RETRY_TOPIC, b"").decode("utf-8", "replace")
-
-
-def _audience(stream: str) -> tuple[str, ...]:
-    return (stream,) if stream else ()
-
-
-class Broadcasting(_Step):
-    """Step 2: VOEvents marked for VTP to the broadcaster, one after another.
-
-    Parameters
-    ----------
-    reader : PartitionReader
-        Of ``mm.voevents``.
-    send : callable
-        From the private stream (empty: everybody) and a VOEvent: sends it to all
-        subscribers of that stream and returns when it is on its way.
-    keep : callable
-        Keeps the position, as the text of a marker message.
-    over : threading.Event
-        Set to end.
-    """
-
-    def __init__(
-        self,
-        reader: PartitionReader,
-        send: Send,
-        keep: Callable[[bytes], None],
-        over: threading.Event,
-    ) -> None:
-        super().__init__("vtp-broadcast", reader, over)
-        self._send = send
-        self._keep = keep
-        self._sent = reader.position
-
-    def work(self, messages: Sequence[Record]) -> None:
-        """Broadcast those that are to be; keep the position after each, and at the end."""
-        kept = True
-        for message in messages:
-            wanted = (_VTP_HEADER, b"yes") in message.headers
-            if wanted:
-                self._broadcast(message)
-            self._sent[(message.topic, message.partition)] = message.offset + 1
-            if wanted:
-                self._keep(encode_position(self._sent))
-            kept = wanted
-        if not kept:
-            self._keep(encode_position(self._sent))
-
-    def _broadcast(self, message: Record) -> None:
-        try:
-            self._send(topics.place_of(message.topic)[1], message.value)
-        except NoticeError as error:
-            # Not of our making: whoever may write to the topic must not stop the others' events.
-            log.error("not_broadcast", reason=error.reason, offset=message.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,4 +215,4 @@ def _run_reactor(reactor: Any, over: threading.Event, stop: Callable[[], Any]) -
     reactor.run(installSignalHandlers=False)
 
 
-__all__ = ["Broadcasting", "Packets", "Publisher", "VOEventWriter", "open_publisher", "run"]
+__all__ = ["RETRY_KEY", "RETRY_TOPIC", "Publisher", "open_publisher", "run"]

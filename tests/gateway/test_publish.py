@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from broker.codec import decode, encode_candidate
 from crossmatch.columns import CANDIDATE_FIELDS
 from crossmatch.errors import NoticeError, ServiceError
 from gateway.config import Publish, load
+from gateway.publisher.outgoing import Packet, Packets
 from gateway.publisher.positions import (
     LOOK_SECONDS,
     PUBLISH_KEY,
@@ -23,7 +25,7 @@ from gateway.publisher.positions import (
     encode_position,
     marks_of,
 )
-from gateway.publisher.service import Broadcasting, Packets, VOEventWriter
+from gateway.publisher.steps import MAKE_SECONDS, Broadcasting, VOEventWriter
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 GW = topics.candidates("gw")
@@ -299,6 +301,92 @@ def test_tier_decides_on_vtp(tier: str, state: str, min_tier: str, told: bool) -
 def test_configured_site_is_told() -> None:
     packets = Packets(settings(observatory={"ztf": "La Silla"}))
     assert b'ObservatoryLocation id="La Silla"' in packets.make(statement()).xml
+
+
+# --- VOEvents that take long to make
+
+
+class SlowPackets(Packets):
+    """Takes seconds for each VOEvent, and says when it was at work."""
+
+    def __init__(self, clock: list[float], seconds: float, done: list[str]) -> None:
+        super().__init__(settings())
+        self._clock, self._seconds, self._done = clock, seconds, done
+
+    def make(self, *arguments: Any, **named: Any) -> Packet:
+        self._clock[0] += self._seconds
+        self._done.append("make")
+        return super().make(*arguments, **named)
+
+
+class NotingProducer(FakeProducer):
+    def __init__(self, kafka: FakeKafka, done: list[str]) -> None:
+        super().__init__(kafka, lambda: done.append("commit"))
+        self._done = done
+
+    def begin_transaction(self) -> None:
+        self._done.append("begin")
+        super().begin_transaction()
+
+
+def slow(kafka: FakeKafka, seconds: float, done: list[str]) -> VOEventWriter:
+    clock = [0.0]
+    return VOEventWriter(
+        NotingProducer(kafka, done),
+        PartitionReader(FakeConsumer(kafka), [GW, topics.RETRY], {}),
+        SlowPackets(clock, seconds, done),
+        threading.Event(),
+        lambda: NOW,
+        clock=lambda: clock[0],
+    )
+
+
+def test_nothing_is_made_while_a_transaction_is_open(kafka: FakeKafka) -> None:
+    done: list[str] = []
+    step = slow(kafka, MAKE_SECONDS / 100, done)
+    step.work(step._reader.read(10))
+    assert done == ["make", "make", "make", "begin", "commit"]
+
+
+def test_what_takes_long_goes_out_in_several_transactions(kafka: FakeKafka) -> None:
+    done: list[str] = []
+    step = slow(kafka, 0.6 * MAKE_SECONDS, done)
+    step.work(step._reader.read(10))
+    assert done == ["make", "make", "begin", "commit", "make", "begin", "commit"]
+    assert len(ivoids(kafka)) == 3
+    positions = [decode_position(r.value) for r in kafka.records(topics.MARKER)
+                 if r.key == PUBLISH_KEY]  # fmt: skip
+    assert positions == [{(GW, 0): 2}, {(GW, 0): 3}]
+    counts = [json.loads(r.value)["counts"] for r in kafka.records(topics.LEDGER)]
+    assert counts == [{"received": 2, "made": 2}, {"received": 1, "made": 1}]
+
+
+def test_a_kill_between_the_transactions_of_one_reading_neither_loses_nor_repeats(
+    kafka: FakeKafka,
+) -> None:
+    step = slow(kafka, 2 * MAKE_SECONDS, [])
+    producer = step._producer
+    commits = [True, False]
+
+    def kill() -> None:
+        if not commits.pop(0):
+            raise Killed
+
+    producer._before_commit = kill
+    with pytest.raises(Killed):
+        step.work(step._reader.read(10))
+    assert len(ivoids(kafka)) == 1
+    work(writer(kafka))
+    assert len(ivoids(kafka)) == len(set(ivoids(kafka))) == 3
+
+
+def test_whoever_stops_waits_for_one_transaction_only(kafka: FakeKafka) -> None:
+    step = slow(kafka, 2 * MAKE_SECONDS, [])
+    step._producer._before_commit = step._over.set
+    step.work(step._reader.read(10))
+    assert len(ivoids(kafka)) == 1
+    work(writer(kafka))
+    assert len(set(ivoids(kafka))) == 3
 
 
 # --- Private streams

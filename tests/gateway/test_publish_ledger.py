@@ -11,8 +11,9 @@ import pytest
 from broker import topics
 from broker.codec import decode, encode_candidate
 from broker.ledger import voevent_hole
+from gateway.publisher.outgoing import Packets
 from gateway.publisher.positions import PartitionReader, marks_of
-from gateway.publisher.service import RETRY_KEY, RETRY_TOPIC, Packets, VOEventWriter
+from gateway.publisher.steps import RETRY_KEY, RETRY_TOPIC, VOEventWriter
 from tests.gateway.test_publish import (
     GW,
     NOW,

@@ -36,10 +36,11 @@ import os, signal, sys, threading
 from datetime import UTC, datetime
 from broker import kafka_io, topics
 from gateway.publisher import service as publish
+from gateway.publisher import steps
 from gateway.config import load
 
 bootstrap, fatal = sys.argv[1], int(sys.argv[2])
-publish._BATCH = 7
+steps._BATCH = 7
 made = 0
 send = kafka_io.send
 
