@@ -219,7 +219,7 @@ class MatchService:
             return
         log.info("selection_changed", before=before, now=engine.rules)
         events = engine.open_events()
-        # Neither the old nor the new ones: whoever starts next, by whatever rules, begins once more.
+        # Neither the old nor the new ones: whoever starts next, by either, begins once more.
         committer.rules = f"{before} > {engine.rules}"
         for begin in range(0, len(events), _EVENTS_A_STEP):
             part = events[begin : begin + _EVENTS_A_STEP]
