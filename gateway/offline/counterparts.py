@@ -14,8 +14,13 @@ from gateway.near import did_you_mean
 
 Statement = Mapping[str, Any]
 
-ONE_EVENT = timedelta(seconds=60)
-"""Triggers this near may have one source."""
+ONE_SOURCE = timedelta(seconds=60)
+"""Triggers this near may have one source in nature, of whatever messengers.
+
+A rule for people, who need not say then for which of the events a verdict holds. Which
+triggers of missions become one event is another matter (`crossmatch.joint.SECONDS`), though
+a minute happens to do for both.
+"""
 
 MOST_NAMES = 1000
 """Names that are looked through for one that was meant: more would take seconds."""
@@ -205,7 +210,7 @@ def simultaneous(tracks: Sequence[Track]) -> bool:
     A merger gives a gravitational wave and a burst, which are two events here.
     """
     triggers = [datetime.fromisoformat(t.latest["event_trigger_time"]) for t in tracks]
-    return not triggers or max(triggers) - min(triggers) <= ONE_EVENT
+    return not triggers or max(triggers) - min(triggers) <= ONE_SOURCE
 
 
 def summary(counterpart: Counterpart) -> dict[str, Any]:
