@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from broker.compaction import Tidied, tidy_partition
 from broker.ids import KnownIds, Parts, by_survey
 from broker.places import Good, rows_inside
-from broker.statements import CandidateArchive
 from broker.tables import DeltaFolder, Files, numpy_column, rows_by, split_by
 from broker.withdrawn import Withdrawn
 from crossmatch import sky
@@ -29,7 +28,6 @@ __all__ = [
     "ARCHIVE_SCHEMA",
     "STATISTICS",
     "AlertArchive",
-    "CandidateArchive",
     "NightSummary",
     "Seen",
     "night_of",
@@ -187,11 +185,6 @@ class AlertArchive:
         where = (pc.field("batch_id") >= from_batch) & (pc.field("batch_id") < before_batch)
         columns = ["survey", "alert_id", "batch_id"]
         return by_survey(self._table.dataset(files).to_table(columns=columns, filter=where))
-
-    def known_ids(self, survey: str, night: str, before_batch: int) -> IntArray:
-        """Alert ids of a survey's night that came in batches below ``before_batch``."""
-        parts = self._read_night(night, 0, before_batch)
-        return parts[survey][0] if survey in parts else np.empty(0, dtype=np.int64)
 
     # --- searching ---------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-"""The archive of candidate statements: a Delta table that any reader opens."""
+"""The archive of candidate statements, which `broker.statementlog` fills: how it is kept tidy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,40 +19,13 @@ class CandidateArchive:
     Parameters
     ----------
     path : Path
-        Folder of the table; made at the first append.
+        Folder of the table.
     schema : pyarrow.Schema
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
-        self._schema = schema
         self._table = DeltaFolder(path, schema)
-        self._last: int | None = None
-
-    def append(self, statements: Sequence[dict[str, object]], batch_id: int) -> None:
-        """Add the statements of a batch; a batch that is already there is not added again."""
-        if not statements or self.last_batch() >= batch_id:
-            return
-        rows = pa.Table.from_pylist(list(statements), schema=self._schema)
-        self._table.append(rows, batch_id)
-        self._last = batch_id
-
-    def last_batch(self) -> int:
-        """Newest batch in the table; -1 when there is none."""
-        if self._last is None:
-            self._last = self._table.last_version()
-        return self._last
-
-    def rows(self) -> list[dict[str, object]]:
-        """All statements, in the order in which they were made."""
-        files = self._table.files()
-        order = [("alert_datetime", "ascending"), ("candidate_id", "ascending")]
-        rows = self._table.dataset(files).to_table()
-        known = [key for key in order if key[0] in rows.column_names]
-        found: list[dict[str, object]] = (
-            rows.sort_by(known).to_pylist() if known else rows.to_pylist()
-        )
-        return found
 
     def tidy(self) -> Tidied:
         """Make few files of many, cut the log short, delete what nobody reads any more.

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from broker import statementlog, topics
-from broker.archive import CandidateArchive
 from broker.codec import encode_candidate
 from broker.kafka_io import Record
 from broker.statementlog import StatementLog, statement_topics
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from crossmatch.errors import ServiceError
+from tests.gateway.candidatefiles import read_table
 
 GRB = topics.candidates("grb")
 PRIVATE = "mm.private.ours.candidates.grb"
@@ -54,7 +54,7 @@ class Kafka:
 
 
 def told(path: Path) -> list[str]:
-    return sorted(str(r["candidate_id"]) for r in CandidateArchive(path, SCHEMA).rows())
+    return sorted(str(r["candidate_id"]) for r in read_table(path))
 
 
 def test_each_statement_is_in_the_table_once_over_restarts(tmp_path: Path):

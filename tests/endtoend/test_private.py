@@ -20,13 +20,12 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from broker import kafka_io, topics
-from broker.archive import CandidateArchive
 from broker.codec import decode
 from broker.kafka_io import Record
 from broker.ledger import alert_hole
-from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from gateway import services
 from gateway.publisher.positions import LOOK_SECONDS, PUBLISH_KEY, VTP_KEY, decode_position
+from tests.gateway.candidatefiles import read_table
 
 from . import packets
 from .conftest import Gateway, running, until
@@ -93,11 +92,10 @@ def story(folder: Path, with_private: bool) -> Outcome:
             ]
             _tell(gateway, teller, with_private)
             _until_published(gateway)
-        schema = arrow_schema(CANDIDATE_FIELDS)
         return Outcome(
             _everything(gateway),
             *(robot.events for robot in robots),
-            archive=CandidateArchive(gateway.config.paths.state / "candidates", schema).rows(),
+            archive=read_table(gateway.config.paths.state / "candidates"),
             ledger=gateway.ledger("alerts"),
         )
 

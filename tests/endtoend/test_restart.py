@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from broker import kafka_io, topics
-from broker.archive import CandidateArchive
 from broker.codec import decode, decode_region
 from broker.ledger import alert_hole
-from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
+from tests.gateway.candidatefiles import read_table
 
 from . import killing, packets
 from .conftest import Gateway, until
@@ -129,12 +128,10 @@ def _check(gateway: Gateway, alerts: list[tuple[dict[str, Any], bytes]]) -> None
     # The packet of each candidate could be read, whatever was down at that time.
     assert all(s["alert_sha256"] for s in statements)
 
-    table = CandidateArchive(
-        gateway.config.paths.state / "candidates", arrow_schema(CANDIDATE_FIELDS)
-    )
+    table = gateway.config.paths.state / "candidates"
     # The table follows the topics.
-    assert until(lambda: len(table.rows()) >= len(ids))
-    assert sorted(str(r["candidate_id"]) for r in table.rows()) == sorted(ids)
+    assert until(lambda: len(read_table(table)) >= len(ids))
+    assert sorted(str(r["candidate_id"]) for r in read_table(table)) == sorted(ids)
     marker = [json.loads(v) for v in gateway.messages(topics.MARKER) if b'"batch_id"' in v][-1]
     assert all(marker["totals"][name] == count for name, count in counts.items())
     assert until(lambda: len(gateway.messages(topics.VOEVENTS)) >= len(ids))

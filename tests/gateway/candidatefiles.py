@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
 
 from crossmatch.columns import CANDIDATE_FIELDS, arrow_schema
 
@@ -65,6 +66,15 @@ def statement(object_id: str = "ZTF17aabcdef", number: int = 1, **changed: Any) 
         "credible_level": 0.42,
     }
     return plain | said | changed
+
+
+def read_table(folder: Path) -> list[dict[str, Any]]:
+    """All statements of a table, in the order in which they were made; none when there is none."""
+    try:
+        rows = DeltaTable(str(folder)).to_pyarrow_table().to_pylist()
+    except TableNotFoundError:
+        return []
+    return sorted(rows, key=lambda row: (row["alert_datetime"], row["candidate_id"]))
 
 
 def write_table(state: Path, statements: Iterable[dict[str, Any]]) -> None:
