@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from crossmatch.candidate import Context, MatchedAlert, counterpart_id
 from crossmatch.lightcurve import Detection
 from crossmatch.versions import Name, World
+
+_POINT = tuple(f.name for f in fields(Detection))
+_CONTEXT = tuple(f.name for f in fields(Context))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,7 +51,13 @@ class GroupKey:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the state topic."""
-        return asdict(self) | {"streams": list(self.streams)}
+        return {
+            "event_id": self.event_id,
+            "survey": self.survey,
+            "object_id": self.object_id,
+            "is_test": self.is_test,
+            "streams": list(self.streams),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GroupKey:
@@ -85,8 +94,9 @@ class Group:
         ]
         return {
             "alerts": alerts,
-            "points": [astuple(p) for p in points],
-            "context": asdict(self.context),
+            # Field by field: `asdict` and `astuple` copy deeply, and take most of the time.
+            "points": [[getattr(p, name) for name in _POINT] for p in points],
+            "context": {name: getattr(self.context, name) for name in _CONTEXT},
             "last": self.last,
         }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from broker import fold, kafka_io, topics
+from broker import fold, jsontext, kafka_io, topics
 from broker.codec import encode_candidate
 from broker.engine import Outcome
 from broker.groups import Group, GroupKey
@@ -182,8 +182,7 @@ class Writer:
         for key, group in outcome.groups.items():
             value = None
             if group is not None:
-                text = json.dumps({"key": key.to_json(), "group": group.to_json()}, allow_nan=False)
-                value = text.encode()
+                value = jsontext.dumps({"key": key.to_json(), "group": group.to_json()})
             self._send(topics.STATE, key.text.encode(), value)
         for name, search in outcome.searches.items():
             value = None if search is None else json.dumps(search.to_json()).encode()
