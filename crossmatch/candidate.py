@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from crossmatch import lightcurve, score
 from crossmatch.chains import Chain
 from crossmatch.lightcurve import Detection
 from crossmatch.model import Circle, Region
-from crossmatch.sky import ecliptic_latitude_deg, galactic_latitude_deg
+from crossmatch.sky import latitudes_deg
 from crossmatch.times import datetime_from_jd, iso_utc, jd_from_datetime
 from crossmatch.verdicts import Verdict
 
@@ -146,6 +147,7 @@ def _object_columns(ordered: Sequence[MatchedAlert], curve: Sequence[Detection])
     """Which object it is and where, by its latest alert."""
     alert = ordered[-1].alert
     error_arcsec = alert["ra_dec_error_arcsec"]
+    galactic, ecliptic = latitudes_deg(alert["ra_deg"], alert["dec_deg"])
     return {
         "counterpart_id": counterpart_id(alert["survey"], alert["object_id"]),
         "survey": alert["survey"],
@@ -158,8 +160,8 @@ def _object_columns(ordered: Sequence[MatchedAlert], curve: Sequence[Detection])
         "ra_dec_error": None if error_arcsec is None else error_arcsec / 3600,
         # One sigma of a circular Gaussian.
         "containment_probability": None if error_arcsec is None else 0.3935,
-        "galactic_latitude": float(galactic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
-        "ecliptic_latitude": float(ecliptic_latitude_deg(alert["ra_deg"], alert["dec_deg"])),
+        "galactic_latitude": galactic,
+        "ecliptic_latitude": ecliptic,
     }
 
 
@@ -213,7 +215,9 @@ def _context_columns(alert: Mapping[str, Any], context: Context) -> dict[str, An
     }
 
 
-def _event_columns(region: Region) -> dict[str, Any]:
+# Candidates of one event are made one after another; a cached region keeps its map in memory.
+@lru_cache(maxsize=4)
+def _event_columns(region: Region) -> Mapping[str, Any]:
     return {
         "role": region.role,
         "alert_tense": "test" if region.role == "test" else "current",

@@ -436,6 +436,8 @@ def elliptical_radius(
 _GALACTIC_POLE = unit_vectors(192.85948, 27.12825)
 # Obliquity at J2000, IAU 2006: 84381.406 arcsec; the frame bias (0.02 arcsec) is left out.
 _ECLIPTIC_POLE = unit_vectors(270.0, 90.0 - 84381.406 / 3600)
+_GALACTIC_POLE_XYZ = tuple(_GALACTIC_POLE.tolist())
+_ECLIPTIC_POLE_XYZ = tuple(_ECLIPTIC_POLE.tolist())
 
 
 def galactic_latitude_deg(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
@@ -446,6 +448,17 @@ def galactic_latitude_deg(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray
 def ecliptic_latitude_deg(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
     """Latitude in degrees above the mean ecliptic of J2000 of ICRS positions."""
     return _latitude_deg(_ECLIPTIC_POLE, ra_deg, dec_deg)
+
+
+def latitudes_deg(ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    """Galactic and ecliptic latitude in degrees of one ICRS position, without arrays: 1 µs."""
+    ra, dec = math.radians(ra_deg), math.radians(dec_deg)
+    x, y, z = math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)
+    galactic, ecliptic = (
+        math.degrees(math.asin(max(-1.0, min(1.0, x * p[0] + y * p[1] + z * p[2]))))
+        for p in (_GALACTIC_POLE_XYZ, _ECLIPTIC_POLE_XYZ)
+    )
+    return galactic, ecliptic
 
 
 def _latitude_deg(pole: FloatArray, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:

@@ -51,4 +51,5 @@ def iso_utc(moment: datetime) -> str:
     '2017-08-17T12:41:06.000Z'
     """
     rounded = moment.astimezone(UTC) + timedelta(microseconds=500)
-    return rounded.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    # A third of the time of `strftime`, four times for each candidate.
+    return rounded.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
