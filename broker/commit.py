@@ -46,6 +46,25 @@ class Committed:
     publish_seconds: float
 
 
+class Turnstile:
+    """A lock that goes to who waits for it, before who just had it and wants it again.
+
+    A search that commits one step after another would else keep the live path waiting.
+    """
+
+    def __init__(self) -> None:
+        self._next = threading.Lock()
+        self._inside = threading.Lock()
+
+    def __enter__(self) -> None:
+        # Who waits inside here is the next: the one before must queue behind.
+        with self._next:
+            self._inside.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._inside.release()
+
+
 class Committer:
     """Makes steps and commits them; nobody makes one while another is not yet committed.
 
@@ -69,7 +88,7 @@ class Committer:
         self._engine = engine
         self._writer = writer
         self._on_commit = on_commit
-        self._lock = threading.Lock()
+        self._lock = Turnstile()
         self.marker = marker
         self.rules = engine.rules
         """What the marker says everything open is judged by."""

@@ -152,11 +152,15 @@ class Engine:
         *,
         is_last: bool,
         through: tuple[str, int, int] | None = None,
+        objects: tuple[str, str] | None = None,
+        more: bool = False,
     ) -> Outcome | None:
         """Take in what searches found in the nights up to ``until``.
 
         Of a night that is not yet done, ``through`` says how far: the night, and the last
-        alert's number and batch in the order of both.
+        alert's number and batch in the order of both. Where it is more than a step holds,
+        ``objects`` are the first and the last group of this one, by their texts; with ``more``
+        to come the searches stay where they were, and who begins anew finds all of it again.
 
         What was found for a region of which another version has come meanwhile is dropped,
         for that one owes a search of its own; None if nothing is left.
@@ -173,10 +177,11 @@ class Engine:
                 n[key.event] += self._add(key, alerts, why, turn)
         turn.tally.add_total("found", sum(n.values()))
         for event, search in owed.items():
-            self._progress(
-                replace(search, until=until, found=search.found + n[event]), turn, is_last
+            now = replace(
+                search, until=search.until if more else until, found=search.found + n[event]
             )
-        told = [search.told(until, through) for search in owed.values()]
+            self._progress(now, turn, is_last and not more)
+        told = [search.told(until, through, objects) for search in owed.values()]
         return replace(self._finish(turn), search=told)
 
     def open_events(self) -> list[Name]:

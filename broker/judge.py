@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from broker.groups import Group, GroupKey
+from broker.places import Good
 from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA
-from crossmatch.cuts import CutResult, Cuts, apply_cuts
+from crossmatch.cuts import CUT_COLUMNS, CutResult, Cuts, apply_cuts
 from crossmatch.index import RegionIndex
 from crossmatch.lightcurve import Detection
 from crossmatch.match import Pairs, match
@@ -72,18 +74,22 @@ class Judge:
 
     def grouped(self, alerts: pa.Table, pairs: Pairs, index: RegionIndex) -> Matches:
         """Pairs as matched alerts of groups, with what their packets tell."""
-        groups: Matches = {}
+        groups: defaultdict[tuple[int, str, str], list[MatchedAlert]] = defaultdict(list)
         wanted, where = np.unique(pairs.alert_row, return_inverse=True)
         for begin in range(0, len(wanted), _PACKETS):
             some = wanted[begin : begin + _PACKETS]
             mine = np.flatnonzero((where >= begin) & (where < begin + _PACKETS))
             matched = _matched(alerts.take(pa.array(some)), pairs[mine], where[mine] - begin)
             details = self._packets(list({address_of(m.alert): m for m in matched}.values()))
-            for one, row in zip(matched, pairs.region_row[mine], strict=True):
-                detail = details.get(address_of(one.alert), PacketDetail())
-                key = key_of(one.alert, index.regions[row])
-                groups.setdefault(key, []).append(_with_detail(one, detail))
-        return groups
+            for one, row in zip(matched, pairs.region_row[mine].tolist(), strict=True):
+                if details and (detail := details.get(address_of(one.alert))) is not None:
+                    one = _with_detail(one, detail)
+                groups[row, one.alert["survey"], one.alert["object_id"]].append(one)
+        found: Matches = {}
+        for (row, _, _), members in groups.items():
+            # Two regions may be of one event, as of two worlds that became one.
+            found.setdefault(key_of(members[0].alert, index.regions[row]), []).extend(members)
+        return found
 
     def search(self, alerts: pa.Table, index: RegionIndex, before_batch: IntArray) -> Matches:
         """Alerts of the archive that pass the cuts and lie in regions.
@@ -100,6 +106,11 @@ class Judge:
         pairs = self.pairs(good, index)
         earlier = good["batch_id"].to_numpy()[pairs.alert_row] < before_batch[pairs.region_row]
         return self.grouped(good, pairs[earlier], index)
+
+    @property
+    def good(self) -> Good:
+        """The cuts, for who reads alerts only to search among them."""
+        return Good(CUT_COLUMNS, lambda alerts: self.cut(alerts).keep)
 
     def again(self, groups: Mapping[GroupKey, Group], region: Region | None) -> Matches:
         """Alerts of groups judged anew, by another version of their event's region.
@@ -129,14 +140,12 @@ def key_of(alert: Mapping[str, object], region: Region) -> GroupKey:
 
 def _matched(alerts: pa.Table, pairs: Pairs, row_of_pair: Iterable[int]) -> list[MatchedAlert]:
     rows = alerts.select(ALERT_SCHEMA.names).to_pylist()
+    told = (pairs.credible_level, pairs.density_per_sr, pairs.separation_deg)
     return [
-        MatchedAlert(
-            alert=rows[row],
-            credible_level=float(pairs.credible_level[i]),
-            density_per_sr=float(pairs.density_per_sr[i]),
-            separation_deg=float(pairs.separation_deg[i]),
+        MatchedAlert(rows[row], level, density, separation)
+        for row, level, density, separation in zip(
+            row_of_pair, *(values.tolist() for values in told), strict=True
         )
-        for i, row in enumerate(row_of_pair)
     ]
 
 

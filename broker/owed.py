@@ -57,7 +57,12 @@ class OwedSearch:
         is_test, streams = self.world
         return asdict(self) | {"world": [is_test, list(streams)]}
 
-    def told(self, until: str, through: tuple[str, int, int] | None) -> dict[str, Any]:
+    def told(
+        self,
+        until: str,
+        through: tuple[str, int, int] | None,
+        objects: tuple[str, str] | None,
+    ) -> dict[str, Any]:
         """Part that comes to ``until``, as its step's entry in the ledger tells it."""
         is_test, streams = self.world
         return {
@@ -68,6 +73,7 @@ class OwedSearch:
             "until": until,
             "before_batch": self.before_batch,
             "through": None if through is None else list(through),
+            "objects": None if objects is None else list(objects),
         }
 
     @classmethod

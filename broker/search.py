@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -21,21 +21,27 @@ import pyarrow as pa
 from broker.engine import Engine, Outcome
 from broker.judge import Matches
 from broker.owed import OwedSearch
+from broker.places import Good
 from crossmatch import sky
 from crossmatch.index import RegionIndex
 from crossmatch.model import IntArray, Region
 
-ENOUGH = 1_000
-"""Alerts found that make a step: a transaction is to stay short."""
+ENOUGH = 500
+"""Groups of a step: a transaction is to stay short, as live alerts wait for its end."""
+MOST = 100_000
+"""Alerts found that are kept in memory, some 300 MB."""
 ROWS = 5_000
 """Rows judged at a time."""
-SECONDS = 1.0
-"""A part longer than this is committed, so that progress is seen and kept."""
+SECONDS = 5.0
+"""What was found for longer than this is committed, so that progress is seen and kept. What is
+found of an object makes one statement then, where each night would make one of its own."""
+LARGE_DEG2 = 10.0
+"""Regions above this are searched after smaller ones, which would wait for them."""
 
 Commit: TypeAlias = Callable[[Callable[[], Outcome | None]], Outcome | None]
 """Calls a step of the engine while nobody else does, and commits its outcome, if any."""
 
-Part: TypeAlias = list[tuple[OwedSearch, Region]]
+Part: TypeAlias = Sequence[tuple[OwedSearch, Region]]
 
 
 class Nights(Protocol):
@@ -45,11 +51,17 @@ class Nights(Protocol):
         """Nights with alerts that may lie in the span, ascending."""
 
     def search_night(
-        self, night: str, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
+        self,
+        night: str,
+        ranges: IntArray,
+        start_jd: float,
+        end_jd: float,
+        before_batch: int,
+        good: Good,
     ) -> pa.Table:
         """Alerts of one night, earlier than a batch, in a span of time and ranges of sky.
 
-        Ordered by their numbers and batches.
+        Ordered by their numbers and batches; those that are not good may be left out.
         """
 
 
@@ -61,12 +73,10 @@ def work_off(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Do all owed searches, and those that come meanwhile; return when there is none."""
-    last = _Prepared((), RegionIndex.build([]))
+    nothing = _Prepared((), RegionIndex.build([]))
+    work = _Work(engine, archive, commit, is_over, clock, nothing)
     while not is_over() and (part := _planned(engine, commit)):
-        regions = tuple(region for _, region in part)
-        if not last.is_of(regions):
-            last = _Prepared(regions, RegionIndex.build(regions))
-        _search(engine, archive, commit, part, last, is_over, clock)
+        work.search(part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,86 +97,139 @@ class _Prepared:
         return list(map(id, regions)) == list(map(id, self.regions))
 
 
-def _planned(engine: Engine, commit: Commit) -> Part:
+def _planned(engine: Engine, commit: Commit, besides: Part = ()) -> Part:
     """The next part; found while nobody takes a step, in which regions come and go."""
-    part: Part = []
+    part: list[tuple[OwedSearch, Region]] = []
 
     def plan() -> None:
-        part.extend(_next(engine))
+        part.extend(_next(engine, besides))
 
     commit(plan)
     return part
 
 
-def _next(engine: Engine) -> Part:
+def _next(engine: Engine, besides: Part = ()) -> Part:
     """Searches that have come equally far, those of the smallest regions."""
-    parts: defaultdict[str, Part] = defaultdict(list)
+    mine = {search.event for search, _ in besides}
+    parts: defaultdict[tuple[str, bool], list[tuple[OwedSearch, Region]]] = defaultdict(list)
     for search in engine.searches.values():
         region = engine.plan(search)
-        if region is not None:
-            parts[search.until].append((search, region))
-    area = {until: sum(r.area90_deg2 for _, r in part) for until, part in parts.items()}
-    return parts[min(area, key=lambda until: (area[until], until))] if parts else []
+        if region is not None and search.event not in mine:
+            parts[search.until, region.area90_deg2 > LARGE_DEG2].append((search, region))
+    return min(parts.values(), key=lambda part: (_area(part), part[0][0].until), default=())
 
 
-def _search(
-    engine: Engine,
-    archive: Nights,
-    commit: Commit,
-    part: Part,
-    prepared: _Prepared,
-    is_over: Callable[[], bool],
-    clock: Callable[[], float],
-) -> None:
-    """Search some nights for the regions of a part, and commit what was found."""
-    searches = [search for search, _ in part]
-    begin, found, n, until = clock(), Matches(), 0, searches[0].until
-    start, end = min(s.start_jd for s in searches), max(s.end_jd for s in searches)
-    nights = [night for night in archive.nights(start, end) if night > until]
-    before = np.array([s.before_batch for s in searches], dtype=np.int64)
-    for night in nights:
-        rows = archive.search_night(night, prepared.ranges, start, end, int(before.max()))
-        for at in range(0, rows.num_rows, ROWS):
-            matches = engine.judge.search(rows.slice(at, ROWS), prepared.index, before)
-            for key, alerts in matches.items():
-                found.setdefault(key, []).extend(alerts)
-                n += len(alerts)
-            if n >= ENOUGH and at + ROWS < rows.num_rows:
-                # Of a night that is not yet done: what was found is not lost, nor found twice.
-                last = rows.slice(at + ROWS - 1, 1).to_pylist()[0]
-                through = (night, last["alert_id"], last["batch_id"])
-                searches = _taken(
-                    engine, commit, searches, found, until, is_last=False, through=through
-                )
-                if not searches:
-                    return
-                found, n = Matches(), 0
-        until = night
-        if n >= ENOUGH or clock() - begin >= SECONDS or is_over():
-            break
-    _taken(engine, commit, searches, found, until, is_last=not nights or until == nights[-1])
+def _area(part: Part) -> float:
+    return sum(region.area90_deg2 for _, region in part)
 
 
-def _taken(
-    engine: Engine,
-    commit: Commit,
-    searches: Sequence[OwedSearch],
-    found: Matches,
-    until: str,
-    *,
-    is_last: bool,
-    through: tuple[str, int, int] | None = None,
-) -> list[OwedSearch]:
-    """Commit what was found; the searches as they are owed now.
+@dataclass(slots=True)
+class _Gathered:
+    """What was found and is not yet taken in."""
 
-    Those that are owed for another version of their region, which came meanwhile, are left
-    out: nothing that was found for this one belongs to them.
-    """
-    outcome = commit(
-        lambda: engine.take_found(searches, found, until, is_last=is_last, through=through)
-    )
-    owed = {} if outcome is None else outcome.searches
-    return [now for search in searches if (now := owed.get(search.key)) is not None]
+    found: Matches
+    size: int = 0
+
+    def add(self, matches: Matches) -> None:
+        """Alerts that were found; ten points of a light curve weigh as much as an alert."""
+        for key, alerts in matches.items():
+            self.found.setdefault(key, []).extend(alerts)
+            self.size += sum(1 + len(one.history) // 10 for one in alerts)
+
+
+@dataclass(eq=False)
+class _Work:
+    """Searches of the archive under way."""
+
+    engine: Engine
+    archive: Nights
+    commit: Commit
+    is_over: Callable[[], bool]
+    clock: Callable[[], float]
+    prepared: _Prepared
+
+    def search(self, part: Part, besides: Part = ()) -> None:
+        """Search some nights for the regions of a part, and commit what was found."""
+        searches = [search for search, _ in part]
+        regions = tuple(region for _, region in part)
+        if not self.prepared.is_of(regions):
+            self.prepared = _Prepared(regions, RegionIndex.build(regions))
+        prepared, besides = self.prepared, [*besides, *part]
+        area = _area(part)
+        begin, until = self.clock(), searches[0].until
+        gathered = _Gathered({})
+        start, end = min(s.start_jd for s in searches), max(s.end_jd for s in searches)
+        nights = [night for night in self.archive.nights(start, end) if night > until]
+        before = np.array([s.before_batch for s in searches], dtype=np.int64)
+        good = self.engine.judge.good
+        for night in nights:
+            rows = self.archive.search_night(
+                night, prepared.ranges, start, end, int(before.max()), good
+            )
+            for at in range(0, rows.num_rows, ROWS):
+                gathered.add(self.engine.judge.search(rows.slice(at, ROWS), prepared.index, before))
+                if gathered.size >= MOST and at + ROWS < rows.num_rows:
+                    # Of a night that is not yet done: what was found is not lost, nor found twice.
+                    last = rows.slice(at + ROWS - 1, 1).to_pylist()[0]
+                    through = (night, last["alert_id"], last["batch_id"])
+                    searches = self._take(searches, gathered, until, area, besides, through=through)
+                    if not searches:
+                        return
+                    gathered = _Gathered({})
+            until = night
+            self._go_before(area, besides)
+            if gathered.size >= MOST or self.clock() - begin >= SECONDS or self.is_over():
+                break
+        is_last = not nights or until == nights[-1]
+        self._take(searches, gathered, until, area, besides, is_last=is_last)
+
+    def _take(
+        self,
+        searches: Sequence[OwedSearch],
+        gathered: _Gathered,
+        until: str,
+        area: float,
+        besides: Part,
+        *,
+        is_last: bool = False,
+        through: tuple[str, int, int] | None = None,
+    ) -> Sequence[OwedSearch]:
+        """Commit what was found, some groups at a time; the searches as they are owed now.
+
+        Those that are owed for another version of their region, which came meanwhile, are left
+        out: nothing that was found for this one belongs to them.
+        """
+        keys = sorted((key.text, key) for key in gathered.found)
+        for at in range(0, max(1, len(keys)), ENOUGH):
+            some = keys[at : at + ENOUGH]
+            more = at + ENOUGH < len(keys)
+            whole = len(some) == len(keys)
+            take = partial(
+                self.engine.take_found,
+                searches,
+                {key: gathered.found[key] for _, key in some},
+                until,
+                is_last=is_last,
+                through=through,
+                objects=None if whole else (some[0][0], some[-1][0]),
+                more=more,
+            )
+            outcome = self.commit(take)
+            owed = {} if outcome is None else outcome.searches
+            searches = [now for s in searches if (now := owed.get(s.key)) is not None]
+            if not searches:
+                break
+            if more:
+                self._go_before(area, besides)
+        return searches
+
+    def _go_before(self, area: float, besides: Part) -> None:
+        """Do searches of smaller regions that came meanwhile."""
+        while len(self.engine.searches) > len(besides) and not self.is_over():
+            part = _planned(self.engine, self.commit, besides)
+            if not part or _area(part) >= area:
+                return
+            self.search(part, besides)
 
 
 class Searcher(threading.Thread):

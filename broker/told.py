@@ -62,10 +62,10 @@ class Teller:
         falls before what rises.
         """
         statements = []
-        for key in sorted(k for k in touched if not groups[k].alerts):
+        for key in sorted((k for k in touched if not groups[k].alerts), key=_order):
             said = fold.withdrawn(key, groups[key], touched[key], moment)
             statements += [said] if said else []
-        keys = sorted(k for k in touched if groups[k].alerts)
+        keys = sorted((k for k in touched if groups[k].alerts), key=_order)
         for key, columns in zip(keys, self._columns(keys, groups, verdicts), strict=True):
             said = fold.revised(key, groups[key], columns, touched[key], moment)
             statements += [said] if said else []
@@ -115,9 +115,16 @@ class Teller:
         return found
 
 
+def _order(key: GroupKey) -> tuple[object, ...]:
+    """That of keys themselves, which takes five times as long to compare."""
+    return key.event_id, key.survey, key.object_id, key.is_test, key.streams
+
+
 def _holding(verdicts: Verdicts, key: GroupKey, members: Sequence[str]) -> Verdict | None:
     """The verdict on an object that holds for an event, under whichever mission's name of it."""
     given = verdicts.get(key.counterpart_id, {}).values()
+    if not given:
+        return None
     mine = [replace(v, event_id="") for v in given if v.event_id in ("", *members)]
     return holding(mine, key.event_id)
 

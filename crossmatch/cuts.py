@@ -12,6 +12,17 @@ import pyarrow.compute as pc
 from crossmatch.model import BoolArray, FloatArray
 
 CUT_NAMES = ("not_positive", "real_bogus", "bad_pixels", "mag_difference", "moving", "star")
+CUT_COLUMNS = (
+    "positive",
+    "real_bogus",
+    "deep_real_bogus",
+    "n_bad",
+    "mag_difference",
+    "moving_distance_arcsec",
+    "ps1_distance_arcsec",
+    "ps1_star_score",
+)
+"""Columns of an alert that any of the cuts looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ import os
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from broker.archive import AlertArchive
-from broker.commit import Committer
+from broker.commit import Committer, Turnstile
 from broker.embedded.jars import cache_folder
 from broker.engine import Batch, Engine, Outcome
 from broker.search import Commit, Searcher
@@ -109,7 +108,7 @@ def _commits(kafka: bool, tell: Tell) -> Iterator[NewCommit]:
 
 
 def _to_nowhere(_: Engine) -> Commit:
-    lock = threading.Lock()
+    lock = Turnstile()
 
     def commit(take: Callable[[], Outcome | None]) -> Outcome | None:
         with lock:

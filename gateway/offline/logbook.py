@@ -31,7 +31,8 @@ class Search:
     """How far a search of the archive had come before a step, and came in it.
 
     ``through`` says how far in the night that was not yet done: the night, and the last alert's
-    number and batch.
+    number and batch. ``objects`` are the first and the last group that the step took of all that
+    was found, in the order of their texts; without them it took all.
     """
 
     event_id: str
@@ -41,6 +42,7 @@ class Search:
     until: str
     before_batch: int
     through: tuple[str, int, int] | None = None
+    objects: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ def _span(found: Sequence[int]) -> tuple[int, int]:
 
 
 def _search(found: Mapping[str, Any]) -> Search:
-    through = found.get("through")
+    through, objects = found.get("through"), found.get("objects")
     return Search(
         event_id=found["event_id"],
         is_test=found["is_test"],
@@ -202,6 +204,7 @@ def _search(found: Mapping[str, Any]) -> Search:
         until=found["until"],
         before_batch=found["before_batch"],
         through=None if through is None else (through[0], through[1], through[2]),
+        objects=None if objects is None else (objects[0], objects[1]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from crossmatch.candidate import MatchedAlert, Versions
 from crossmatch.chains import Chain
 from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
+from crossmatch.model import Region
 from crossmatch.verdicts import Verdict
 from gateway.offline.logbook import Search, Step
 from gateway.offline.pastalerts import Alerts
@@ -172,6 +173,7 @@ class _Player:
         self._step: Step | None = None
         self._engine = new_engine(settings, packets, self._now)
         self._learned = 0
+        self._searched: dict[Search, Matches] = {}
 
     def has_begun(self, step: Step) -> bool:
         """Whether any of the events was heard of in a step or before it."""
@@ -206,16 +208,20 @@ class _Player:
     def _search(self, step: Step) -> list[dict[str, Any]]:
         found = Matches()
         owed = []
+        # Steps that take some of what was found come one after another, or another search's,
+        # of a smaller region, in between. A search that is owed anew is of another batch.
+        self._searched = {
+            search: matches
+            for search, matches in self._searched.items()
+            if any(replace(told, objects=None) == search for told in step.searches)
+        }
         for told in step.searches:
             search = self._engine.searches.get((told.event_id, (told.is_test, told.streams)))
             region = None if search is None else self._engine.plan(search)
             if search is None or region is None:
                 continue
             owed.append(search)
-            rows = self._found(told, step)
-            index = RegionIndex.build([region])
-            before = np.array([told.before_batch], dtype=np.int64)
-            found |= self._engine.judge.search(rows, index, before)
+            found |= self._matches(told, region, step)
         if not owed:
             return []
         # That it was the last part is not told. What is owed still, and searched no more, says
@@ -223,10 +229,20 @@ class _Player:
         outcome = self._engine.take_found(owed, found, step.searches[0].until, is_last=False)
         return [] if outcome is None else outcome.statements
 
-    def _found(self, told: Search, step: Step) -> pa.Table:
-        return self._alerts.found(
-            told.after, told.until, told.before_batch, step.batch_id, told.through
-        )
+    def _matches(self, told: Search, region: Region, step: Step) -> Matches:
+        """What a step took of what a search found."""
+        whole = replace(told, objects=None)
+        if (found := self._searched.get(whole)) is None:
+            rows = self._alerts.found(
+                told.after, told.until, told.before_batch, step.batch_id, told.through
+            )
+            before = np.array([told.before_batch], dtype=np.int64)
+            found = self._engine.judge.search(rows, RegionIndex.build([region]), before)
+            self._searched[whole] = found
+        if told.objects is None:
+            return found
+        first, last = told.objects
+        return {key: some for key, some in found.items() if first <= key.text <= last}
 
 
 def _within(offsets: Sequence[int], begin: int, end: int) -> Sequence[int]:

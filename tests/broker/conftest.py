@@ -13,6 +13,7 @@ import pytest
 from broker.archive import Seen, night_of
 from broker.codec import RegionRecord, decode_region, encode_region, encode_retraction
 from broker.engine import Engine
+from broker.places import Good
 from crossmatch import sky
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
@@ -161,7 +162,13 @@ class MemoryArchive:
         return sorted(set(rows.nights[inside].tolist()))
 
     def search_night(
-        self, night: str, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int
+        self,
+        night: str,
+        ranges: IntArray,
+        start_jd: float,
+        end_jd: float,
+        before_batch: int,
+        good: Good | None = None,
     ) -> pa.Table:
         self.reads.append(night)
         rows = self._rows()

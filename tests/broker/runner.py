@@ -110,10 +110,10 @@ class Runner:
                 self._commit(outcome)
             return outcome
 
-        # Each look at the clock is a second later: every night is a part of its own.
+        # Each look at the clock is ten seconds later: every night is a part of its own.
         ticks = count()
         try:
-            work_off(self.engine, self.archive, commit, over, lambda: float(next(ticks)))
+            work_off(self.engine, self.archive, commit, over, lambda: 10.0 * next(ticks))
         except Crash:
             self.restart()
         return self.kafka.statements[before:]

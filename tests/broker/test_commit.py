@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import Any
 
 import pytest
 
-from broker.commit import Committer, Input
+from broker.commit import Committer, Input, Turnstile
 from broker.engine import Batch
 from broker.writer import Marker
 from crossmatch.errors import ServiceError
@@ -91,3 +92,21 @@ def test_what_was_rejected_or_lost_is_counted_with_what_came(new_engine):
         "rejected.null_required": 2,
         "unmatched": 1,
     }
+
+
+def test_who_waits_for_a_step_comes_before_who_just_made_one():
+    turns, order = Turnstile(), []
+
+    def live() -> None:
+        with turns:
+            order.append("live")
+
+    with turns:
+        thread = threading.Thread(target=live)
+        thread.start()
+        while not turns._next.locked():
+            pass
+    with turns:
+        order.append("search")
+    thread.join(10)
+    assert order == ["live", "search"]

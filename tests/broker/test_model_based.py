@@ -276,6 +276,7 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     Circles, which are few, are covered once.
     """
     monkeypatch.setattr(search, "ENOUGH", 2)
+    monkeypatch.setattr(search, "MOST", 4)
     monkeypatch.setattr(search, "ROWS", 3)
     monkeypatch.setattr(sky, "cone_ranges", cache(sky.cone_ranges))
 

@@ -11,7 +11,7 @@ from broker.owed import OwedSearch, owed_by
 from broker.search import Searcher
 
 from .conftest import T0_JD, MemoryArchive, alert, alerts, engine_of, notice, record
-from .runner import Runner
+from .runner import Crash, Runner
 
 NONE = alerts([])
 NIGHTS = [alert(10 * i + 1, 150.0 + 0.1 * i, 2.0, days=0.5 + i) for i in range(5)]
@@ -51,6 +51,7 @@ def test_each_night_is_a_step_and_the_state_topic_has_how_far_it_came(runner):
             "until": "2024-03-01",
             "before_batch": 1,
             "through": None,
+            "objects": None,
         }
     ]
 
@@ -126,7 +127,7 @@ def test_what_was_found_for_a_version_that_is_no_longer_in_force_is_dropped(runn
 
 def test_a_change_in_the_middle_of_a_night_loses_nothing_of_the_new_version(runner, monkeypatch):
     """What the old version found so far must not count as how far the new one came."""
-    monkeypatch.setattr(search, "ENOUGH", 1)
+    monkeypatch.setattr(search, "MOST", 1)
     monkeypatch.setattr(search, "ROWS", 1)
     rows = [alert(10 * i + 1, 150.0 + 0.1 * i, 2.0, days=1 + i // 3) for i in range(6)]
     runner.step(alerts(rows))
@@ -143,6 +144,47 @@ def test_a_change_in_the_middle_of_a_night_loses_nothing_of_the_new_version(runn
         ["2024-03-02", 41, 0],
         None,
     ]
+
+
+def test_what_is_found_of_many_objects_is_taken_in_by_several_steps(runner, monkeypatch):
+    """All alerts of an object at once, so that it is told once; another region may go between."""
+    monkeypatch.setattr(search, "ENOUGH", 2)
+    monkeypatch.setattr(search, "SECONDS", 1e9)
+    again = [row | {"alert_id": row["alert_id"] + 1} for row in NIGHTS]
+    later = [row | {"time_jd": row["time_jd"] + 1} for row in again]
+    runner.step(alerts([*NIGHTS, *later]))
+    runner.step(NONE, [grb("LARGE", radius=30.0, messenger="neutrino")])
+
+    runner.search(at=2, meanwhile=lambda: runner.step(NONE, [grb("SMALL", radius=0.05)]))
+
+    told = [e["search"][0] for e in runner.kafka.entries if e["kind"] == "search"]
+    assert [(t["event_id"], t["objects"]) for t in told] == [
+        ("LARGE", ["LARGE/ztf/ZTF240000000", "LARGE/ztf/ZTF240000001"]),
+        ("LARGE", ["LARGE/ztf/ZTF240000002", "LARGE/ztf/ZTF240000003"]),
+        ("SMALL", None),
+        ("LARGE", ["LARGE/ztf/ZTF240000004", "LARGE/ztf/ZTF240000004"]),
+    ]
+    assert {(t["after"], t["until"]) for t in told} == {("", "2024-03-06")}
+    assert [s["n_alerts"] for s in runner.kafka.statements] == [2] * 6
+    assert runner.engine.searches == {}
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_search_that_ended_between_such_steps_finds_all_again(runner, monkeypatch, steps):
+    monkeypatch.setattr(search, "ENOUGH", 2)
+    monkeypatch.setattr(search, "SECONDS", 1e9)
+    runner.step(alerts(NIGHTS))
+    runner.step(NONE, [grb("E1")])
+
+    def end() -> None:
+        raise Crash
+
+    runner.search(at=1 + steps, meanwhile=end)
+    (owed,) = runner.engine.searches.values()
+    assert (owed.until, owed.found) == ("", 2 * steps)
+    runner.search()
+    assert sorted(ids(runner.kafka.statements)) == [("E1", f"ZTF24{i:07d}") for i in range(5)]
+    assert runner.counts["found"] == 5
 
 
 def test_the_others_of_a_part_go_on_when_one_of_them_changes(runner):

@@ -144,7 +144,7 @@ class PastWorld:
 
         ticks = iter(range(10**6))
         over = (lambda: False) if parts is None else (lambda: left >= parts)
-        work_off(self.engine, self.archive, commit, over, lambda: float(next(ticks)))
+        work_off(self.engine, self.archive, commit, over, lambda: 10.0 * next(ticks))
 
     def close(self, days: float) -> None:
         """Put aside what is over so long after T0."""

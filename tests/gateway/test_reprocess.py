@@ -36,8 +36,9 @@ from tests.gateway.pastworld import PastWorld, play, settings
 def test_whatever_happened_every_statement_is_made_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    # Searches stop in the middle of a night.
+    # Searches stop in the middle of a night, and tell of some objects at a time.
     monkeypatch.setattr(search, "ROWS", 3)
+    monkeypatch.setattr(search, "MOST", 4)
     monkeypatch.setattr(search, "ENOUGH", 2)
     world = PastWorld(tmp_path)
     play(world, random.Random(seed), 12)
