@@ -30,6 +30,10 @@ def introduce(screen: Screen) -> None:
     )
 
 
+_NO_OUTCOMES = ("messages", "pairs", "statements")
+"""What the ledger counts beside what became of alerts."""
+
+
 class Teller:
     """Says what comes over the topics, but not everything: the best, and counts of the rest."""
 
@@ -124,7 +128,7 @@ def finish(screen: Screen, config: Config, folder: Path, result: dict[str, Any])
 def _tell_ledger(screen: Screen, result: dict[str, Any]) -> None:
     ledger = result["ledger"]
     for kind in ("notices", "alerts"):
-        counts = {k: v for k, v in ledger[kind].items() if k not in ("pairs", "statements")}
+        counts = {k: v for k, v in ledger[kind].items() if k not in _NO_OUTCOMES}
         received = counts.pop("received", 0)
         parts = " + ".join(f"{n:,} {name}" for name, n in sorted(counts.items(), key=_by_count))
         hole = ledger[f"{kind}_unaccounted"]
