@@ -387,6 +387,9 @@ def up_in_foreground(config: Config, services: Iterable[str], *, config_path: Pa
     run_supervisor(config, config_path)
 
 
+_OLD_PORT_SECONDS = 20.0
+
+
 def run_kafka(config: Config) -> None:
     """Be the embedded Kafka, with all topics made, until SIGTERM or SIGINT."""
     from broker.embedded.java import find_java
@@ -401,7 +404,13 @@ def run_kafka(config: Config) -> None:
     # After a crash the port of before, if it can be had: running clients know no other.
     before = runfiles.read_json(state / "run" / "kafka.json") or {}
     port = int(before.get("port", config.kafka.port))
-    kafka = EmbeddedKafka(folder, port, config.kafka.controller_port, find_java(os.environ))
+    kafka = EmbeddedKafka(
+        folder,
+        port,
+        config.kafka.controller_port,
+        find_java(os.environ),
+        patience=_OLD_PORT_SECONDS if before else 0.0,
+    )
 
     def check() -> None:
         if kafka.pid is None:

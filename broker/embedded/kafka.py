@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from broker.embedded.java import Java
 from crossmatch.errors import ServiceError
 
 HOST = "127.0.0.1"
+_PORTS = range(20_000, 32_000)
+"""Where free ports are looked for: below those that systems give to clients."""
 # GW notices with two sky maps exceed 2 MB, GCN's own limit is 4 MiB.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
@@ -92,6 +95,8 @@ class EmbeddedKafka:
         From `broker.embedded.java.find_java`.
     heap_mb : int
         Heap of the Java machine, in MiB.
+    patience : float
+        Seconds to wait for the wanted port, if clients that run know no other.
     """
 
     def __init__(
@@ -102,10 +107,12 @@ class EmbeddedKafka:
         java: Java,
         *,
         heap_mb: int = 512,
+        patience: float = 0.0,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.java = java
         self._wanted = (port, controller_port)
+        self._patience = patience
         self._heap_mb = heap_mb
         self._process: subprocess.Popen[bytes] | None = None
         self._attempts = 3
@@ -139,7 +146,7 @@ class EmbeddedKafka:
             raise ServiceError(
                 f"{self.directory}: in use by a Kafka on {other.bootstrap} (process {other.pid})"
             )
-        self.port, controller_port = _free_ports(self._wanted)
+        self.port, controller_port = _free_ports(self._wanted, self._patience)
         classpath = fetch_jars(KAFKA)
         try:
             self._write_settings(controller_port)
@@ -262,7 +269,7 @@ class EmbeddedKafka:
         self._attempts -= 1
         if not taken or not self._attempts:
             raise ServiceError(f"Kafka ended while starting: {reason}")
-        self._wanted = (0, 0)
+        self._wanted = (self.port if self._patience else 0, 0)
         self.start()
 
     def _answers(self) -> bool:
@@ -338,17 +345,38 @@ def _escaped(path: Path) -> str:
     return str(path).replace("\\", "\\\\")
 
 
-def _free_ports(wanted: tuple[int, int]) -> tuple[int, int]:
-    """Two ports on loopback: the wanted ones where they are free, else any."""
+def _free_ports(wanted: tuple[int, int], patience: float = 0.0) -> tuple[int, int]:
+    """Two ports on loopback: the wanted ones where they are free in time, else any."""
     with contextlib.ExitStack() as held:
-        ports = []
-        for port in wanted:
-            # Both are held until both are known, so that they differ.
-            probe = held.enter_context(socket.socket())
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                probe.bind((HOST, 0))
-            ports.append(int(probe.getsockname()[1]))
-    return ports[0], ports[1]
+        # Both are held until both are known, so that they differ.
+        bound = [_bound(held, port, patience) for port in wanted]
+        return bound[0], bound[1]
+
+
+def _bound(held: contextlib.ExitStack, wanted: int, patience: float) -> int:
+    deadline = time.monotonic() + patience
+    while wanted and not _bind(held, wanted):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.2)
+    else:
+        if wanted:
+            return wanted
+    # Not from the system's own range: while Kafka is down, a client that keeps trying to reach
+    # a port of that range may be given the same one for its own end, and keep Kafka out for good.
+    for port in random.sample(_PORTS, 100):
+        if _bind(held, port):
+            return port
+    probe = held.enter_context(socket.socket())
+    probe.bind((HOST, 0))
+    return int(probe.getsockname()[1])
+
+
+def _bind(held: contextlib.ExitStack, port: int) -> bool:
+    probe = held.enter_context(socket.socket())
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((HOST, port))
+    except OSError:
+        return False
+    return True
