@@ -29,7 +29,7 @@ def _check(value: Any) -> None:
         if kind is float:
             if not math.isfinite(item):
                 raise ValueError(f"{item} is no number of JSON")
-        elif kind is dict or kind is list or kind is tuple:
+        elif item and (kind is dict or kind is list or kind is tuple):
             _check(item)
 
 

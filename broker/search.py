@@ -7,12 +7,16 @@ with the smallest regions first, so that a circle does not wait for a map of hal
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import zip_longest
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -76,7 +80,8 @@ def work_off(
     nothing = _Prepared((), RegionIndex.build([]))
     work = _Work(engine, archive, commit, is_over, clock, nothing)
     while not is_over() and (part := _planned(engine, commit)):
-        work.search(part)
+        with _uncollected():
+            work.search(part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +155,7 @@ class _Work:
 
     def search(self, part: Part, besides: Part = ()) -> None:
         """Search some nights for the regions of a part, and commit what was found."""
-        searches = [search for search, _ in part]
+        searches: Sequence[OwedSearch] = [search for search, _ in part]
         regions = tuple(region for _, region in part)
         if not self.prepared.is_of(regions):
             self.prepared = _Prepared(regions, RegionIndex.build(regions))
@@ -161,11 +166,8 @@ class _Work:
         start, end = min(s.start_jd for s in searches), max(s.end_jd for s in searches)
         nights = [night for night in self.archive.nights(start, end) if night > until]
         before = np.array([s.before_batch for s in searches], dtype=np.int64)
-        good = self.engine.judge.good
-        for night in nights:
-            rows = self.archive.search_night(
-                night, prepared.ranges, start, end, int(before.max()), good
-            )
+        read = partial(self._read, prepared.ranges, start, end, int(before.max()))
+        for night, rows in _ahead(read, nights, lambda: self.clock() - begin < SECONDS):
             for at in range(0, rows.num_rows, ROWS):
                 gathered.add(self.engine.judge.search(rows.slice(at, ROWS), prepared.index, before))
                 if gathered.size >= MOST and at + ROWS < rows.num_rows:
@@ -182,6 +184,12 @@ class _Work:
                 break
         is_last = not nights or until == nights[-1]
         self._take(searches, gathered, until, area, besides, is_last=is_last)
+
+    def _read(
+        self, ranges: IntArray, start_jd: float, end_jd: float, before_batch: int, night: str
+    ) -> pa.Table:
+        good = self.engine.judge.good
+        return self.archive.search_night(night, ranges, start_jd, end_jd, before_batch, good)
 
     def _take(
         self,
@@ -230,6 +238,30 @@ class _Work:
             if not part or _area(part) >= area:
                 return
             self.search(part, besides)
+
+
+def _ahead(
+    read: Callable[[str], pa.Table], nights: Sequence[str], wanted: Callable[[], bool]
+) -> Iterator[tuple[str, pa.Table]]:
+    """Nights and what is read of them; one is read while that before is judged, if wanted then."""
+    with ThreadPoolExecutor(1, "archive-read") as reader:
+        ahead = None
+        for night, following in zip_longest(nights, nights[1:]):
+            rows = read(night) if ahead is None else ahead.result()
+            ahead = reader.submit(read, following) if following and wanted() else None
+            yield night, rows
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without looking for cycles: a hundred thousand alerts are gone through each time for none."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Searcher(threading.Thread):
