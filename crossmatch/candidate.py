@@ -325,7 +325,10 @@ def _host_sigma(context: Context, event: EventDistance) -> float | None:
 
 
 def _first_known(*values: float | None) -> float | None:
-    return next((v for v in values if v is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _seconds(days: float) -> float:

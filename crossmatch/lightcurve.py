@@ -96,13 +96,11 @@ def _slope(points: Sequence[Detection], name: str, min_span_days: float) -> Rate
 
 def last_limit(curve: Sequence[Detection]) -> Detection | None:
     """Last non-detection before the first detection, with its limit."""
-    first = first_detection_jd(curve)
+    limits = [p for p in curve if p.mag is None and p.limiting_mag is not None]
+    first = first_detection_jd(curve) if limits else None
     if first is None:
         return None
-    limits = [
-        p for p in curve if p.mag is None and p.limiting_mag is not None and p.time_jd < first
-    ]
-    return max(limits, key=lambda p: p.time_jd, default=None)
+    return max((p for p in limits if p.time_jd < first), key=lambda p: p.time_jd, default=None)
 
 
 def first_detection_jd(curve: Sequence[Detection]) -> float | None:
