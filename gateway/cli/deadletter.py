@@ -32,7 +32,8 @@ RETRY_EPILOG = (
     "Examples:\n\nmmgateway deadletter retry 17 18\n\n"
     "mmgateway deadletter retry --reason unknown_chain --dry-run\n\n"
     "mmgateway deadletter retry --reason no_feed --all\n\n"
-    "Exit status: 0 all were sent, 1 some were not, 2 bad usage or configuration."
+    "Exit status: 0 all were sent, 1 some were not or no letter has the reason,"
+    " 2 bad usage or configuration."
 )
 RETRIED_AT_A_TIME = 100
 """More by their reason are only sent with --all."""
@@ -145,7 +146,7 @@ def retry(
         raise typer.BadParameter("give the numbers of letters, or --reason, or --all")
     config = options(context).load()
     kafka = _kafka(config)
-    wanted = _chosen(kafka, _wanted(reason, source, since, ids), everything, again)
+    wanted, found = _chosen(kafka, _wanted(reason, source, since, ids), everything, again)
     sent, refused = 0, 0
     told = []
     for one in _sent(config, kafka, wanted, again, dry_run) if wanted.ids else ():
@@ -158,9 +159,8 @@ def retry(
         record = {"dry_run": dry_run, "sent": sent, "refused": refused, "letters": told}
         typer.echo(json.dumps(record, indent=2))
     else:
-        verb = "would be sent" if dry_run else "sent"
-        typer.echo(f"{sent} {verb} again, {refused} not.")
-    if refused:
+        typer.echo(_end(wanted, found, reason, sent, refused, dry_run))
+    if refused or (reason and not found):
         raise typer.Exit(FAILED)
 
 
@@ -193,8 +193,11 @@ def _one(kafka: Topics, number: int) -> Letter:
     raise ConfigError(f"there is no dead letter {number}; 'mmgateway deadletter list' shows all")
 
 
-def _chosen(kafka: Topics, wanted: Wanted, everything: bool, again: bool) -> Wanted:
-    """The letters by their numbers, so that none that comes meanwhile is among them."""
+def _chosen(kafka: Topics, wanted: Wanted, everything: bool, again: bool) -> tuple[Wanted, int]:
+    """The letters by their numbers, so that none that comes meanwhile is among them.
+
+    And how many there are, with those that were sent again before.
+    """
     from crossmatch.errors import ConfigError
     from gateway.offline.deadletters import Wanted, letters
 
@@ -205,14 +208,14 @@ def _chosen(kafka: Topics, wanted: Wanted, everything: bool, again: bool) -> Wan
             f"there is no dead letter {min(missing)}; 'mmgateway deadletter list' shows all"
         )
     if wanted.ids:
-        return wanted
+        return wanted, len(found)
     ids = frozenset(letter.id for letter in found if again or not letter.mark)
     if len(ids) > RETRIED_AT_A_TIME and not everything:
         raise ConfigError(
             f"{len(ids)} letters are meant; --all sends more than {RETRIED_AT_A_TIME} again,"
             " --dry-run tells which"
         )
-    return Wanted(ids=ids)
+    return Wanted(ids=ids), len(found)
 
 
 def _sent(
@@ -272,6 +275,18 @@ def _sentence(one: Sending, dry_run: bool) -> str:
     return f"{one.letter.id}: {verb} to {one.record.topic} ({one.letter.fields['reason']})"
 
 
+def _end(wanted: Wanted, found: int, reason: str, sent: int, refused: int, dry_run: bool) -> str:
+    """The last line of a retry."""
+    if not found:
+        having = f" with the reason {reason} among those asked for" if reason else ""
+        return f"There is no dead letter{having}; 'mmgateway deadletter list' shows all."
+    if not wanted.ids:
+        were = "letter was" if found == 1 else "letters were"
+        return f"Nothing to send: {found} {were} sent again before; --again does so once more."
+    verb = "would be sent" if dry_run else "sent"
+    return f"{sent} {verb} again, {refused} not."
+
+
 def _show_list(shown: list[Letter], count: int) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -290,19 +305,21 @@ def _show_list(shown: list[Letter], count: int) -> None:
     table.add_column("detail", overflow="fold")
     for letter in shown:
         fields = letter.fields
+        door = f"{fields['source']}: " if letter.kind != fields["source"] else ""
         colour = "red" if letter.state == "open" else "green"
         table.add_row(
             str(letter.id),
             fields["received"][:19].replace("T", " "),
-            Text(fields["source"]),
+            Text(letter.kind),
             Text(fields["reason"]),
             Text(letter.state, colour),
             f"{letter.size:,}",
-            Text(" ".join(fields["detail"].split())[:200]),
+            Text(door + " ".join(fields["detail"].split())[:200]),
         )
     show_table(console, table)
-    if count > len(shown):
-        console.print(f"{count - len(shown):,} earlier ones are not shown: --limit.", style="dim")
+    if earlier := count - len(shown):
+        are = "one is" if earlier == 1 else "ones are"
+        console.print(f"{earlier:,} earlier {are} not shown: --limit.", style="dim")
 
 
 def _show_one(letter: Letter, file: Path | None) -> None:
@@ -320,7 +337,8 @@ def _show_one(letter: Letter, file: Path | None) -> None:
             ("sent again", retried),
             ("reason", fields["reason"]),
             ("detail", fields["detail"]),
-            ("source", fields["source"]),
+            ("source", letter.kind),
+            ("door", fields["source"] if letter.kind != fields["source"] else ""),
             ("address", address),
             ("received", fields["received"]),
             ("private to", ", ".join(fields["streams"])),

@@ -8,7 +8,7 @@ was read after them and is cut off at them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -133,6 +133,16 @@ def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     ]
 
 
+def count_of(entries: Iterable[Entry], has: Callable[[str, str], bool]) -> int:
+    """How many entries have something of nights and feeds; their places are those of rows."""
+
+    def places(entry: Entry) -> set[tuple[str, str]]:
+        found = {(str(p["night"]), str(p["feed"])) for p in entry.get("parts", ())}
+        return found if entry["kind"] == "notices" else found | {(night_of_entry(entry), "")}
+
+    return sum(any(has(*place) for place in places(entry)) for entry in entries)
+
+
 def _unreadable(evidence: Evidence) -> Iterator[Hole]:
     for offset in evidence.unreadable:
         yield Hole("entries", f"message {offset} of mm.ledger is no entry of the ledger", 1)
@@ -177,7 +187,8 @@ def _steps(entries: Sequence[Entry]) -> Iterator[Hole]:
         for before, after in pairwise(ranged):
             jump = int(after[name][0]) - int(before[name][1])
             if jump:
-                how = f"{jump} messages were skipped" if jump > 0 else f"{-jump} were taken twice"
+                did = "skipped" if jump > 0 else "taken twice"
+                how = f"{_were(abs(jump), 'message')} {did}"
                 sentence = (
                     f"{_name(after)} goes on at message {after[name][0]} of the {name}: {how}"
                 )
@@ -266,7 +277,7 @@ def _archived(evidence: Evidence) -> Iterator[Hole]:
     for night in sorted({*accepted, *evidence.archive}):
         rows_, n = evidence.archive.get(night, 0), accepted[night]
         if rows_ != n:
-            sentence = f"alerts{_where(night, '')}: {n} were accepted, the archive has {rows_}"
+            sentence = f"alerts{_where(night, '')}: {_were(n)} accepted, the archive has {rows_}"
             yield Hole("archive", sentence, n - rows_, night)
 
 
@@ -280,7 +291,7 @@ def _stored(evidence: Evidence) -> Iterator[Hole]:
     for night in sorted({*received, *evidence.notices}):
         lie, n = evidence.notices.get(night, 0), received[night]
         if lie != n:
-            sentence = f"notices{_where(night, '')}: {n} were received, mm.notices has {lie}"
+            sentence = f"notices{_where(night, '')}: {_were(n)} received, mm.notices has {lie}"
             yield Hole("notices", sentence, n - lie, night)
 
 
@@ -301,7 +312,10 @@ def _stated(evidence: Evidence) -> Iterator[Hole]:
         n, there = counted[moment], evidence.statements.get(moment, 0)
         if n != there and not (moment in newer and there > n):
             step = names.get(moment, f"no step at {moment}")
-            sentence = f"{step} counts {n} statements, the topics of candidates have {there} of it"
+            sentence = (
+                f"{step} counts {_many(n, 'statement')}, the topics of candidates have {there}"
+                " of it"
+            )
             night = ledger.night_of_arrival(from_iso(moment)) if moment else ""
             yield Hole("statements", sentence, n - there, night)
 
@@ -312,7 +326,8 @@ def _published(evidence: Evidence) -> Iterator[Hole]:
     received, made = counts.get("received", 0), counts.get("made", 0)
     if evidence.handed is not None and evidence.handed != received:
         sentence = (
-            f"the publisher went past {evidence.handed} statements, and counts {received} received"
+            f"the publisher went past {_many(evidence.handed, 'statement')},"
+            f" and counts {received} received"
         )
         yield Hole("voevents", sentence, evidence.handed - received)
     if evidence.voevents is None:
@@ -322,7 +337,7 @@ def _published(evidence: Evidence) -> Iterator[Hole]:
     there = evidence.voevents
     if not made <= there <= at_most:
         n = made - there if there < made else at_most - there
-        sentence = f"the publisher counts {made} VOEvents made, their topics have {there}"
+        sentence = f"the publisher counts {_many(made, 'VOEvent')} made, their topics have {there}"
         yield Hole("voevents", sentence, n)
 
 
@@ -332,6 +347,14 @@ def _name(entry: Entry) -> str:
         return f"step {entry['step']} ({entry['kind']})"
     where = f" of {entry['moment']}" if entry.get("moment") else ""
     return f"the {entry['kind']} entry{where}"
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _were(n: int, what: str = "") -> str:
+    return f"{_many(n, what) if what else n} {'was' if n == 1 else 'were'}"
 
 
 def _where(night: str, feed: str) -> str:

@@ -93,14 +93,21 @@ def from_topics(kafka: Topics, state: Path) -> Evidence:
     )
 
 
-def from_table(state: Path) -> Evidence:
-    """What can be told without Kafka: the ledger's table, and the archive."""
+def from_table(state: Path, why: str = _UNREAD) -> Evidence:
+    """What can be told without Kafka: the ledger's table, and the archive.
+
+    Parameters
+    ----------
+    state : Path
+    why : str
+        Why Kafka is not read.
+    """
     entries = LedgerTable(state / "ledger").entries()
     what = ("markers", "notices", "statements", "voevents")
     return Evidence(
         entries=entries,
         archive=_archive(state / "alerts", entries),
-        unchecked=dict.fromkeys(what, _UNREAD),
+        unchecked=dict.fromkeys(what, why),
     )
 
 

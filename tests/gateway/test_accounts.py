@@ -149,7 +149,7 @@ def test_notice_that_is_not_on_its_topic_is_a_hole(books: Books) -> None:
 
 def test_statement_that_is_not_on_its_topic_is_a_hole(books: Books) -> None:
     drop(books, GRB, 1)
-    sentence = "step 2 (search) counts 1 statements, the topics of candidates have 0 of it"
+    sentence = "step 2 (search) counts 1 statement, the topics of candidates have 0 of it"
     assert sentence in [h.sentence for h in found(books)]
 
 

@@ -67,7 +67,8 @@ def run(*arguments: str) -> Result:
 def test_list_has_a_line_a_letter(books: Books) -> None:
     lines = [line.split() for line in run("list").output.splitlines()]
     assert lines[0] == ["id", "received", "(UTC)", "source", "reason", "state", "bytes", "detail"]
-    assert lines[1] == ["0", "2026-01-02", "04:00:00", "vtp:broker", "no_feed", "open", "4", "why"]
+    assert lines[1] == ["0", "2026-01-02", "04:00:00", "notices", "no_feed", "open", "4",
+                        "vtp:broker:", "why"]  # fmt: skip
     assert [line[0] for line in lines[1:]] == ["0", "2", "4"]
 
 
@@ -131,8 +132,38 @@ def test_retry_by_reason_leaves_out_what_was_sent(books: Books) -> None:
     assert run("retry", "0").exit_code == 0
     output = run("retry", "--reason", "no_feed").output
     assert output.splitlines() == ["6: sent to mm.retry (no_feed)", "1 sent again, 0 not."]
-    assert run("retry", "--reason", "no_feed").output == "0 sent again, 0 not.\n"
+    done = run("retry", "--reason", "no_feed")
+    assert (done.exit_code, done.output) == (
+        0,
+        "Nothing to send: 2 letters were sent again before; --again does so once more.\n",
+    )
     assert "2 sent again" in run("retry", "--reason", "no_feed", "--again").output
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--all"], ["--again"]])
+def test_retry_by_a_reason_that_no_letter_has_ends_with_1(books: Books, more: list[str]) -> None:
+    done = run("retry", "--reason", "nosuch", *more)
+    assert done.exit_code == 1
+    assert done.output.startswith("There is no dead letter with the reason nosuch")
+    done = run("retry", "--reason", "nosuch", "--json", *more)
+    assert (done.exit_code, json.loads(done.output)["letters"]) == (1, [])
+    assert topics.RETRY not in books.kafka.names()
+
+
+def test_retry_of_all_of_none_is_no_failure(books: Books) -> None:
+    del books.kafka.logs[topics.DEAD_LETTER]
+    done = run("retry", "--all")
+    assert (done.exit_code, done.output[:26]) == (0, "There is no dead letter; '")
+
+
+def test_list_names_the_source_that_the_option_takes(books: Books) -> None:
+    line = run("list", "--source", "alerts").output.splitlines()[1].split()
+    assert (line[3], line[-1]) == ("alerts", "why")
+    shown = run("show", "0").output
+    assert [x.split() for x in shown.splitlines() if x.startswith(("source", "door"))] == [
+        ["source", "notices"],
+        ["door", "vtp:broker"],
+    ]
 
 
 def test_dry_run_sends_nothing(books: Books) -> None:
