@@ -159,7 +159,7 @@ def retry(
         record = {"dry_run": dry_run, "sent": sent, "refused": refused, "letters": told}
         typer.echo(json.dumps(record, indent=2))
     else:
-        typer.echo(_end(wanted, found, reason, sent, refused, dry_run))
+        typer.echo(_end(wanted, found, _having(reason, source, since), sent, refused, dry_run))
     if refused or (reason and not found):
         raise typer.Exit(FAILED)
 
@@ -275,10 +275,15 @@ def _sentence(one: Sending, dry_run: bool) -> str:
     return f"{one.letter.id}: {verb} to {one.record.topic} ({one.letter.fields['reason']})"
 
 
-def _end(wanted: Wanted, found: int, reason: str, sent: int, refused: int, dry_run: bool) -> str:
+def _having(reason: str, source: Kind | None, since: str) -> str:
+    """What letters were asked for, behind their noun."""
+    parts = {"with the reason": reason, "from": source or "", "since": since}
+    return "".join(f" {word} {value}" for word, value in parts.items() if value)
+
+
+def _end(wanted: Wanted, found: int, having: str, sent: int, refused: int, dry_run: bool) -> str:
     """The last line of a retry."""
     if not found:
-        having = f" with the reason {reason} among those asked for" if reason else ""
         return f"There is no dead letter{having}; 'mmgateway deadletter list' shows all."
     if not wanted.ids:
         were = "letter was" if found == 1 else "letters were"

@@ -144,7 +144,9 @@ def test_retry_by_reason_leaves_out_what_was_sent(books: Books) -> None:
 def test_retry_by_a_reason_that_no_letter_has_ends_with_1(books: Books, more: list[str]) -> None:
     done = run("retry", "--reason", "nosuch", *more)
     assert done.exit_code == 1
-    assert done.output.startswith("There is no dead letter with the reason nosuch")
+    assert done.output.startswith("There is no dead letter with the reason nosuch; '")
+    done = run("retry", "--reason", "nosuch", "--source", "notices", *more)
+    assert done.output.startswith("There is no dead letter with the reason nosuch from notices; '")
     done = run("retry", "--reason", "nosuch", "--json", *more)
     assert (done.exit_code, json.loads(done.output)["letters"]) == (1, [])
     assert topics.RETRY not in books.kafka.names()
