@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import options
+from gateway.cli.verdict_tables import counted
 
 if TYPE_CHECKING:
     from broker.archive import AlertArchive
@@ -38,6 +39,7 @@ COMPACT_EPILOG = (
     "Exit status: 0 done; 1 no archive, or another process is at it; 2 bad usage."
 )
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+WAITS = "none yet: the gateway is running and waits for alerts"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -45,9 +47,12 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show the nights of the archive: rows, files and bytes, and the packets that are kept."""
     config = options(context).load()
-    record = _status(_archive(config), config)
+    waits = _waits(config)
+    record = _nothing(config) if waits else _status(_archive(config), config)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
+    elif waits:
+        typer.echo(WAITS)
     else:
         _show_status(record)
 
@@ -77,6 +82,8 @@ def history(
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: pictures are PNG; write a name that ends in .png")
+    if survey not in (None, "ztf", "lsst"):
+        raise ConfigError(f"unknown survey {survey}: ztf or lsst")
     if near is not None and not (0 <= near[0] < 360 and -90 <= near[1] <= 90):
         raise ConfigError(
             "--near: write right ascension (0 to 360) and declination (-90 to 90) in degrees"
@@ -109,7 +116,7 @@ def compact(
     nights = [one.night for one in archive.summary()]
     if night is not None and night not in nights:
         raise ConfigError(
-            f"--night {night!r}: the archive has {len(nights)} nights,"
+            f"--night {night!r}: the archive has {counted(len(nights), 'night')},"
             f" {nights[0]} to {nights[-1]}, and not this one"
         )
     done = archive.compact(night, now=datetime.now(UTC))
@@ -126,8 +133,8 @@ def compact(
         )
     elif done.nights:
         typer.echo(
-            f"{len(done.nights)} of {len(nights)} nights sorted:"
-            f" {done.files_before:,} files became {done.files_after:,}."
+            f"{len(done.nights)} of {counted(len(nights), 'night')} sorted:"
+            f" {counted(done.files_before, 'file')} became {done.files_after:,}."
         )
     else:
         typer.echo("Nothing to do: every night is sorted already.")
@@ -138,12 +145,34 @@ def _archive(config: Config) -> AlertArchive:
     from gateway.offline.archived import archive_of
 
     archive = archive_of(config.paths.state)
+    if archive is None and _waits(config):
+        raise ServiceError(f"there is no archive of alerts; {WAITS}")
     if archive is None:
         raise ServiceError(
             f"there is no archive of alerts in {config.paths.state / 'alerts'} yet;"
             " 'mmgateway match' makes it, 'mmgateway up' starts that"
         )
     return archive
+
+
+def _waits(config: Config) -> bool:
+    """Whether the matcher runs and has not archived any alert yet."""
+    from gateway import services
+    from gateway.offline.archived import archive_of
+
+    state = config.paths.state
+    return services.endpoint(state, "match") is not None and archive_of(state) is None
+
+
+def _nothing(config: Config) -> dict[str, Any]:
+    """The status of an archive to which nothing came."""
+    return {
+        "path": str(config.paths.state / "alerts"),
+        **dict.fromkeys(("rows", "files", "bytes"), 0),
+        **dict.fromkeys(("last_batch", "oldest", "newest")),
+        "nights": [],
+        "packets": {"kept": config.archive.packets, "files": 0, "bytes": 0},
+    }
 
 
 def _status(archive: AlertArchive, config: Config) -> dict[str, Any]:
@@ -181,12 +210,12 @@ def _show_status(record: dict[str, Any]) -> None:
         table.add_row(night["night"], f"{night['rows']:,}", f"{night['files']:,}", size)
     show_table(console, table)
     nights, packets = record["nights"], record["packets"]
-    kept = f"{packets['kept']}: {_size(packets['bytes'])} in {packets['files']:,} files"
+    kept = f"{packets['kept']}: {_size(packets['bytes'])} in {counted(packets['files'], 'file')}"
     facts = [
         ("archive", record["path"]),
         ("nights", f"{len(nights):,}, {record['oldest']} to {record['newest']}"),
         ("alerts", f"{record['rows']:,}"),
-        ("size", f"{_size(record['bytes'])} in {record['files']:,} files"),
+        ("size", f"{_size(record['bytes'])} in {counted(record['files'], 'file')}"),
         ("packets", kept),
     ]
     show_facts(console, facts)
@@ -236,15 +265,14 @@ def _show_history(found: ObjectHistory, plot: Path | None) -> None:
     ra, dec = found.position
     count = len(found.alerts)
     text = (
-        f"{found.survey} {found.object_id} at {ra:.5f} {dec:+.5f}: {count:,}"
-        f" {'alert' if count == 1 else 'alerts'} in {found.nights:,}"
-        f" {'night' if found.nights == 1 else 'nights'}"
+        f"{found.survey} {found.object_id} at {ra:.5f} {dec:+.5f}: {counted(count, 'alert')}"
+        f" in {counted(found.nights, 'night')}"
     )
     if len(found.curve) > count:
         text += f", {len(found.curve):,} points of its light curve with those of kept packets"
     console.print(text, markup=False, highlight=False)
     if found.broken:
-        console.print(f"{found.broken} kept packets could not be read.", style="yellow")
+        console.print(f"{counted(found.broken, 'kept packet')} could not be read.", style="yellow")
     if plot is not None:
         console.print(f"Light curve: {plot}", markup=False, highlight=False)
 

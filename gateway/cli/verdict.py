@@ -13,7 +13,8 @@ import typer
 
 from gateway.cli import options
 from gateway.cli import verdict_tables as tables
-from gateway.cli.candidates import EFFECT_COLOURS, JsonOption, PrivateOption, known_counterpart
+from gateway.cli.candidate_tables import EFFECT_COLOURS
+from gateway.cli.candidates import JsonOption, PrivateOption, known_counterpart
 
 if TYPE_CHECKING:
     from crossmatch.verdicts import Effect, Verdict
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples:\n\nmmgateway verdict ZTF17aabcdef supernova --note 'SN Ia at redshift 0.06'"
     " --reference 'GCN 36812'\n\n"
-    "mmgateway verdict MM-ZTF-ZTF17aabcdef kilonova --event GW170817\n\n"
+    "mmgateway verdict MM-ZTF-ZTF17atgfoaa kilonova --event S170817a\n\n"
     "mmgateway verdict ZTF17aabcdef unclear  (takes an earlier verdict back)\n\n"
     "mmgateway verdict --from-tns tns_public_objects.csv.zip --dry-run\n\n"
     "mmgateway verdict --list\n\n"
@@ -66,6 +67,10 @@ TnsOption = Annotated[
 RadiusOption = Annotated[
     float, typer.Option(min=0.01, max=60, metavar="ARCSEC", help="With --from-tns.")
 ]
+OverruleOption = Annotated[
+    bool,
+    typer.Option("--overrule", help="With --from-tns: also where a person said something last."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say it, send nothing.")]
 ListOption = Annotated[
     bool, typer.Option("--list", help="Verdicts so far, of all or of one COUNTERPART.")
@@ -106,6 +111,7 @@ def verdict(
     everywhere: EverywhereOption = False,
     from_tns: TnsOption = None,
     radius: RadiusOption = 2.0,
+    overrule: OverruleOption = False,
     dry_run: DryRunOption = False,
     as_list: ListOption = False,
     words: WordsOption = False,
@@ -118,7 +124,11 @@ def verdict(
 
     The matcher heeds it with its next batch, and says so in statements like any other.
     """
+    from crossmatch.errors import ConfigError
+
     _check_usage(counterpart, classification, from_tns is not None, as_list, words)
+    if overrule and from_tns is None:
+        raise ConfigError("--overrule goes with --from-tns; what you say yourself always counts")
     if words:
         tables.show_words(as_json)
         return
@@ -126,7 +136,8 @@ def verdict(
     if as_list:
         tables.show_list(config, counterpart, as_json)
     elif from_tns is not None:
-        tables.from_tns(config, from_tns, radius, dry_run=dry_run, private=private, as_json=as_json)
+        how = tables.TnsWay(radius, overrule=overrule, dry_run=dry_run, private=private)
+        tables.from_tns(config, from_tns, how, as_json=as_json)
     else:
         said = Said(
             counterpart=counterpart,

@@ -50,6 +50,11 @@ class Track:
         """Whether the object is a candidate of the event now."""
         return bool(self.latest["state"] == "in_force")
 
+    def expired(self, now: datetime) -> bool:
+        """Whether the window of the event has closed: no alert can join it any more."""
+        expires = self.latest["expires"]
+        return bool(expires) and datetime.fromisoformat(expires) <= now
+
     @property
     def event_names(self) -> tuple[str, ...]:
         """Every name by which the event may be asked for: ours, the mission's, other missions'."""
@@ -93,12 +98,19 @@ class Selection:
     """Which counterparts are asked for.
 
     ``tier`` is the lowest that counts; ``since`` (ISO 8601 UTC) the oldest statement.
+    ``live`` leaves out events whose window has closed ``now``; without ``now`` none has.
     """
 
     event: str = ""
     tier: Tier = "bronze"
     state: str = "in_force"
     since: str = ""
+    live: bool = False
+    now: datetime | None = None
+
+    def expired(self, track: Track) -> bool:
+        """Whether the window of the track's event has closed."""
+        return self.now is not None and track.expired(self.now)
 
     def wants(self, track: Track) -> bool:
         """Whether a track is what was asked for."""
@@ -108,6 +120,7 @@ class Selection:
             and TIERS.index(latest["tier"]) >= TIERS.index(self.tier)
             and self.state in ("all", latest["state"])
             and latest["alert_datetime"] >= self.since
+            and not (self.live and self.expired(track))
         )
 
 
@@ -133,8 +146,12 @@ def selected(counterparts: Iterable[Counterpart], selection: Selection) -> list[
     """Counterparts with a track that is asked for, ranked by these tracks, the best first.
 
     Of the other tracks those in the asked state remain: what else the object belongs to
-    matters to whoever observes it.
+    matters to whoever observes it. Events whose window has closed come after the others.
     """
+
+    def order(track: Track) -> tuple[Any, ...]:
+        return not track.in_force, selection.expired(track), *_track_order(track)
+
     result = []
     for one in counterparts:
         wanted = [t for t in one.tracks if selection.wants(t)]
@@ -145,9 +162,9 @@ def selected(counterparts: Iterable[Counterpart], selection: Selection) -> list[
             for t in one.tracks
             if t not in wanted and selection.state in ("all", t.latest["state"])
         ]
-        ranked = sorted(wanted, key=_track_order), sorted(others, key=_track_order)
+        ranked = sorted(wanted, key=order), sorted(others, key=order)
         result.append(Counterpart(one.counterpart_id, (*ranked[0], *ranked[1])))
-    return sorted(result, key=_order)
+    return sorted(result, key=lambda c: (*order(c.best)[:-2], c.counterpart_id))
 
 
 def find(counterparts: Sequence[Counterpart], name: str) -> Counterpart:
@@ -213,8 +230,11 @@ def simultaneous(tracks: Sequence[Track]) -> bool:
     return not triggers or max(triggers) - min(triggers) <= ONE_SOURCE
 
 
-def summary(counterpart: Counterpart) -> dict[str, Any]:
-    """One counterpart as plain values for JSON: where it is, how bright, and its events."""
+def summary(counterpart: Counterpart, now: datetime) -> dict[str, Any]:
+    """One counterpart as plain values for JSON: where it is, how bright, and its events.
+
+    It has ``expired`` once the window of the last of its events has closed.
+    """
     newest = counterpart.newest
     names = ("survey", "id", "ra", "dec", "mag", "mag_error", "filter", "last_detection")
     return {
@@ -223,11 +243,12 @@ def summary(counterpart: Counterpart) -> dict[str, Any]:
         "state": counterpart.best.latest["state"],
         **{name: newest[name] for name in names},
         "verdict": counterpart.best.latest.get("verdict"),
-        "events": [_event(t) for t in counterpart.tracks],
+        "expired": all(t.expired(now) for t in counterpart.tracks),
+        "events": [_event(t, now) for t in counterpart.tracks],
     }
 
 
-def _event(track: Track) -> dict[str, Any]:
+def _event(track: Track, now: datetime) -> dict[str, Any]:
     latest = track.latest
     names = (
         "event_id", "event_name", "messenger", "role", "state", "tier", "score", "factors",
@@ -236,6 +257,7 @@ def _event(track: Track) -> dict[str, Any]:
     )  # fmt: skip
     return {
         **{name: latest.get(name) for name in names},
+        "expired": track.expired(now),
         "joint_events": list(latest.get("joint_events") or ()),
     }
 

@@ -100,8 +100,8 @@ class Match:
 class Planned:
     """What is done about a match: ``new``, ``known``, ``kept`` or ``no_verdict``.
 
-    ``known``: the same was said from TNS before. ``kept``: people have decided since. ``verdict``
-    is None but for ``new``.
+    ``known``: the same was said from TNS before. ``kept``: the latest verdict is a person's.
+    ``verdict`` is None but for ``new``.
     """
 
     match: Match
@@ -147,9 +147,9 @@ def read_table(path: Path) -> TnsTable:
                 else:
                     objects.append(found)
     except FileNotFoundError as error:
-        raise CatalogError("no_such_file", f"{path}: no such file") from error
+        raise CatalogError("no_such_file", f"there is no file {path}") from error
     except (OSError, csv.Error, zipfile.BadZipFile) as error:
-        raise CatalogError("unreadable", f"{path}: {error}") from error
+        raise CatalogError("unreadable", f"{path} cannot be read: {error}") from error
     return TnsTable(tuple(objects), rows, without)
 
 
@@ -259,11 +259,13 @@ def _near(
     ]
 
 
-def plan(found: Iterable[Match], log: Log, now: datetime) -> list[Planned]:
+def plan(
+    found: Iterable[Match], log: Log, now: datetime, *, overrule: bool = False
+) -> list[Planned]:
     """What to say about each match, given all that was said before.
 
-    The same table a second time gives nothing new; a verdict that people took back stays taken
-    back until the class changes; one of theirs that confirms or demotes is never replaced.
+    The same table a second time gives nothing new. What a person said last is never replaced,
+    be it ``unclear``, unless ``overrule``.
     """
     result = []
     for match in found:
@@ -276,14 +278,13 @@ def plan(found: Iterable[Match], log: Log, now: datetime) -> list[Planned]:
         )
         from_tns = [v for v in said if v.verdict_id.startswith(ID_PREFIX)]
         base = _id(match)
-        if from_tns and from_tns[-1].verdict_id.partition(".")[0] == base:
-            result.append(Planned(match, "known"))
-        elif (
-            said and not said[-1].verdict_id.startswith(ID_PREFIX) and said[-1].effect != "neutral"
-        ):
+        by_person = bool(said) and said[-1] not in from_tns
+        if by_person and not overrule:
             result.append(Planned(match, "kept"))
+        elif not by_person and said and said[-1].verdict_id.partition(".")[0] == base:
+            result.append(Planned(match, "known"))
         else:
-            # A class that comes back after another one is a verdict of its own.
+            # A class that comes back after another verdict is a verdict of its own.
             name = f"{base}.{len(from_tns)}" if from_tns else base
             result.append(Planned(match, "new", _verdict(match, word, name, now)))
     return result

@@ -25,6 +25,7 @@ from crossmatch.times import jd_from_datetime
 from gateway.cli import main
 from gateway.night.alerts import alerts as night_alerts
 from gateway.offline.history import ObjectHistory, history_plot
+from gateway.runfiles import announce
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/howto/archive.md"
 DUSK_JD = jd_from_datetime(datetime(2024, 3, 2, 3, tzinfo=UTC))
@@ -109,6 +110,18 @@ def test_where_nothing_was_archived_the_command_says_what_makes_it(state, capsys
     assert "mmgateway up" in err
 
 
+def test_a_gateway_that_waits_for_its_first_alert_is_told_from_one_that_is_down(state, capsys):
+    announce(state, "match")
+    assert run(capsys, "status") == (
+        0, "none yet: the gateway is running and waits for alerts\n", "",
+    )  # fmt: skip
+    found = json.loads(run(capsys, "status", "--json")[1])
+    assert (found["rows"], found["nights"], found["newest"]) == (0, [], None)
+    status, _, err = run(capsys, "history", "ZTF24abc")
+    assert status == 1
+    assert "the gateway is running and waits for alerts" in err
+
+
 # --- history ---------------------------------------------------------------------------------
 
 
@@ -149,7 +162,7 @@ def test_history_takes_earlier_points_and_limits_from_kept_packets(state, capsys
     assert before["packets_read"] == 1
     assert len(before["curve"]) > 5
     assert any(p["mag"] is None and p["limiting_mag"] for p in before["curve"])
-    assert "1 kept packets could not be read." in after
+    assert "1 kept packet could not be read." in after
 
 
 def test_history_near_a_place_finds_only_what_is_there(archive, capsys):
@@ -162,7 +175,7 @@ def test_history_near_a_place_finds_only_what_is_there(archive, capsys):
     ("words", "sentence"),
     [
         (["ZTF99"], "has no ztf object 'ZTF99'"),
-        (["ZTF24abc", "--survey", "atlas"], "has no atlas object"),
+        (["ZTF24abc", "--survey", "atlas"], "unknown survey atlas: ztf or lsst"),
         (["ZTF24abc", "--plot", "curve.pdf"], "pictures are PNG"),
         (["ZTF24abc", "--near", "45", "91"], "declination (-90 to 90)"),
     ],

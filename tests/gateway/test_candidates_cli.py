@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from typer.testing import CliRunner, Result
 
 from crossmatch.errors import ConfigError, ServiceError
 from gateway.cli import app
+from gateway.offline.counterparts import grouped
+from gateway.runfiles import announce
 from tests.gateway.candidatefiles import statement, write_table
 
 runner = CliRunner(env={"COLUMNS": "100", "TERM": "dumb"})
+NOW = datetime(2017, 9, 15, tzinfo=UTC)
 BURST = {"event_id": "Fermi_524666471", "messenger": "grb", "tier": "bronze", "score": 0.3}
 VERDICT = {
     "verdict": "kilonova", "verdict_effect": "confirm", "verdict_author": "jane",
@@ -67,10 +71,55 @@ def lines(*arguments: str) -> list[str]:
 def test_a_counterpart_is_one_line_with_the_tier_for_each_event():
     first, second = lines()
     assert first.split()[0] == "MM-ZTF-ZTF17aabcdef"
-    assert "gold   GW170817" in first
-    assert "kilonova" in first
-    assert "silver GW170817" in second
-    assert "bronze Fermi_524666471" in run("list").stdout
+    assert first.split()[7:] == ["2.60", "gold", "GW170817", "(expired)", "kilonova"]
+    assert second.split()[7:] == ["1.10", "silver", "GW170817", "(expired)"]
+    assert " 0.30  bronze  Fermi_524666471" in run("list").stdout
+    assert "(withdrawn)" in lines("--state", "withdrawn")[0]
+
+
+def test_only_what_is_live_is_listed_when_so_asked(night: Path):
+    write_table(night, [statement("ZTF29new", expires="2999-01-01T00:00:00.000Z", tier="bronze")])
+    first, *rest = lines()
+    assert "ZTF29new" in first
+    assert "expired" not in first
+    assert all("(expired)" in line for line in rest)
+    assert lines("--live") == [line for line in lines("--live") if "ZTF29new" in line] != []
+    found = json.loads(run("list", "--json").stdout)["counterparts"]
+    assert [one["expired"] for one in found] == [False, True, True]
+
+
+def test_a_gateway_that_waits_for_its_first_alert_has_none_yet(state: Path):
+    announce(state, "match")
+    result = run("list")
+    assert result.stdout == "none yet: the gateway is running and waits for alerts\n"
+    assert result.exit_code == 0
+    assert json.loads(run("list", "--json").stdout) == {"total": 0, "counterparts": []}
+    error = failure("show", "ZTF17aabcdef")
+    assert isinstance(error, ConfigError)
+    assert "waits for alerts" in str(error)
+
+
+@pytest.mark.parametrize(("rate", "told"), [(-0.24, "rises"), (0.24, "fades")])
+def test_rates_have_the_word_for_their_sign(state: Path, rate: float, told: str):
+    write_table(state, [statement(fade_rate=rate, looked_up="not_looked_up")])
+    text = run("show", "ZTF17aabcdef").stdout
+    (line,) = [line for line in text.splitlines() if "mag/d" in line]
+    assert line.split() == [told, "0.24", "mag/d"]
+    assert "nowhere yet" in text
+
+
+def test_long_causes_stay_in_one_piece():
+    import io
+
+    from rich.console import Console
+
+    from gateway.cli import candidate_tables
+
+    cause = "ivo://gwnet/LVC#S170817a-4-Update-2017-08-18T00:00:00"
+    out = io.StringIO()
+    (one,) = grouped([statement(cause=cause)])
+    candidate_tables.show_one(one, Console(file=out, width=100), NOW)
+    assert cause in out.getvalue().split()
 
 
 @pytest.mark.usefixtures("night")
@@ -170,8 +219,7 @@ def test_the_table_fits_100_columns(night: Path, monkeypatch: pytest.MonkeyPatch
 
     from rich.console import Console
 
-    from gateway.cli import candidates
-    from gateway.offline.counterparts import grouped
+    from gateway.cli import candidate_tables
     from gateway.offline.statements import Table
 
     write_table(
@@ -179,7 +227,7 @@ def test_the_table_fits_100_columns(night: Path, monkeypatch: pytest.MonkeyPatch
     )
     shown = grouped(Table(night / "candidates").latest())
     out = io.StringIO()
-    candidates._show_list(shown, Console(file=out, width=100))
+    candidate_tables.show_list(shown, Console(file=out, width=100), NOW)
     printed = out.getvalue().splitlines()
     assert max(map(len, printed)) <= 100
     assert any("MM-LSST-170028523717525566" in p and "Fermi_524666471" in p for p in printed)

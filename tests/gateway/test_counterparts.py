@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 
@@ -18,6 +19,7 @@ from gateway.offline.counterparts import (
 )
 from tests.gateway.candidatefiles import statement
 
+NOW = datetime(2017, 9, 15, tzinfo=UTC)
 BURST = {"event_id": "Fermi_1", "messenger": "grb", "tier": "bronze", "score": 0.4}
 WITHDRAWN = {"state": "withdrawn", "alert_type": "retraction"}
 
@@ -71,7 +73,7 @@ def test_the_best_tier_comes_first_then_the_score_and_what_was_withdrawn_last():
 def test_place_and_brightness_are_of_the_latest_measurement_of_whatever_event():
     (one,) = grouped([statement(mag=17.0), statement(number=3, mag=18.5, **BURST)])
     assert one.best.event_id == "GW170817"
-    assert summary(one)["mag"] == 18.5
+    assert summary(one, NOW)["mag"] == 18.5
 
 
 def names(found) -> list[str]:
@@ -160,3 +162,37 @@ def test_triggers_within_a_minute_may_be_one_event():
     assert simultaneous(merger)
     assert not simultaneous(chance)
     assert simultaneous([])
+
+
+OPEN = {"expires": "2017-09-30T00:00:00.000Z"}
+
+
+def test_what_has_expired_comes_last_and_is_left_out_of_what_is_live():
+    said = [
+        statement("old", tier="gold", score=3.0),
+        statement("new", tier="bronze", **OPEN),
+        statement("both", tier="gold"),
+        statement("both", tier="silver", event_id="Fermi_1", **OPEN),
+    ]
+    known = grouped(said)
+    assert names(selected(known, Selection(now=NOW))) == ["both", "new", "old"]
+    assert names(selected(known, Selection(now=NOW, live=True))) == ["both", "new"]
+    both = selected(known, Selection(now=NOW))[0]
+    assert [t.event_id for t in both.tracks] == ["Fermi_1", "GW170817"]
+
+
+def test_the_summary_says_for_each_event_whether_it_has_expired():
+    (one,) = grouped([statement(), statement(event_id="Fermi_1", **OPEN)])
+    told = summary(one, NOW)
+    assert told["expired"] is False
+    assert {e["event_id"]: e["expired"] for e in told["events"]} == {
+        "GW170817": True,
+        "Fermi_1": False,
+    }
+    assert summary(one, NOW.replace(year=2018))["expired"] is True
+
+
+@pytest.mark.parametrize(("second", "expired"), [(3, False), (4, True)])
+def test_a_window_closes_at_the_very_time_it_expires(second: int, expired: bool):
+    (one,) = grouped([statement()])
+    assert one.best.expired(datetime(2017, 8, 31, 12, 41, second, tzinfo=UTC)) is expired

@@ -141,9 +141,9 @@ def test_of_several_objects_the_nearest_counts_and_a_name_more():
 NOTHING = Log(())
 
 
-def planned(type_: str, said=None, log=NOTHING, now=NOW):
+def planned(type_: str, said=None, log=NOTHING, now=NOW, overrule=False):
     known = grouped(said or [statement()])
-    (one,) = plan(matches([thing(type_=type_)], known, 2.0), log, now)
+    (one,) = plan(matches([thing(type_=type_)], known, 2.0), log, now, overrule=overrule)
     return one
 
 
@@ -169,19 +169,35 @@ def test_a_class_that_changes_and_changes_back_is_told_each_time():
     assert planned("SN Ia", log=log, now=NOW + timedelta(days=3)).action == "known"
 
 
-def test_what_people_took_back_stays_taken_back_until_the_class_changes():
+def test_what_people_took_back_stays_taken_back():
     first = planned("SN Ia").verdict
     back = new_verdict(first.counterpart_id, "unclear", now=NOW + timedelta(hours=1))
     log = Log((first, back))
-    assert planned("SN Ia", log=log, now=NOW + timedelta(days=1)).action == "known"
-    assert planned("CV", log=log, now=NOW + timedelta(days=1)).action == "new"
+    for tns_class in ("SN Ia", "CV"):
+        assert planned(tns_class, log=log, now=NOW + timedelta(days=1)).action == "kept"
 
 
-def test_what_people_decided_is_not_replaced():
-    mine = new_verdict("MM-ZTF-ZTF17aabcdef", "kilonova", now=NOW - timedelta(days=1))
-    assert planned("SN Ia", log=Log((mine,))).action == "kept"
-    hint = new_verdict("MM-ZTF-ZTF17aabcdef", "candidate", now=NOW - timedelta(days=1))
-    assert planned("SN Ia", log=Log((hint,))).action == "new"
+@pytest.mark.parametrize("words", [["kilonova"], ["candidate"], ["supernova", "unclear"]])
+def test_what_a_person_said_last_is_not_replaced_unless_overruled(words):
+    said = Log(
+        tuple(
+            new_verdict("MM-ZTF-ZTF17aabcdef", word, now=NOW - timedelta(days=2 - n))
+            for n, word in enumerate(words)
+        )
+    )
+    assert planned("SN Ia", log=said).action == "kept"
+    assert planned("SN Ia", log=said, overrule=True).verdict.classification == "supernova"
+
+
+def test_overruled_once_the_table_gives_nothing_new():
+    first = planned("SN Ia").verdict
+    back = new_verdict(first.counterpart_id, "unclear", now=NOW + timedelta(hours=1))
+    again = planned("SN Ia", log=Log((first, back)), now=NOW + timedelta(days=1), overrule=True)
+    assert again.verdict.verdict_id != first.verdict_id
+    log = Log((first, back, again.verdict))
+    for overrule in (True, False):
+        later = planned("SN Ia", log=log, now=NOW + timedelta(days=2), overrule=overrule)
+        assert later.action == "known"
 
 
 def test_a_class_that_decides_nothing_gives_no_verdict():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,7 @@ def test_a_dry_run_sends_nothing(topic: list[Verdict]):
         ([ID, "sn", "--list"], "--list takes one COUNTERPART"),
         ([ID, "--words"], "stand alone"),
         (["--words", "--list"], "exclude one another"),
+        ([ID, "sn", "--overrule"], "--overrule goes with --from-tns"),
         ([ID, "sn", "--note", "x" * 2001], "note: 2001 characters, at most 2000"),
     ],
 )
@@ -186,7 +188,59 @@ def test_the_list_marks_what_a_later_verdict_replaced(topic: list[Verdict]):
     ]
     text = run("--list").stdout
     assert "agn" in text
-    assert "Struck out: a later verdict holds." in text
+    rows = [line.split() for line in text.splitlines() if "MM-ZTF" in line]
+    assert [(row[3], row[4]) for row in rows] == [
+        ("supernova", "no"),
+        ("unclear", "yes"),
+        ("agn", "yes"),
+    ]
+
+
+def test_what_has_no_room_stands_below_the_event_in_one_piece():
+    import io
+
+    from rich.console import Console
+
+    from gateway.cli import verdict_tables
+
+    event, reference = "IceCube_140000_12345678", "https://example.org/circulars/36812"
+    given = verdicts.new_verdict(
+        "MM-LSST-170028523717525566", "supernova", now=datetime(2024, 2, 1, tzinfo=UTC),
+        event_id=event, note="a note of several words", reference=reference, author="Jane Doe",
+    )  # fmt: skip
+    out = io.StringIO()
+    verdict_tables._show_verdicts([given], {given.verdict_id}, Console(file=out, width=100))
+    assert {event, reference} <= set(out.getvalue().split())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("nope.csv", None, "there is no file"),
+        ("x.csv", "a,b\n", "is no table of TNS objects"),
+        ("x.zip", "no archive", "cannot be read"),
+    ],
+)
+def test_a_wrong_path_is_bad_usage_in_a_plain_sentence(tmp_path: Path, name, content, sentence):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    error = run("--from-tns", str(tmp_path / name)).exception
+    assert isinstance(error, ConfigError)
+    assert sentence in str(error)
+    assert not str(error).startswith(("no_such_file", "not_a_table", "unreadable"))
+
+
+def test_what_a_person_said_last_is_counted_and_replaced_only_when_overruled(
+    tmp_path: Path, topic: list[Verdict]
+):
+    path = table(tmp_path, row("2017abd", "SN Ia"))
+    run("ZTF17bbb", "sn")
+    run("ZTF17bbb", "unclear")
+    text = run("--from-tns", str(path)).stdout
+    assert "1 counterpart left as a person said (--overrule replaces that)." in text
+    assert len(topic) == 2
+    assert run("--from-tns", str(path), "--overrule").exit_code == 0
+    assert topic[-1].author == "TNS"
 
 
 def test_an_empty_list_says_so():
@@ -223,7 +277,7 @@ def test_the_table_of_tns_twice_gives_its_verdicts_once(tmp_path: Path, topic: l
 def test_a_dry_run_of_tns_sends_nothing(tmp_path: Path, topic: list[Verdict]):
     path = table(tmp_path, row("2017abd", "CV"))
     text = run("--from-tns", str(path), "--dry-run").stdout
-    assert "1 new verdicts (not sent)." in text
+    assert "1 new verdict (not sent)." in text
     assert topic == []
 
 
