@@ -320,9 +320,9 @@ def test_the_archive_of_candidates_says_who_may_see_each(both: Both):
     assert {tuple(r["streams"]) for r in both.without.archive} == {()}
 
 
-def test_the_ledger_adds_up_and_tells_operators_the_names_of_events_alone(both: Both):
+def test_the_ledger_adds_up_and_tells_operators_names_and_no_places(both: Both):
     assert topics.LEDGER in topics.OPERATOR_ONLY
     assert alert_hole(both.told.ledger) == 0
     for message in both.told.messages[topics.LEDGER]:
-        # The name of the event has the word: a search of the archive is told by it.
-        assert traces(message.value) <= {"the secret word"}
+        # A search of the archive is told by its event, whose name has both; never by its place.
+        assert traces(message.value) <= {"the secret word", "the stream"}
