@@ -362,7 +362,8 @@ def test_a_new_topic_is_heard_at_once(gateway: Gateway) -> None:
     producer = kafka_io.producer(gateway.bootstrap, {})
     producer.produce("fresh.notices", raw)
     assert producer.flush(20) == 0
-    assert runfiles.wait_until(lambda: "feed=fresh kind=" in gateway.log()[mark:], 4, 0.1)
+    # 2.6 s on a quiet machine; without being told, a client looks for topics in 10 s and more.
+    assert runfiles.wait_until(lambda: "feed=fresh kind=" in gateway.log()[mark:], 9, 0.1)
     assert "kafka_trouble" not in gateway.log()[mark:]
 
 
