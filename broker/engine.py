@@ -25,7 +25,7 @@ from broker.groups import Group, GroupKey, Groups
 from broker.judge import Judge, Matches, PacketSource, no_packets
 from broker.owed import OwedSearch, owed_by
 from broker.steps import Archive, Batch, Kind, Outcome, Turn
-from broker.told import Lookup, Teller, no_lookup
+from broker.told import Drafts, Lookup, Teller, no_lookup
 from crossmatch.candidate import MatchedAlert, Versions
 from crossmatch.chains import Chain
 from crossmatch.cuts import Cuts
@@ -144,11 +144,16 @@ class Engine:
         self._last_batch = batch.batch_id
         return self._finish(turn)
 
+    def draft(self, found: Matches) -> Drafts:
+        """Candidates of what searches found, for :meth:`take_found`; others may take steps."""
+        return self._teller.draft(found, self.verdicts)
+
     def take_found(
         self,
         searches: Sequence[OwedSearch],
         found: Matches,
         until: str,
+        drafts: Drafts | None = None,
         *,
         is_last: bool,
         through: tuple[str, int, int] | None = None,
@@ -161,6 +166,7 @@ class Engine:
         alert's number and batch in the order of both. Where it is more than a step holds,
         ``objects`` are the first and the last group of this one, by their texts; with ``more``
         to come the searches stay where they were, and who begins anew finds all of it again.
+        ``drafts`` spare the step the making of candidates that follow from what was found alone.
 
         What was found for a region of which another version has come meanwhile is dropped,
         for that one owes a search of its own; None if nothing is left.
@@ -169,6 +175,7 @@ class Engine:
         if not owed:
             return None
         turn = self._turn("search", self._last_batch)
+        turn.drafts = drafts or {}
         n = dict.fromkeys(owed, 0)
         for key, alerts in found.items():
             region = self.events.region(*key.event)
@@ -181,7 +188,7 @@ class Engine:
                 search, until=search.until if more else until, found=search.found + n[event]
             )
             self._progress(now, turn, is_last and not more)
-        told = [search.told(until, through, objects) for search in owed.values()]
+        told = [search.told(until, through, objects, n[event]) for event, search in owed.items()]
         return replace(self._finish(turn), search=told)
 
     def open_events(self) -> list[Name]:
@@ -399,7 +406,9 @@ class Engine:
         return len(new)
 
     def _finish(self, turn: Turn) -> Outcome:
-        statements = self._teller.tell(turn.touched, self.groups, self.verdicts, turn.moment)
+        statements = self._teller.tell(
+            turn.touched, self.groups, self.verdicts, turn.moment, turn.drafts
+        )
         for key in turn.touched:
             turn.groups[key] = self.groups[key]
         if statements:

@@ -6,18 +6,16 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossmatch.candidate import Context, MatchedAlert, counterpart_id
 from crossmatch.lightcurve import Detection
 from crossmatch.versions import Name, World
 
-_POINT = tuple(f.name for f in fields(Detection))
 _CONTEXT = tuple(f.name for f in fields(Context))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class GroupKey:
+class GroupKey(NamedTuple):
     """One object within one event; events of one name in two worlds are two events."""
 
     event_id: str
@@ -94,8 +92,8 @@ class Group:
         ]
         return {
             "alerts": alerts,
-            # Field by field: `asdict` and `astuple` copy deeply, and take most of the time.
-            "points": [[getattr(p, name) for name in _POINT] for p in points],
+            "points": [list(p) for p in points],
+            # Field by field: `asdict` copies deeply, and takes most of the time.
             "context": {name: getattr(self.context, name) for name in _CONTEXT},
             "last": self.last,
         }

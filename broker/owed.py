@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,8 +49,7 @@ class OwedSearch:
     @property
     def key(self) -> str:
         """Key in the state topic."""
-        is_test, streams = self.world
-        return PREFIX + json.dumps([self.event_id, is_test, list(streams)])
+        return _key(self.event_id, *self.world)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the state topic."""
@@ -62,8 +61,12 @@ class OwedSearch:
         until: str,
         through: tuple[str, int, int] | None,
         objects: tuple[str, str] | None,
+        found: int,
     ) -> dict[str, Any]:
-        """Part that comes to ``until``, as its step's entry in the ledger tells it."""
+        """Part that comes to ``until``, as its step's entry in the ledger tells it.
+
+        ``found`` is what this part found.
+        """
         is_test, streams = self.world
         return {
             "event_id": self.event_id,
@@ -74,6 +77,7 @@ class OwedSearch:
             "before_batch": self.before_batch,
             "through": None if through is None else list(through),
             "objects": None if objects is None else list(objects),
+            "found": self.found + found,
         }
 
     @classmethod
@@ -81,6 +85,15 @@ class OwedSearch:
         """The inverse of :meth:`to_json`."""
         is_test, streams = data["world"]
         return cls(**{**data, "world": (bool(is_test), tuple(streams))})
+
+
+def told_key(told: Mapping[str, Any]) -> str:
+    """Key of the search that an entry of the ledger tells of."""
+    return _key(told["event_id"], told["is_test"], told["streams"])
+
+
+def _key(event_id: str, is_test: bool, streams: Sequence[str]) -> str:
+    return PREFIX + json.dumps([event_id, is_test, list(streams)])
 
 
 def owed_by(region: Region, before_batch: int) -> OwedSearch:

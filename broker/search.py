@@ -8,6 +8,8 @@ with the smallest regions first, so that a circle does not wait for a map of hal
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -41,6 +43,8 @@ SECONDS = 5.0
 found of an object makes one statement then, where each night would make one of its own."""
 LARGE_DEG2 = 10.0
 """Regions above this are searched after smaller ones, which would wait for them."""
+
+_NICENESS = 10
 
 Commit: TypeAlias = Callable[[Callable[[], Outcome | None]], Outcome | None]
 """Calls a step of the engine while nobody else does, and commits its outcome, if any."""
@@ -212,11 +216,14 @@ class _Work:
             some = keys[at : at + ENOUGH]
             more = at + ENOUGH < len(keys)
             whole = len(some) == len(keys)
+            found = {key: gathered.found[key] for _, key in some}
             take = partial(
                 self.engine.take_found,
                 searches,
-                {key: gathered.found[key] for _, key in some},
+                found,
                 until,
+                # Before the step begins: live alerts wait for its end.
+                self.engine.draft(found),
                 is_last=is_last,
                 through=through,
                 objects=None if whole else (some[0][0], some[-1][0]),
@@ -264,6 +271,13 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def _stand_back() -> None:
+    """Let others go first on a busy processor: Spark and the live path."""
+    if sys.platform == "linux":
+        # Elsewhere priorities are those of whole processes.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
 class Searcher(threading.Thread):
     """Does owed searches whenever it is woken.
 
@@ -304,6 +318,7 @@ class Searcher(threading.Thread):
 
     def run(self) -> None:
         """Search until :meth:`stop`."""
+        _stand_back()
         try:
             while not self._over.is_set():
                 self._woken.wait()

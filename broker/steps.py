@@ -14,6 +14,7 @@ from broker.fold import Why
 from broker.groups import Group, GroupKey
 from broker.owed import OwedSearch
 from broker.tally import Tally
+from broker.told import Drafts
 from crossmatch.verdicts import Verdict
 
 Kind: TypeAlias = Literal["alerts", "search", "selection", "close"]
@@ -69,11 +70,15 @@ class Outcome:
 
 @dataclass(slots=True)
 class Turn:
-    """What a step has changed so far, and what there is to tell of it."""
+    """What a step has changed so far, and what there is to tell of it.
+
+    ``drafts`` are candidates that were made ahead of it.
+    """
 
     kind: Kind
     batch_id: int
     moment: str
+    drafts: Drafts = field(default_factory=dict)
     touched: dict[GroupKey, Why] = field(default_factory=dict)
     groups: dict[GroupKey, Group | None] = field(default_factory=dict)
     searches: dict[str, OwedSearch | None] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossmatch import lightcurve, score
 from crossmatch.chains import Chain
@@ -19,8 +19,7 @@ from crossmatch.verdicts import Verdict
 SECONDS_PER_DAY = 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class MatchedAlert:
+class MatchedAlert(NamedTuple):
     """One alert inside one region: its columns, where it lies, and its packet's light curve."""
 
     alert: Mapping[str, Any]
@@ -107,16 +106,8 @@ def assess(
     trigger_jd = jd_from_datetime(region.trigger_time)
     first_jd = _first_detection(ordered, curve)
     magnitudes = _absolute_magnitudes(latest.alert["mag"], context, distance)
-    evidence = score.Evidence(
-        credible_level=latest.credible_level,
-        first_days=None if first_jd is None else first_jd - trigger_jd,
-        last_days=latest.alert["time_jd"] - trigger_jd,
-        detection_span_days=_span(ordered, curve, first_jd),
-        fade=lightcurve.fade_rate(curve),
-        rise_mag_per_day=lightcurve.rise_rate(curve),
-        absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
-        host_distance_sigma=_host_sigma(context, distance),
-    )
+    host_sigma = _host_sigma(context, distance)
+    evidence = _evidence(ordered, curve, first_jd, trigger_jd, magnitudes, host_sigma)
     effect = "neutral" if verdict is None else verdict.effect
     graded = score.grade(evidence, region, chain, effect)
     return {
@@ -141,6 +132,28 @@ def assess(
         "cuts_version": versions.cuts,
         "code_version": versions.code,
     }
+
+
+def _evidence(
+    ordered: Sequence[MatchedAlert],
+    curve: Sequence[Detection],
+    first_jd: float | None,
+    trigger_jd: float,
+    magnitudes: tuple[float, float, float] | None,
+    host_sigma: float | None,
+) -> score.Evidence:
+    """What speaks for the object, in days after the trigger and magnitudes a day."""
+    latest = ordered[-1]
+    return score.Evidence(
+        credible_level=latest.credible_level,
+        first_days=None if first_jd is None else first_jd - trigger_jd,
+        last_days=latest.alert["time_jd"] - trigger_jd,
+        detection_span_days=_span(ordered, curve, first_jd),
+        fade=lightcurve.fade_rate(curve),
+        rise_mag_per_day=lightcurve.rise_rate(curve),
+        absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
+        host_distance_sigma=host_sigma,
+    )
 
 
 def _object_columns(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -> dict[str, Any]:
@@ -262,12 +275,12 @@ def _verdict_columns(verdict: Verdict | None) -> dict[str, Any]:
 
 def _as_detection(alert: Mapping[str, Any]) -> Detection:
     return Detection(
-        time_jd=alert["time_jd"],
-        filter=alert["filter"] or "",
-        mag=alert["mag"],
-        mag_error=alert["mag_error"],
-        limiting_mag=alert["limiting_mag"],
-        positive=alert["positive"] is not False,
+        alert["time_jd"],
+        alert["filter"] or "",
+        alert["mag"],
+        alert["mag_error"],
+        alert["limiting_mag"],
+        alert["positive"] is not False,
     )
 
 
@@ -335,5 +348,7 @@ def _seconds(days: float) -> float:
     return round(days * SECONDS_PER_DAY, 3)
 
 
+@lru_cache(maxsize=4096)
 def _iso_jd(jd: float) -> str:
+    """Alerts of one exposure have one time."""
     return iso_utc(datetime_from_jd(jd))

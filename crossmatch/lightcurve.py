@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _SAME_EXPOSURE_DAYS = 1e-5
 _BLUE_TO_RED = "ugrizy"
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
+class Detection(NamedTuple):
     """One measurement: a detection, or a limit where ``mag`` is None. Magnitudes are AB."""
 
     time_jd: float
@@ -74,23 +74,20 @@ def fade_rate(curve: Sequence[Detection], min_span_days: float = 0.1) -> Rate | 
 
 def _slope(points: Sequence[Detection], name: str, min_span_days: float) -> Rate | None:
     rows = [
-        (p.time_jd, p.mag, max(p.mag_error, 0.02))
+        (p.time_jd, p.mag, 1 / max(p.mag_error, 0.02) ** 2)
         for p in points
         if p.positive and p.mag is not None and p.mag_error is not None
     ]
-    if len(rows) < 2 or max(r[0] for r in rows) - min(r[0] for r in rows) < min_span_days:
+    if len(rows) < 2:
         return None
-    weight = [1 / e**2 for _, _, e in rows]
-    total = math.fsum(weight)
-    mean_t = math.fsum(w * t for w, (t, _, _) in zip(weight, rows, strict=True)) / total
-    mean_m = math.fsum(w * m for w, (_, m, _) in zip(weight, rows, strict=True)) / total
-    spread = math.fsum(w * (t - mean_t) ** 2 for w, (t, _, _) in zip(weight, rows, strict=True))
-    slope = (
-        math.fsum(
-            w * (t - mean_t) * (m - mean_m) for w, (t, m, _) in zip(weight, rows, strict=True)
-        )
-        / spread
-    )
+    times = [t for t, _, _ in rows]
+    if max(times) - min(times) < min_span_days:
+        return None
+    total = math.fsum([w for _, _, w in rows])
+    mean_t = math.fsum([w * t for t, _, w in rows]) / total
+    mean_m = math.fsum([w * m for _, m, w in rows]) / total
+    spread = math.fsum([w * (t - mean_t) ** 2 for t, _, w in rows])
+    slope = math.fsum([w * (t - mean_t) * (m - mean_m) for t, m, w in rows]) / spread
     return Rate(name, slope, 1 / math.sqrt(spread))
 
 

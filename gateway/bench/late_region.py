@@ -37,7 +37,7 @@ Found: TypeAlias = set[tuple[str, int]]
 # Half of it lies south of what the survey sees, as half of most maps is not to be seen.
 _ARC = Arc(ra_deg=48.0, dec_deg=-25.0, angle_deg=60.0, along_deg=17.0, across_deg=4.0, bend_deg=70)
 _CIRCLE = Circle(ra_deg=52.0, dec_deg=24.0, radius_deg=0.05, containment=0.9)
-_DISTANCE = Distance(mean_mpc=150.0, std_mpc=40.0)
+DISTANCE = Distance(mean_mpc=150.0, std_mpc=40.0)
 FIRST_BATCH = 1
 """Of the live path: the archived alerts are of batch 0."""
 
@@ -84,12 +84,13 @@ def late_regions(nights: int) -> list[Late]:
 
 def late_map(nights: int, number: int = 0) -> Late:
     """The map of :func:`late_regions`, as that of the event of a number."""
-    return late_of("map", f"S261110x{number}", "gw", nights // 3, _skymap(), 5.0)
+    return late_of("map", f"S261110x{number}", "gw", nights // 3, sky_map(), 5.0)
 
 
 @cache
-def _skymap() -> MultiOrderMap:
-    return multi_order_map(_ARC, _DISTANCE)
+def sky_map() -> MultiOrderMap:
+    """The late map itself."""
+    return multi_order_map(_ARC, DISTANCE)
 
 
 def late_of(

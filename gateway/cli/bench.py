@@ -28,6 +28,9 @@ _LATE_EPILOG = (
     "Examples:\n\nmmgateway bench late-region\n\nmmgateway bench late-region --small"
     "\n\nmmgateway bench late-region --folder /data/bench --nights 30 --alerts 300000 --json"
 )
+_LATENCY_EPILOG = (
+    "Examples:\n\nmmgateway bench latency\n\nmmgateway bench latency --rate 200 --candidates 5000"
+)
 _BOUNDS_EPILOG = (
     "Examples:\n\nmmgateway bench bounds\n\nmmgateway bench bounds month --small --json"
 )
@@ -84,7 +87,7 @@ def late_region(
         typer.Option(help="For the archive (110 MB a night of 1 M); kept, and used again."),
     ] = None,
     live: Annotated[
-        bool, typer.Option("--live/--no-live", help="Also the live path beside a search.")
+        bool, typer.Option("--live/--no-live", help="Also live alerts beside searches.")
     ] = True,
     kafka: Annotated[
         bool, typer.Option("--kafka/--no-kafka", help="Steps are committed to a Kafka of its own.")
@@ -121,6 +124,26 @@ def _nights_made(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=screen(stderr=True), disable=quiet) as progress:
         task = progress.add_task("nights")
         yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+@app.command("latency", epilog=_LATENCY_EPILOG)
+def latency(
+    rate: Annotated[float, typer.Option(min=0.1, help="Alerts a second.")] = 50.0,
+    candidates: Annotated[int, typer.Option(min=10, help="Waited for.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the generated alerts.")] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
+    ] = False,
+) -> None:
+    """From an alert on its topic to its candidate, through a whole gateway of the bench's own."""
+    from gateway.bench import latency as whole
+    from gateway.bench.measure import machine
+
+    tell = (lambda _: None) if as_json else _tell
+    facts = machine(whole.PACKAGES)
+    sizes = whole.Sizes(per_second=rate, candidates=candidates, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
+        show(whole.cases(Path(folder), sizes, tell=tell), facts, as_json)
 
 
 @app.command("bounds", epilog=_BOUNDS_EPILOG)

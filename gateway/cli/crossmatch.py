@@ -18,7 +18,8 @@ from gateway.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gateway.offline.batch import BatchResult, Progress
+    from gateway.config import Config
+    from gateway.offline.batch import BatchInput, BatchResult, Progress
 
 EPILOG = (
     "Examples:\n\nmmgateway crossmatch --notices notices/ --alerts alerts/ --out pairs.csv\n\n"
@@ -116,42 +117,44 @@ def crossmatch(
     The same feeds, regions, cuts and matching as the live path, without Kafka. Every
     version of an event is matched; retracted ones and tests are left out.
     """
-    from broker.packets import read_lsst_schemas
-    from gateway.cli.feeds_manage import store_of
     from gateway.offline import batch
 
     config = options(context).load()
     if out is not None:
         batch.check_output(out)
     given = batch.BatchInput(
-        notices=notices,
-        alerts=alerts,
+        notices=notices, alerts=alerts, level=level, skymaps=skymaps,
         window=None if window is None else batch.parse_window(window),
-        level=level,
-        quality=not no_quality,
-        include_tests=include_tests,
-        skymaps=skymaps,
+        quality=not no_quality, include_tests=include_tests,
         table_columns=None if columns is None else _read_columns(columns),
-    )
+    )  # fmt: skip
+    result = _matched(given, config, lsst_schemas)
+    if out is not None:
+        batch.write_pairs(result.pairs, out)
+    _tell(result, out, as_json)
+    _require_alerts(result)
+
+
+def _matched(given: BatchInput, config: Config, lsst_schemas: Path | None) -> BatchResult:
+    """All pairs, by the configuration's feeds, chains and cuts; bars show how far it is."""
+    from broker.packets import read_lsst_schemas
+    from gateway.cli.feeds_manage import store_of
+    from gateway.offline import batch
+
     folder = lsst_schemas or _schema_folder(config.match.lsst_schemas)
     schemas = {} if folder is None else read_lsst_schemas(folder)
     with _progress() as progress:
-        result = batch.crossmatch(
-            given,
-            store_of(config).load(record=False).sound(),
-            config.chains,
-            config.cuts,
-            schemas,
-            progress,
-        )
-    if out is not None:
-        batch.write_pairs(result.pairs, out)
+        feeds = store_of(config).load(record=False).sound()
+        return batch.crossmatch(given, feeds, config.chains, config.cuts, schemas, progress)
+
+
+def _tell(result: BatchResult, out: Path | None, as_json: bool) -> None:
+    """Print the account of what was read and matched, as JSON or as tables."""
     if as_json:
         account = {**result.as_dict(), "out": None if out is None else str(out)}
         typer.echo(json.dumps(account))
     else:
         _show(result, out)
-    _require_alerts(result)
 
 
 def _require_alerts(result: BatchResult) -> None:

@@ -146,37 +146,73 @@ def new(
     when you just press Enter, and - means none. A wrong answer is asked for again. An existing
     file is never replaced.
     """
-    from crossmatch.errors import ConfigError
-    from gateway.cli.feeds_questions import Ground, check_given, pairs
+    from gateway.cli.feeds_questions import pairs
 
     places = pairs(field, "--field")
-    said = {
-        "name": name, "title": title, "mission": mission, "instrument": instrument,
-        "messenger": messenger and messenger.value, "format": form and form.value,
-        "topics": tuple(topic or ()), "ivoids": tuple(ivoid or ()),
-        "schemas": tuple(schema or ()), "trigger": tuple(trigger or ()), "prefix": prefix,
-        "containment": containment, "systematic_included": systematic_included,
-        "error_unit": error_unit and error_unit.value, "private": private,
-        "streams": tuple(stream or ()), "kafka": kafka, "vtp": vtp,
-        "properties": _without_secrets(pairs(properties, "--property")),
-    }  # fmt: skip
-    said = {key: value for key, value in said.items() if value}
-    if as_json and not yes:
-        raise ConfigError("--json goes with --yes: questions would stand between")
+    said = _said(
+        name=name, title=title, mission=mission, instrument=instrument, prefix=prefix,
+        messenger=messenger, format=form, topics=topic, ivoids=ivoid, schemas=schema,
+        trigger=trigger, containment=containment, systematic_included=systematic_included,
+        error_unit=error_unit, private=private, streams=stream, kafka=kafka, vtp=vtp,
+        properties=_without_secrets(pairs(properties, "--property")),
+    )  # fmt: skip
+    _require_yes_with_json(yes, as_json)
     config = options(context).load()
     given = None if sample is None else _Sample(sample, _bytes_of(sample))
-    draft = _drafted(given, said)
-    form_of_sample = _drafted(given, {}).format
-    draft = replace(draft, fields=dict(draft.fields) | places)
     store = feed_store(context)
-    taken = {f.name: f.source for f in store.load(record=False).registry.feeds}
-    ground = Ground(taken, "" if given is None else form_of_sample)
-    check_given(draft, said.keys(), ground, asks=not yes)
-    if yes and given is None and not said.keys() & {"topics", "ivoids", "schemas", "vtp"}:
-        raise ConfigError("say how its messages come: --from FILE, --topic, --ivoid or --vtp")
-    if not yes:
-        draft = _agreed(draft, said.keys() | places.keys(), ground, given)
+    draft = _settled(given, said, places, store, asks=not yes)
     _finish(config, store, draft, given, out, as_json)
+
+
+def _said(**values: Any) -> dict[str, Any]:
+    """What the options say, by the keys of a draft; what was not given is left out."""
+    return {key: _plain(value) for key, value in values.items() if value}
+
+
+def _plain(value: Any) -> Any:
+    """The value of an option as a draft has it."""
+    if isinstance(value, StrEnum):
+        return value.value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _require_yes_with_json(yes: bool, as_json: bool) -> None:
+    from crossmatch.errors import ConfigError
+
+    if as_json and not yes:
+        raise ConfigError("--json goes with --yes: questions would stand between")
+
+
+def _settled(
+    sample: _Sample | None,
+    said: Mapping[str, Any],
+    places: dict[str, str],
+    store: FeedStore,
+    *,
+    asks: bool,
+) -> Draft:
+    """Draft from the sample and the options, both checked; ``asks``: people say the rest."""
+    from crossmatch.errors import ConfigError
+    from gateway.cli.feeds_questions import check_given
+
+    draft = _drafted(sample, said)
+    draft = replace(draft, fields=dict(draft.fields) | places)
+    ground = _ground(sample, store)
+    check_given(draft, said.keys(), ground, asks=asks)
+    if asks:
+        return _agreed(draft, said.keys() | places.keys(), ground, sample)
+    if sample is None and not said.keys() & {"topics", "ivoids", "schemas", "vtp"}:
+        raise ConfigError("say how its messages come: --from FILE, --topic, --ivoid or --vtp")
+    return draft
+
+
+def _ground(sample: _Sample | None, store: FeedStore) -> Ground:
+    """What options and answers are checked against: the feeds there are, and the sample."""
+    from gateway.cli.feeds_questions import Ground
+
+    form_of_sample = "" if sample is None else _drafted(sample, {}).format
+    taken = {f.name: f.source for f in store.load(record=False).registry.feeds}
+    return Ground(taken, form_of_sample)
 
 
 def _agreed(draft: Draft, said: Set[str], ground: Ground, sample: _Sample | None) -> Draft:

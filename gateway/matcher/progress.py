@@ -18,7 +18,7 @@ _FILE = "searches.json"
 
 
 class Progress:
-    """Writes the owed searches to a file, and tells in the log when one is done.
+    """Writes the owed searches to a file, and tells in the log of those that are new.
 
     Parameters
     ----------
@@ -37,9 +37,6 @@ class Progress:
         now = {search.key: search for search in searches}
         if now == self._known:
             return
-        for key, search in self._known.items():
-            if key not in now:
-                log.info("search_done", event_id=search.event_id, found=search.found)
         for key, search in now.items():
             if key not in self._known:
                 log.info("search_owed", event_id=search.event_id, resumed_after=search.until)

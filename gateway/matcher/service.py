@@ -21,6 +21,7 @@ from broker.embedded.spark import spark_session
 from broker.engine import Engine
 from broker.kafka_io import PacketReader, send
 from broker.kafka_io import producer as producer_of
+from broker.owed import told_key
 from broker.rawquery import CHECKPOINT, RawQuery, RawReport, start_raw_query
 from broker.search import Searcher
 from broker.sources import Sources, raw_rows
@@ -287,6 +288,9 @@ def _log_step(done: Committed) -> None:
             step_s=round(done.step_seconds, 3),
             publish_s=round(done.publish_seconds, 3),
         )
+    for told in outcome.search:
+        if outcome.searches.get(told_key(told), ...) is None:
+            log.info("search_done", event_id=told["event_id"], found=told["found"])
 
 
 def run(config: Config) -> None:

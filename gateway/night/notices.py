@@ -149,7 +149,7 @@ def _wave_sky(kind: str, seed: int) -> tuple[MultiOrderMap, Distance]:
     return multi_order_map(_rough(single_detector(jd, _VOLUME_EXPONENT), seed), distance), distance
 
 
-def _alert(
+def gw_alert(
     wave: Wave,
     kind: str,
     sent: datetime,
@@ -255,7 +255,7 @@ def _wave(seed: int) -> list[Timed]:
     for version in entry["maps"]:
         kind = version["alert_type"]
         time = merger["low_latency_time" if kind == "PRELIMINARY" else "time"]
-        payload = _alert(
+        payload = gw_alert(
             wave,
             kind,
             version["sent"],
@@ -284,7 +284,7 @@ def _earlier_wave(seed: int) -> Timed:
         classification={"BNS": 0.0, "NSBH": 0.0, "BBH": 1.0, "Terrestrial": 0.0},
     )
     sky = _arc_sky(entry, _EARLIER_SHAPE, seed)
-    payload = _alert(wave, "INITIAL", entry["sent"], entry["instruments"], sky)
+    payload = gw_alert(wave, "INITIAL", entry["sent"], entry["instruments"], sky)
     label = f"{entry['name']}: INITIAL, black holes, {entry['area90_deg2']:g} deg², still active"
     return Timed(entry["sent"], GWALERT, payload, label, "kafka")
 
@@ -306,7 +306,7 @@ def _invented_wave(kind: str, search: str) -> Wave:
 def _mock(seed: int) -> Timed:
     entry = decoy("lvk_mock")
     sky = _arc_sky(entry, _MOCK_SHAPE, seed)
-    payload = _alert(
+    payload = gw_alert(
         _invented_wave("lvk_mock", "MDC"), "PRELIMINARY", entry["sent"], ["H1", "L1"], sky
     )
     label = f"{entry['id']}: mock event (invented), {entry['area90_deg2']:g} deg²"
@@ -317,8 +317,8 @@ def _retracted(seed: int) -> list[Timed]:
     entry = decoy("lvk_retracted")
     wave = _invented_wave("lvk_retracted", "AllSky")
     sky = _arc_sky(entry, _RETRACTED_SHAPE, seed)
-    first = _alert(wave, "PRELIMINARY", entry["sent"], ["H1", "L1"], sky)
-    last = _alert(wave, "RETRACTION", entry["retracted"], [], None)
+    first = gw_alert(wave, "PRELIMINARY", entry["sent"], ["H1", "L1"], sky)
+    last = gw_alert(wave, "RETRACTION", entry["retracted"], [], None)
     label = f"{entry['id']}: PRELIMINARY (invented), {entry['area90_deg2']:g} deg²"
     return [
         Timed(entry["sent"], GWALERT, first, label, "kafka"),

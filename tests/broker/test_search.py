@@ -6,9 +6,12 @@ import threading
 
 import pytest
 
-from broker import search
+from broker import search, told
+from broker.engine import Engine
 from broker.owed import OwedSearch, owed_by
 from broker.search import Searcher
+from crossmatch.candidate import assess
+from crossmatch.verdicts import Verdict
 
 from .conftest import T0_JD, MemoryArchive, alert, alerts, engine_of, notice, record
 from .runner import Crash, Runner
@@ -52,6 +55,7 @@ def test_each_night_is_a_step_and_the_state_topic_has_how_far_it_came(runner):
             "before_batch": 1,
             "through": None,
             "objects": None,
+            "found": 1,
         }
     ]
 
@@ -167,6 +171,82 @@ def test_what_is_found_of_many_objects_is_taken_in_by_several_steps(runner, monk
     assert {(t["after"], t["until"]) for t in told} == {("", "2024-03-06")}
     assert [s["n_alerts"] for s in runner.kafka.statements] == [2] * 6
     assert runner.engine.searches == {}
+
+
+@pytest.fixture
+def inside_steps(runner, monkeypatch) -> list[str]:
+    """Objects that steps of searches had to judge themselves, in the order of time."""
+    judged: list[str] = []
+    in_step = False
+    take_found = Engine.take_found
+
+    def taking(engine, *args, **kwargs):
+        nonlocal in_step
+        in_step = True
+        try:
+            return take_found(engine, *args, **kwargs)
+        finally:
+            in_step = False
+
+    def assessing(region, chain, found, *args, **kwargs):
+        if in_step:
+            judged.append(found[0].alert["object_id"])
+        return assess(region, chain, found, *args, **kwargs)
+
+    monkeypatch.setattr(Engine, "take_found", taking)
+    monkeypatch.setattr(told, "assess", assessing)
+    return judged
+
+
+def test_candidates_that_were_made_ahead_are_used(runner, inside_steps):
+    runner.step(alerts(NIGHTS))
+    runner.step(NONE, [grb("E1")])
+    assert len(runner.search()) == 5
+    assert inside_steps == []
+
+
+def test_a_candidate_is_made_anew_when_a_live_alert_of_its_object_came_meanwhile(
+    runner, inside_steps
+):
+    runner.step(alerts(NIGHTS[:2]))
+    runner.step(NONE, [grb("E1")])
+    live = NIGHTS[0] | {"alert_id": 99, "time_jd": NIGHTS[0]["time_jd"] + 0.2}
+
+    runner.search(meanwhile=lambda: runner.step(alerts([live])))
+
+    assert inside_steps == [live["object_id"]]
+    assert [s["n_alerts"] for s in runner.in_force().values()] == [2, 1]
+
+
+def test_a_candidate_is_made_anew_when_a_notice_of_the_same_place_came_meanwhile(
+    runner, inside_steps
+):
+    runner.step(alerts(NIGHTS[:1]))
+    runner.step(NONE, [grb("E1")])
+
+    runner.search(meanwhile=lambda: runner.step(NONE, [grb("E1", 2)]))
+
+    (statement,) = runner.in_force().values()
+    assert (statement["event_version"], len(inside_steps)) == (2, 1)
+
+
+def test_a_candidate_is_made_anew_when_people_said_something_meanwhile(runner, inside_steps):
+    runner.step(alerts(NIGHTS[:1]))
+    runner.step(NONE, [grb("E1")])
+    name = NIGHTS[0]["object_id"]
+
+    said = Verdict(
+        verdict_id="v1",
+        counterpart_id=f"MM-ZTF-{name}",
+        classification="asteroid",
+        effect="demote",
+        stated="2024-03-05T00:00:00.000000Z",
+    )
+
+    runner.search(meanwhile=lambda: runner.step(NONE, verdicts=[said]))
+
+    (statement,) = runner.in_force().values()
+    assert (statement["verdict"], inside_steps) == ("asteroid", [name])
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -77,6 +77,7 @@ def test_a_reading_that_breaks_off_leaves_what_was_written_and_goes_on_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(statementlog, "_PART", 2)
+    monkeypatch.setattr(statementlog, "_TOGETHER", 1)
     kafka = Kafka()
     kafka.say(GRB, *"abcde")
 

@@ -18,7 +18,7 @@ from broker.ledger import added
 from broker.tally import Tally
 from gateway.listener.outbox import Headers, headers_of
 from tests.gateway.memory import arrival
-from tests.gateway.test_publish import statement
+from tests.gateway.publishing import statement
 
 NIGHT = "2026-01-01"
 NOW = datetime(2026, 1, 2, 4, tzinfo=UTC)

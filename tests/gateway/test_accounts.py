@@ -19,7 +19,7 @@ from crossmatch.errors import ServiceError
 from gateway.offline import evidence
 from gateway.offline.accounts import Hole, holes, rows
 from tests.gateway.books import GRB, MOMENT, NIGHT, Books, a_night
-from tests.gateway.test_publish import statement
+from tests.gateway.publishing import statement
 
 OURS = "mm.private.ours.candidates.grb"
 

@@ -10,16 +10,20 @@ from pathlib import Path
 import pytest
 
 from broker.chores import Chore, Chores
+from broker.commit import Committed
 from broker.diskguard import Limits, PacketNews
+from broker.engine import Outcome
 from broker.groups import Group
 from broker.judge import address_of
 from broker.owed import OwedSearch
 from broker.packetfiles import Address, Packet
 from broker.packetstore import Kept, PacketStore
+from broker.writer import Marker
 from crossmatch.candidate import MatchedAlert
 from gateway.config import load
 from gateway.matcher.packets import Collector, Repaired, Storage, packet_of
 from gateway.matcher.progress import Progress, searches
+from gateway.matcher.service import _log_step
 from gateway.matcher.troubles import Troubles
 
 NIGHTS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-02-01"]
@@ -39,6 +43,19 @@ def test_progress_tells_how_many_nights_of_each_search_are_done(tmp_path: Path):
     ]
     progress.tell([])
     assert searches(tmp_path) == []
+
+
+def test_the_log_tells_what_a_search_found_in_all_its_parts(caplog):
+    caplog.set_level("INFO")
+    ended, other = (OwedSearch(name, WORLD, 5, 2461042.0, 2461080.0, found=7) for name in "AB")
+    told = [search.told("2026-01-02", None, None, 3) for search in (ended, other)]
+    outcome = Outcome("search", 4, 2, "", [], {}, {ended.key: None, other.key: other}, {}, [], told)
+
+    _log_step(Committed(outcome, Marker(2, "", 0), 0.1, 0.1))
+
+    lines = [r.getMessage() for r in caplog.records if "search_done" in r.getMessage()]
+    assert len(lines) == 1
+    assert "event_id=A found=10" in lines[0]
 
 
 def test_nothing_is_under_way_where_no_matcher_ever_ran(tmp_path: Path):

@@ -14,7 +14,7 @@ from broker.ledger import voevent_hole
 from gateway.publisher.outgoing import Packets
 from gateway.publisher.positions import PartitionReader, marks_of
 from gateway.publisher.steps import RETRY_KEY, RETRY_TOPIC, VOEventWriter
-from tests.gateway.test_publish import (
+from tests.gateway.publishing import (
     GW,
     NOW,
     FakeConsumer,

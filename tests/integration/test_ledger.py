@@ -30,7 +30,7 @@ from gateway.listener.skymaps import SkymapStore
 from gateway.listener.sources import Arrival
 from gateway.publisher import service as publish
 from tests.gateway.memory import Direct, arrival, sample
-from tests.gateway.test_publish import statement
+from tests.gateway.publishing import statement
 
 pytestmark = pytest.mark.integration
 

@@ -1,0 +1,311 @@
+"""``mmgateway bench latency``: from an alert on its topic to its candidate, through everything.
+
+A gateway of the bench's own: Kafka, listener, Spark, matching, archive. Alerts come at a steady
+rate, each of another object inside a burst's circle; a consumer that reads committed messages
+waits for their candidates. The same once more while late sky maps are searched for in the archive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from broker import kafka_io, topics
+from broker.archive import AlertArchive
+from broker.codec import decode
+from crossmatch.errors import ServiceError
+from crossmatch.times import datetime_from_jd
+from gateway import services
+from gateway.bench import alertpackets, sky30
+from gateway.bench.late_region import DISTANCE, late_map, sky_map
+from gateway.bench.measure import OURS, Row, row_of
+from gateway.config import Config, load
+from gateway.night.notices import GWALERT, Wave, gw_alert
+from gateway.night.voevents import gbm_position
+
+BENCH = "latency"
+PACKAGES = ("mmgateway", "pyspark", "confluent-kafka", "fastavro", "deltalake")
+ALERTS = "alerts.live"
+GBM = "gcn.classic.voevent.FERMI_GBM_FIN_POS"
+_SETTINGS = """\
+[paths]
+state = {state}
+[kafka]
+port = 0
+controller_port = 0
+[vtp]
+receiver_port = 0
+broadcast_port = 0
+[match]
+alert_topics_ztf = ["{alerts}"]
+"""
+_PLACE = (238.41, -0.18)
+_RADIUS_DEG = 5.0
+_CHUNK = 50
+_WARM_S = 20.0
+_PATIENCE_S = 120.0
+_QUIET_S = 3.0
+"""Without a statement for so long a search has ended."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is measured: alerts a second, candidates waited for, late maps searched beside."""
+
+    per_second: float = 50.0
+    candidates: int = 2000
+    searches: int = 3
+    nights: int = 30
+    stamp_bytes: int = 20_000
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class _Heard:
+    """When statements were read first, by alert; and the latest of gravitational waves."""
+
+    by_alert: dict[str, float] = field(default_factory=dict)
+    of_waves: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+def cases(
+    folder: Path, sizes: Sizes, archive: AlertArchive | None = None, tell: Tell = lambda _: None
+) -> list[Row]:
+    """Rows of alerts alone and, with an archive to search in, beside late maps.
+
+    Parameters
+    ----------
+    folder : Path
+        For the state of the gateway, which is stopped again.
+    sizes : Sizes
+    archive : AlertArchive, optional
+        As `sky30.stored` makes it, of ``sizes.nights`` nights; it is left as it is.
+
+    Raises
+    ------
+    ServiceError
+        If the gateway does not start, or candidates are missing.
+    """
+    with _gateway(folder, archive, tell) as bootstrap, _heard(bootstrap) as heard:
+        sender = _Sender(bootstrap, sizes, heard)
+        tell("warming up")
+        sender.burst()
+        sender.for_seconds(_WARM_S)
+        sender.wait(sender.sent)
+        tell(f"{sizes.candidates} alerts at {sizes.per_second:g} a second")
+        alone = sender.wait(sender.for_seconds(sizes.candidates / sizes.per_second))
+        rows = [_row("alone", alone, alone, sizes)]
+        if archive is not None and sizes.searches:
+            beside, took = _beside(sender, sizes, heard, tell)
+            rows.append(_row("beside late maps", beside, alone, sizes, took))
+    return rows
+
+
+def _row(
+    case: str,
+    seconds: list[float],
+    alone: list[float],
+    sizes: Sizes,
+    took: list[float] | None = None,
+) -> Row:
+    p50, p99 = np.percentile(seconds, [50, 99])
+    alone50, alone99 = np.percentile(alone, [50, 99])
+    facts: dict[str, float | int | str] = {
+        "sent_per_s": sizes.per_second,
+        "p50_s": round(float(p50), 3),
+        "p99_s": round(float(p99), 3),
+        "max_s": round(max(seconds), 3),
+        "p50_ratio": round(float(p50 / alone50), 2),
+        "p99_ratio": round(float(p99 / alone99), 2),
+    }
+    if took is not None:
+        facts["notice_to_last_candidate_s"] = ", ".join(f"{t:.1f}" for t in took)
+    return row_of(
+        BENCH,
+        case,
+        OURS,
+        len(seconds),
+        [float(p50)],
+        float(alone50),
+        equal=None,
+        compared="seconds from sending an alert to reading its candidate, read_committed: median",
+        facts=facts,
+    )
+
+
+def _beside(
+    sender: _Sender, sizes: Sizes, heard: _Heard, tell: Tell
+) -> tuple[list[float], list[float]]:
+    """Seconds of alerts sent while maps are searched for, and how long each search took."""
+    seconds: list[float] = []
+    took: list[float] = []
+    for number in range(sizes.searches):
+        name = f"S261110{'abcdefghij'[number]}"
+        tell(f"the same beside late map {number + 1} of {sizes.searches}")
+        begin = time.monotonic()
+        sender.wave(name)
+        sent: dict[str, float] = {}
+        while not _is_over(heard, name):
+            if time.monotonic() - begin > _PATIENCE_S:
+                raise ServiceError(f"the search for {name} did not end in {_PATIENCE_S:.0f} s")
+            sent |= sender.for_seconds(0.5)
+        end = heard.of_waves[name][1]
+        seconds += sender.wait({alert: at for alert, at in sent.items() if at <= end})
+        took.append(end - begin)
+    return seconds, took
+
+
+def _is_over(heard: _Heard, name: str) -> bool:
+    found = heard.of_waves.get(name)
+    return found is not None and time.monotonic() - found[1] > _QUIET_S
+
+
+class _Sender:
+    """Sends notices and alerts, and knows when."""
+
+    def __init__(self, bootstrap: str, sizes: Sizes, heard: _Heard) -> None:
+        self._producer = kafka_io.producer(bootstrap, {})
+        self._sizes = sizes
+        self._heard = heard
+        self._rng = np.random.default_rng(sizes.seed)
+        self._trigger_jd = sky30.FIRST_JD + sizes.nights
+        self._packets = self._made()
+        self.sent: dict[str, float] = {}
+
+    def burst(self) -> None:
+        """A circle of Fermi's, after all archived alerts."""
+        when = datetime_from_jd(self._trigger_jd)
+        sent = when + timedelta(minutes=10)
+        self._send(GBM, gbm_position("final", "817000001", when, sent, *_PLACE, _RADIUS_DEG))
+
+    def wave(self, name: str) -> None:
+        """A map of :func:`gateway.bench.late_region.late_map`, as LIGO, Virgo and KAGRA send it."""
+        trigger = late_map(self._sizes.nights).region.trigger_time
+        wave = Wave(
+            superevent_id=name,
+            time=trigger,
+            far_hz=4e-10,
+            search="AllSky",
+            pipeline="gstlal",
+            properties={"HasNS": 1.0, "HasRemnant": 0.9, "HasMassGap": 0.0},
+            classification={"BNS": 0.94, "NSBH": 0.02, "BBH": 0.0, "Terrestrial": 0.04},
+            invented=True,
+        )
+        sent = trigger + timedelta(days=1)
+        sky = (sky_map(), DISTANCE)
+        self._send(GWALERT, gw_alert(wave, "INITIAL", sent, ["H1", "L1", "V1"], sky))
+
+    def for_seconds(self, seconds: float) -> dict[str, float]:
+        """Send alerts at the rate; when each was sent, by its number."""
+        count = max(1, round(seconds * self._sizes.per_second))
+        began = time.monotonic()
+        sent = {}
+        for number in range(count):
+            due = began + number / self._sizes.per_second
+            while (left := due - time.monotonic()) > 0:
+                self._producer.poll(left)
+            name, packet = next(self._packets)
+            sent[name] = time.monotonic()
+            self._send(ALERTS, packet)
+        self.sent |= sent
+        return sent
+
+    def wait(self, sent: Mapping[str, float]) -> list[float]:
+        """Seconds from sending each alert to reading its candidate."""
+        until = time.monotonic() + _PATIENCE_S
+        while not sent.keys() <= self._heard.by_alert.keys():
+            if time.monotonic() > until:
+                missing = len(sent.keys() - self._heard.by_alert.keys())
+                raise ServiceError(f"{missing} of {len(sent)} candidates did not come")
+            self._producer.poll(0.1)
+        return [self._heard.by_alert[name] - at for name, at in sent.items()]
+
+    def _made(self) -> Iterator[tuple[str, bytes]]:
+        """Alerts inside the circle, a day after the burst, each of another object."""
+        number = 0
+        while True:
+            ids = np.arange(number, number + _CHUNK)
+            side = _RADIUS_DEG / 3
+            alerts = alertpackets.Alerts(
+                alert_id=ids + 10**15,
+                object_number=ids,
+                time_jd=np.full(_CHUNK, self._trigger_jd + 1.0) + ids / 86400,
+                ra_deg=_PLACE[0] + self._rng.uniform(-side, side, _CHUNK),
+                dec_deg=_PLACE[1] + self._rng.uniform(-side, side, _CHUNK),
+                mag=self._rng.uniform(17.0, 20.0, _CHUNK),
+            )
+            packets = alertpackets.ztf(alerts, self._sizes.stamp_bytes, self._sizes.seed)
+            yield from zip(map(str, alerts.alert_id.tolist()), packets, strict=True)
+            number += _CHUNK
+
+    def _send(self, topic: str, value: bytes) -> None:
+        kafka_io.send(self._producer, topic, value)
+
+
+@contextmanager
+def _gateway(folder: Path, archive: AlertArchive | None, tell: Tell) -> Iterator[str]:
+    """A gateway that matches; its Kafka's address."""
+    path = folder / "mmgateway.toml"
+    state = folder / "data"
+    settings = _SETTINGS.format(state=json.dumps(str(state)), alerts=ALERTS)
+    path.write_text(settings, "utf-8")
+    if archive is not None:
+        # Links: data files are never changed, only the log of the copy is to grow.
+        shutil.copytree(archive.path, state / "alerts", copy_function=_linked)
+    config: Config = load(path, environ={})
+    tell("starting Kafka, the listener and the matching")
+    try:
+        services.up(config, ["kafka", "listen", "match"], config_path=path, timeout=180)
+        yield services.find_bootstrap(config)
+    finally:
+        services.down(config)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another disk.
+        shutil.copy2(source, target)
+
+
+@contextmanager
+def _heard(bootstrap: str) -> Iterator[_Heard]:
+    """What a consumer reads meanwhile."""
+    heard, over = _Heard(), threading.Event()
+    reader = threading.Thread(target=_read, args=(bootstrap, heard, over), daemon=True)
+    reader.start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        reader.join(10)
+
+
+def _read(bootstrap: str, heard: _Heard, over: threading.Event) -> None:
+    consumer = kafka_io.consumer(bootstrap, {}, "mmgateway-bench")
+    bursts, waves = topics.candidates("grb"), topics.candidates("gw")
+    consumer.subscribe([bursts, waves])
+    while not over.is_set():
+        for message in consumer.consume(100, timeout=0.01):
+            now = time.monotonic()
+            record = kafka_io.record(message)
+            if record.topic == bursts:
+                heard.by_alert.setdefault(str(decode(record.value)["alert_id"]), now)
+            else:
+                # Tens of thousands: who decodes them all measures itself.
+                event = dict(record.headers)["event_id"].decode()
+                heard.of_waves[event] = (heard.of_waves.get(event, (0, 0.0))[0] + 1, now)
+    consumer.close()
