@@ -354,6 +354,7 @@ class PacketReader:
             bootstrap, properties, "mmgateway-packets", enable_partition_eof=True
         )
         self._timeout = timeout
+        self._from: dict[tuple[str, int], int] = {}
 
     def fetch(self, addresses: Iterable[tuple[str, int, int]]) -> dict[tuple[str, int, int], bytes]:
         """Values at ``addresses``; those that Kafka no longer has are left out.
@@ -366,6 +367,7 @@ class PacketReader:
         wanted: dict[tuple[str, int], deque[int]] = {}
         for topic, partition, offset in sorted(set(addresses)):
             wanted.setdefault((topic, partition), deque()).append(offset)
+        self._from = {place: offsets[0] for place, offsets in wanted.items()}
         found: dict[tuple[str, int, int], bytes] = {}
         try:
             # All partitions at a time: each jump costs a round trip, which the others use.
@@ -406,6 +408,10 @@ class PacketReader:
                 raise ServiceError(f"Kafka: {error.str()}")
             offsets.clear()
         here = message.offset()
+        if here < self._from[place]:
+            # Kafka began anew at its first message: what is looked for lies behind its last one,
+            # as in a topic that was deleted and made again.
+            offsets.clear()
         # Kafka goes on at the first message it still has: what lies before it is gone.
         while offsets and offsets[0] < here:
             offsets.popleft()
@@ -417,6 +423,7 @@ class PacketReader:
             self._client.incremental_unassign([TopicPartition(*place)])
         elif offsets[0] > here + _READ_ON:
             # Reading on is cheaper than a jump when the next one is near.
+            self._from[place] = offsets[0]
             self._client.seek(TopicPartition(*place, offsets[0]))
 
     def close(self) -> None:

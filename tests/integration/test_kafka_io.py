@@ -102,6 +102,20 @@ def test_many_packets_that_are_gone_do_not_hold_the_service_up(
     assert time.monotonic() - begin < 2
 
 
+def test_packets_behind_the_end_of_a_topic_that_was_made_anew_are_gone(
+    kafka: EmbeddedKafka, topic: NewTopic, reader: PacketReader
+):
+    """Kafka begins anew at its first message then; this must not go on for ever."""
+    name = topic()
+    fill(kafka, name, 0, [b"%d" % i for i in range(300)])
+
+    found = reader.fetch([(name, 0, i) for i in (7, 290, 5000, 6000, 9000)])
+
+    assert found == {(name, 0, 7): b"7", (name, 0, 290): b"290"}
+    assert reader.fetch([(name, 0, i) for i in (5000, 9000)]) == {}
+    assert reader.fetch([(name, 0, 5)]) == {(name, 0, 5): b"5"}
+
+
 def test_packets_between_aborted_ones_are_found(
     kafka: EmbeddedKafka, topic: NewTopic, reader: PacketReader
 ):
