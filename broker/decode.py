@@ -11,13 +11,10 @@ takes the way through Python.
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,14 +22,14 @@ from pyspark.sql import Column
 from pyspark.sql import functions as sf
 from pyspark.sql.avro.functions import from_avro
 
-from broker import containers, layouts, packets
+from broker import containers, layouts
 from broker.layouts import KnownText, Layout
 from broker.surveys import NATIVE_SCHEMAS
-from crossmatch.errors import ServiceError
 
 JVM, PYTHON = "jvm", "python"
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
+_MESSAGE_START_BYTES = 5
 _ADDRESS = 3  # topic, partition and offset end NATIVE_SCHEMAS
 _SPARK = {
     pa.string(): "string",
@@ -46,7 +43,7 @@ _FOR_PYTHON, _BROKEN = -2, -1
 
 
 def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
-    """Struct of the native leaves of ZTF packets and ``route``.
+    """Struct of the native leaves of ZTF packets, ``route`` and ``schema_id``.
 
     Parameters
     ----------
@@ -61,7 +58,7 @@ def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
     Column
         Fields named and typed as `broker.surveys.NATIVE_SCHEMAS`, without the address. ``route``
         is ``jvm``, or ``python`` for a packet that is to be fetched and read there; then all
-        leaves are null. A broken packet has route ``jvm`` and nulls.
+        leaves are null. A broken packet has route ``jvm`` and nulls. ``schema_id`` is null.
 
     Raises
     ------
@@ -74,7 +71,7 @@ def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
 def lsst_packet(
     value: Column, schemas: Mapping[int, str], container_schemas: Sequence[str] = ()
 ) -> Column:
-    """Struct of the native leaves of LSST packets and ``route``, as `ztf_packet`.
+    """Struct of the native leaves of LSST packets, ``route`` and ``schema_id``, as `ztf_packet`.
 
     Parameters
     ----------
@@ -87,8 +84,12 @@ def lsst_packet(
 
     Notes
     -----
-    The wire format has no length: a message that was cut behind the last field needed is
-    read as a good one.
+    ``schema_id`` is the number of a message's schema where the JVM does not read it.
+
+    The wire format has no length. A message must have as many bytes behind the last field
+    needed as what is left of a record takes at least; one that was cut further behind, in a light
+    curve or cut-out, is read as a good one. Only reading all of it would tell, which costs many
+    times what the needed part does; Kafka's own checksums cover what happens on the way.
     """
     messages = {number: layouts.layout_of("lsst", text) for number, text in schemas.items()}
     texts = [layouts.known_text("lsst", text) for text in container_schemas]
@@ -127,61 +128,6 @@ def writer_schema(value: bytes) -> str | None:
     return text.decode("utf-8", "replace") if len(text) == length >> 1 else None
 
 
-def lsst_schema_folder(path: Path) -> dict[int, str]:
-    """Self-contained LSST schemas by registry id (100 x major + minor) from ``v*_*/*.avsc``.
-
-    Raises
-    ------
-    AlertError
-        As `broker.packets.read_lsst_schemas`.
-    """
-    return packets.read_lsst_schemas(path)
-
-
-def lsst_schema_registry(
-    address: str, ids: Sequence[int], timeout_seconds: float = 10.0
-) -> dict[int, str]:
-    """Schemas by id from a Confluent schema registry, ``GET <address>/schemas/ids/<id>``.
-
-    Parameters
-    ----------
-    address : str
-        http or https, without the trailing path.
-    ids : sequence of int
-        Those to ask for; an empty one asks for all that the registry has.
-
-    Raises
-    ------
-    ServiceError
-        If the registry does not answer, or answers with something else.
-    """
-    if not address.startswith(("http://", "https://")):
-        raise ServiceError(f"schema registry {address}: an address starts with http:// or https://")
-    base = address.rstrip("/")
-    if not ids:
-        ids = sorted({int(entry["id"]) for entry in _get_json(f"{base}/schemas", timeout_seconds)})
-    schemas = {}
-    for number in ids:
-        answer = _get_json(f"{base}/schemas/ids/{number}", timeout_seconds)
-        if not isinstance(answer, dict) or not isinstance(answer.get("schema"), str):
-            raise ServiceError(f"{base}/schemas/ids/{number}: no schema in the answer")
-        if answer.get("references"):
-            raise ServiceError(f"{base}/schemas/ids/{number}: a schema in parts is not supported")
-        schemas[number] = answer["schema"]
-    return schemas
-
-
-def _get_json(url: str, timeout_seconds: float) -> Any:
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
-            return json.loads(answer.read(16 << 20))
-    except urllib.error.HTTPError as error:
-        raise ServiceError(f"{url}: HTTP status {error.code}") from error
-    except (OSError, ValueError) as error:
-        raise ServiceError(f"{url}: {error}") from error
-
-
 # Columns ------------------------------------------------------------------------------------
 
 
@@ -215,7 +161,7 @@ def _starts(texts: Sequence[KnownText], numbers: Sequence[int]) -> dict[bytes, _
 def _packet(
     survey: str, value: Column, messages: Mapping[int, Layout], texts: Sequence[KnownText]
 ) -> Column:
-    """Struct of leaves and ``route``.
+    """Struct of leaves, ``route`` and ``schema_id``.
 
     Each step is evaluated once (`_let`); so is ``value``, of which Spark otherwise makes
     a copy wherever an expression mentions it: a dozen times 80 kB.
@@ -238,7 +184,7 @@ def _packet_of(
     def packet(kind: Column) -> Column:
         number = kind.getField("number")
         if not records:
-            return _struct(survey, number == _FOR_PYTHON, None, None)
+            return _struct(survey, kind, number == _FOR_PYTHON, None, None)
         cases = [(number == i, record) for i, record in enumerate(records)]
         return _let(_first(cases), lambda record: checked(kind, record))
 
@@ -249,7 +195,7 @@ def _packet_of(
         factors = sf.array(*map(sf.lit, scales))[number] if set(scales) != {1.0} else None
         return _let(
             sf.when(is_whole, record.getField("body")),
-            lambda body: _struct(survey, for_python, body, factors),
+            lambda body: _struct(survey, kind, for_python, body, factors),
         )
 
     return _let(_kind(value, list(messages), starts), packet)
@@ -270,22 +216,30 @@ def _first(cases: Sequence[tuple[Column, Column]]) -> Column:
 
 
 def _kind(value: Column, ids: Sequence[int], starts: Mapping[bytes, _Start]) -> Column:
-    """Struct of the layout's ``number``, and of ``header_bytes``: 0 for a message."""
+    """Struct of the layout's ``number``; ``header_bytes``, 0 for a message; ``schema_id``."""
     is_container, is_message = (value.startswith(sf.lit(x)) for x in (_MAGIC, b"\x00"))
     cases = [
-        (value.startswith(sf.lit(b"\x00" + schema_id.to_bytes(4, "big"))), _pair(sf.lit(number)))
+        (value.startswith(sf.lit(b"\x00" + schema_id.to_bytes(4, "big"))), _kind_of(sf.lit(number)))
         for number, schema_id in enumerate(ids)
     ]
     if starts:
         known = _let(_start_number(value, starts), lambda i: _by_header(value, i, starts))
         cases.append((is_container, known))
-    cases.append((is_container | is_message, _pair(sf.lit(_FOR_PYTHON))))
-    return _first(cases).otherwise(_pair(sf.lit(_BROKEN)))
+    schema_id = sf.conv(sf.hex(sf.substring(value, 2, 4)), 16, 10).cast("bigint")
+    with_body = is_message & (sf.octet_length(value) > _MESSAGE_START_BYTES)
+    cases.append((with_body, _kind_of(sf.lit(_FOR_PYTHON), schema_id=schema_id)))
+    cases.append((is_container | is_message, _kind_of(sf.lit(_FOR_PYTHON))))
+    return _first(cases).otherwise(_kind_of(sf.lit(_BROKEN)))
 
 
-def _pair(number: Column, header_bytes: Column | None = None) -> Column:
+def _kind_of(
+    number: Column, header_bytes: Column | None = None, schema_id: Column | None = None
+) -> Column:
     header_bytes = sf.lit(0) if header_bytes is None else header_bytes
-    return sf.struct(number.alias("number"), header_bytes.alias("header_bytes"))
+    schema_id = sf.lit(None).cast("bigint") if schema_id is None else schema_id
+    return sf.struct(
+        number.alias("number"), header_bytes.alias("header_bytes"), schema_id.alias("schema_id")
+    )
 
 
 def _start_number(value: Column, starts: Mapping[bytes, _Start]) -> Column:
@@ -309,7 +263,7 @@ def _by_header(value: Column, start: Column, starts: Mapping[bytes, _Start]) -> 
         for crc32, number in x.layouts.items()
     }
     number = _lookup(known, start.cast("bigint") * (1 << 32) + checksum)
-    return _pair(sf.coalesce(number, sf.lit(_FOR_PYTHON)), sf.coalesce(end, sf.lit(0)))
+    return _kind_of(sf.coalesce(number, sf.lit(_FOR_PYTHON)), sf.coalesce(end, sf.lit(0)))
 
 
 def _lookup(known: Mapping[Any, int], key: Column) -> Column:
@@ -333,10 +287,13 @@ def _blocks(value: Column, header_bytes: Column, record: Column) -> tuple[Column
     return is_whole, sf.coalesce(has_several, sf.lit(False))
 
 
-def _struct(survey: str, for_python: Column, body: Column | None, scale: Column | None) -> Column:
+def _struct(
+    survey: str, kind: Column, for_python: Column, body: Column | None, scale: Column | None
+) -> Column:
     return sf.struct(
         *(_leaf_column(survey, field, body, scale) for field in _fields_of(survey)),
         sf.when(for_python, PYTHON).otherwise(JVM).alias("route"),
+        kind.getField("schema_id").alias("schema_id"),
     )
 
 
@@ -371,7 +328,9 @@ def _varint(number: int) -> bytes:
 
 
 def _message(layout: Layout) -> list[dict[str, Any]]:
-    return [_fixed("head", 5), {"name": "body", "type": layout.writer}]
+    rest = [_fixed("rest", layout.rest_bytes)] if layout.rest_bytes else []
+    head = _fixed("head", _MESSAGE_START_BYTES)
+    return [head, {"name": "body", "type": layout.writer}, *rest]
 
 
 def _container(layout: Layout) -> list[dict[str, Any]]:

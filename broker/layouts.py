@@ -57,11 +57,13 @@ class Layout:
 
     ``writer`` is its schema, cut after the last field needed; ``reader`` has the leaves alone,
     nullable, the same shape for every writer of a survey. ``flux_scale`` brings its fluxes to nJy.
+    ``rest_bytes`` is what the fields that were cut off take at least.
     """
 
     writer: Mapping[str, Any]
     reader: Mapping[str, Any]
     flux_scale: float = 1.0
+    rest_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,14 @@ def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
         raise AlertError("no_leaves", f"the schema has no field of a {survey} alert")
     kept = [{"name": n, "type": _plain(t)} for n, t in list(written.items())[: wanted[-1] + 1]]
     last = kept[-1]
-    last["type"] = _cut_inside(last["type"], tree[last["name"]])
+    last["type"] = _cut_inside(last["type"], tree[last["name"]], named)
     reader = [_read(name, parts, written.get(name), named) for name, parts in tree.items()]
     simulated = survey == "lsst" and _ELASTICC_SIGN in _inner(written.get("diaObject"), named)
     return Layout(
         {"type": "record", "name": schema["name"], "fields": kept},
         {"type": "record", "name": schema["name"], "fields": reader},
         packets.ELASTICC_TO_NJY if simulated else 1.0,
+        sum(_least_bytes(kind, named) for kind in list(written.values())[wanted[-1] + 1 :]),
     )
 
 
@@ -157,15 +160,40 @@ def _read_leaf(leaf: Leaf, written: Mapping[str, Any]) -> dict[str, Any]:
     return field if found == name else field | {"aliases": [found]}
 
 
-def _cut_inside(kind: Any, parts: Sequence[Leaf]) -> Any:
-    """The last type of a prefix without its fields behind the last leaf; nothing follows it."""
+def _cut_inside(kind: Any, parts: Sequence[Leaf], named: _Named) -> Any:
+    """The last type of a prefix without its fields behind the last leaf.
+
+    They are skipped by the bytes that they take at least, so that where a message ends
+    too early is noticed.
+    """
     if isinstance(kind, list):
-        return [_cut_inside(branch, parts) for branch in kind]
+        return [_cut_inside(branch, parts, named) for branch in kind]
     if not isinstance(kind, dict) or kind["type"] != "record":
         return kind
     names = {name for leaf in parts for name in (leaf.place[-1], *leaf.older)}
     wanted = [i for i, field in enumerate(kind["fields"]) if field["name"] in names]
-    return kind | {"fields": kind["fields"][: wanted[-1] + 1]} if wanted else kind
+    if not wanted:
+        return kind
+    kept, rest = kind["fields"][: wanted[-1] + 1], kind["fields"][wanted[-1] + 1 :]
+    least = sum(_least_bytes(field["type"], named) for field in rest)
+    if least:
+        skipped = {"type": "fixed", "name": "mmgateway.skipped", "size": least}
+        kept = [*kept, {"name": "mmgateway_skipped", "type": skipped}]
+    return kind | {"fields": kept}
+
+
+_LEAST_BYTES = {"null": 0, "float": 4, "double": 8}
+
+
+def _least_bytes(kind: Any, named: _Named) -> int:
+    """Bytes that a value of a type takes at least."""
+    if isinstance(kind, list):
+        return 1 + min(_least_bytes(branch, named) for branch in kind)
+    if isinstance(kind, str):
+        return _least_bytes(named[kind], named) if kind in named else _LEAST_BYTES.get(kind, 1)
+    if kind["type"] == "record":
+        return sum(_least_bytes(field["type"], named) for field in kind["fields"])
+    return int(kind["size"]) if kind["type"] == "fixed" else 1
 
 
 def _named_types(node: Any, found: dict[str, Any]) -> dict[str, Any]:

@@ -87,12 +87,17 @@ def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
     )
 
 
-def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list[Column]:
+def slim_columns(
+    sources: Sources,
+    learned: Mapping[str, Sequence[str]],
+    numbers: Sequence[int] | None = None,
+) -> list[Column]:
     """Columns ``topic, partition, offset, own, ztf, lsst`` of raw rows, decoded in the JVM.
 
     ``own`` has the bytes of a message of ours, a region or a verdict; ``ztf`` and ``lsst``
-    are structs of native columns and ``route``, with nulls in the rows of other topics.
-    ``learned`` has the texts of writers' schemas by survey.
+    are structs of native columns, ``route`` and ``schema_id``, with nulls in the rows of other
+    topics. ``learned`` has the texts of writers' schemas by survey, ``numbers`` those of LSST's
+    schemas that the JVM is to read: None for all.
     """
     value, topic = sf.col("value"), sf.col("topic")
     columns = [
@@ -106,7 +111,9 @@ def slim_columns(sources: Sources, learned: Mapping[str, Sequence[str]]) -> list
         columns.append(decode.ztf_packet(mine, learned["ztf"]).alias("ztf"))
     if sources.lsst:
         mine = sf.when(topic.isin(*sources.lsst), value)
-        packet = decode.lsst_packet(mine, sources.lsst_schemas, learned["lsst"])
+        known = sources.lsst_schemas
+        messages = {i: known[i] for i in (known if numbers is None else numbers)}
+        packet = decode.lsst_packet(mine, messages, learned["lsst"])
         columns.append(packet.alias("lsst"))
     return columns
 

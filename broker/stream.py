@@ -27,9 +27,10 @@ from broker.commit import Committer, Input
 from broker.engine import Batch, Engine
 from broker.judge import Address, PacketDetail, PacketSource, address_of
 from broker.kafka_io import PacketReader
-from broker.sources import Sources, slim_columns
+from broker.sources import Sources
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from broker.verdictlog import decode_verdict
+from broker.writers import Writers
 from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
@@ -38,14 +39,12 @@ from crossmatch.lightcurve import Detection
 MAX_LETTERS_BYTES = 32 << 20
 """Bytes of rejected packets that one batch copies; a transaction is to stay short."""
 
-MAX_LEARNED = 8
-"""Writers' schemas of a survey that are read in the JVM at a time, the latest."""
-
 MAX_BY_PYTHON = 50
 """With more packets of a new schema in a batch it is worth reading the batch once more."""
 
 _FETCH = 500
 _OWN = [topics.REGION_LOG, topics.VERDICTS]
+_HOW_READ = [pa.field("route", pa.string()), pa.field("schema_id", pa.int64())]
 _T = TypeVar("_T")
 
 MAX_LETTER_BYTES = 1 << 20
@@ -92,8 +91,7 @@ class LiveMatcher:
         self._query_id = query_id
         self._now = now
         self._on_batch = on_batch
-        self._learned: dict[str, tuple[str, ...]] = {"ztf": (), "lsst": ()}
-        self._columns = slim_columns(sources, self._learned)
+        self._writers = Writers(sources, reader.fetch)
         self._letter_bytes_left = MAX_LETTERS_BYTES
         self.failure: GatewayError | None = None
         """Why the last batch failed: Spark wraps what a batch raises beyond recognition."""
@@ -134,30 +132,10 @@ class LiveMatcher:
 
     def _decoded(self, frame: DataFrame) -> pa.Table:
         """The batch decoded in the JVM; read once more when it brought schemas not seen before."""
-        rows = frame.select(*self._columns).toArrow()
-        learned = sum(self._learn(rows, survey) for survey in ("ztf", "lsst"))
-        if learned:
-            # Columns are made once for a set of schemas: making them takes longer than a batch.
-            self._columns = slim_columns(self._sources, self._learned)
-            if learned > MAX_BY_PYTHON:
-                rows = frame.select(*self._columns).toArrow()
+        rows = frame.select(*self._writers.columns).toArrow()
+        if self._writers.learn(rows) > MAX_BY_PYTHON:
+            rows = frame.select(*self._writers.columns).toArrow()
         return rows
-
-    def _learn(self, rows: pa.Table, survey: str) -> int:
-        """Note schemas of packets that the JVM did not read; how many such packets there are."""
-        if survey not in rows.column_names:
-            return 0
-        unread = _addresses(_by_python(self._native(rows, survey)))
-        samples = self._reader.fetch(unread[:: max(1, len(unread) // MAX_LEARNED)])
-        known = self._learned[survey]
-        for packet in samples.values():
-            text = decode.writer_schema(packet)
-            if text is not None and text not in known and _is_readable(survey, text):
-                known = (*known, text)[-MAX_LEARNED:]
-        if known == self._learned[survey]:
-            return 0
-        self._learned[survey] = known
-        return len(unread)
 
     def _do(self, rows: pa.Table, batch_id: int) -> None:
         letters: list[bytes] = []
@@ -228,22 +206,39 @@ class LiveMatcher:
         for survey in ("ztf", "lsst"):
             if survey not in rows.column_names:
                 continue
-            native = self._with_python(self._native(rows, survey), survey, letters, rejected)
+            native = self._known(self._native(rows, survey), letters, rejected)
+            native = self._with_python(native, survey, letters, rejected)
             result = normalise(survey, native)
             tables.append(result.alerts)
             self._reject(native, result.rejected, letters, rejected)
         return pa.concat_tables(tables), rejected
 
     def _native(self, rows: pa.Table, survey: str) -> pa.Table:
-        """Rows of one survey as a flat table of its native columns, address and ``route``."""
+        """Rows of one survey as a flat table: native columns, address and how they were read."""
         names = self._sources.ztf if survey == "ztf" else self._sources.lsst
         mine = rows.filter(pc.field("topic").isin(names))
         flat = mine.select(["topic", "partition", "offset"])
         struct = mine[survey].combine_chunks()
         for name, column in zip(struct.type.names, struct.flatten(), strict=True):
             flat = flat.append_column(name, column)
-        schema = pa.schema([*NATIVE_SCHEMAS[survey], pa.field("route", pa.string())])
+        schema = pa.schema([*NATIVE_SCHEMAS[survey], *_HOW_READ])
         return flat.select(schema.names).cast(schema)
+
+    def _known(
+        self, native: pa.Table, letters: list[bytes], rejected: Counter[tuple[str, str]]
+    ) -> pa.Table:
+        """Rows without the messages whose schemas are not at hand; those become dead letters."""
+        numbers = pc.unique(native["schema_id"].drop_null()).to_pylist()
+        schemas = self._writers.schemas
+        missing = {number: schemas.advice(number) for number in numbers if number not in schemas}
+        if not missing:
+            return native
+        unknown = pc.is_in(native["schema_id"], value_set=pa.array(missing, pa.int64()))
+        ids = native["schema_id"].to_pylist()
+        rows = [i for i, is_unknown in enumerate(unknown.to_pylist()) if is_unknown]
+        rejections = [(i, "unknown_schema_id", missing[ids[i]]) for i in rows]
+        self._reject(native, rejections, letters, rejected)
+        return native.filter(pc.invert(unknown))
 
     def _with_python(
         self,
@@ -325,15 +320,6 @@ class LiveMatcher:
             partition=address[1],
             offset=address[2],
         )
-
-
-def _is_readable(survey: str, text: str) -> bool:
-    try:
-        decode.check_schema(survey, text)
-    except AlertError:
-        # Python says what is wrong with such a packet, if anything is.
-        return False
-    return True
 
 
 def _next_of(own: pa.Table, topic: str) -> int | None:

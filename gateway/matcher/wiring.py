@@ -11,9 +11,9 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from broker import decode
 from broker.judge import Address
 from broker.kafka_io import PacketReader
+from broker.lsstschemas import LsstSchemas
 from broker.sources import Sources
 from crossmatch.errors import Rejected
 from crossmatch.model import MultiOrderMap
@@ -43,18 +43,10 @@ def sources_of(config: Config, bootstrap: str) -> Sources:
         lsst=match.alert_topics_lsst,
         alert_bootstrap=match.alert_bootstrap,
         alert_properties=match.alert_properties,
-        lsst_schemas=_lsst_schemas(match.lsst_schemas),
+        lsst_schemas=LsstSchemas(match.lsst_schemas),
         starting_offsets=match.starting_offsets,
         max_offsets_per_trigger=match.max_offsets_per_trigger,
     )
-
-
-def _lsst_schemas(where: str) -> dict[int, str]:
-    if not where:
-        return {}
-    if where.startswith(("http://", "https://")):
-        return decode.lsst_schema_registry(where, ())
-    return decode.lsst_schema_folder(Path(where))
 
 
 def map_loader(state: Path) -> Callable[[str, str], MultiOrderMap]:

@@ -1,20 +1,17 @@
-"""Layouts, header texts and schema sources; what Spark makes of them is an integration test."""
+"""Layouts and header texts; what Spark makes of them is an integration test."""
 
 from __future__ import annotations
 
 import io
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import fastavro
 import pytest
 
-from broker import decode, layouts
-from crossmatch.errors import AlertError, ServiceError
+from broker import decode, layouts, packets
+from crossmatch.errors import AlertError
 
 CANDIDATE = {
     "type": "record",
@@ -46,8 +43,10 @@ def changed(name: str, kind: object) -> str:
 def test_writer_is_cut_after_the_last_leaf() -> None:
     layout = layouts.layout_of("ztf", json.dumps(ALERT))
     assert [f["name"] for f in layout.writer["fields"]] == ["objectId", "candidate"]
-    inner = layout.writer["fields"][1]["type"]["fields"]
+    *inner, skipped = layout.writer["fields"][1]["type"]["fields"]
     assert inner == [{"name": "jd", "type": "double"}, {"name": "rb", "type": ["null", "float"]}]
+    assert (skipped["type"]["type"], skipped["type"]["size"]) == ("fixed", 1)
+    assert layout.rest_bytes == 1
 
 
 def test_prefix_reads_what_the_whole_schema_wrote() -> None:
@@ -58,7 +57,27 @@ def test_prefix_reads_what_the_whole_schema_wrote() -> None:
     stream.seek(0)
     layout = layouts.layout_of("ztf", json.dumps(ALERT))
     read = fastavro.schemaless_reader(stream, layout.writer, None)
+    assert read["candidate"].pop("mmgateway_skipped")
     assert read == {"objectId": "ZTF1", "candidate": {"jd": 2460000.5, "rb": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [
+        ("double", 8),
+        (["null", "double"], 1),
+        (["float", "double"], 5),
+        ("string", 1),
+        ({"type": "array", "items": "double"}, 1),
+        ({"type": "fixed", "name": "f", "size": 7}, 7),
+        ({"type": "record", "name": "r", "fields": [{"name": "x", "type": "float"}] * 1}, 4),
+        (["candidate", "null"], 1),
+        ("candidate", 8 + 1 + 1),
+    ],
+)
+def test_what_is_cut_off_takes_as_many_bytes_as_its_smallest_value(kind: Any, least: int) -> None:
+    text = json.dumps(ALERT | {"fields": [*ALERT["fields"][:2], {"name": "more", "type": kind}]})
+    assert layouts.layout_of("ztf", text).rest_bytes == least
 
 
 def test_every_writer_of_a_survey_gives_one_shape() -> None:
@@ -99,52 +118,9 @@ def test_writer_schema_is_the_text_of_the_header() -> None:
     assert decode.writer_schema(b"Obj\x01") is None
 
 
-class Registry(BaseHTTPRequestHandler):
-    answers: ClassVar[dict[str, Any]] = {
-        "/schemas/ids/900": {"schema": '"string"'},
-        "/schemas/ids/901": {"error_code": 40403},
-        "/schemas": [{"id": 900, "schema": '"string"'}],
-    }
-
-    def do_GET(self) -> None:
-        found = self.answers.get(self.path)
-        self.send_response(200 if found else 404)
-        self.end_headers()
-        self.wfile.write(json.dumps(found).encode())
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def registry() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize("ids", [(900,), ()])
-def test_registry_gives_schemas_by_id(registry: str, ids: tuple[int, ...]) -> None:
-    assert decode.lsst_schema_registry(registry, ids) == {900: '"string"'}
-
-
-def test_registry_faults_are_named(registry: str) -> None:
-    with pytest.raises(ServiceError, match="no schema in the answer"):
-        decode.lsst_schema_registry(registry, [901])
-    with pytest.raises(ServiceError, match="HTTP status 404"):
-        decode.lsst_schema_registry(registry, [902])
-    with pytest.raises(ServiceError, match="starts with http"):
-        decode.lsst_schema_registry("file:///etc/passwd", [900])
-    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:1/schemas"):
-        decode.lsst_schema_registry("http://127.0.0.1:1", [])
-
-
 @pytest.mark.realdata
 def test_folder_gives_every_version_by_its_number(shared_data: Path) -> None:
-    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    schemas = packets.read_lsst_schemas(shared_data / "schemas" / "lsst")
     assert sorted(schemas) == [704, 800, 900, 1000, 1100]
     for text in schemas.values():
         decode.check_schema("lsst", text)
@@ -153,7 +129,7 @@ def test_folder_gives_every_version_by_its_number(shared_data: Path) -> None:
 @pytest.mark.realdata
 def test_when_a_source_was_taken_back_is_read_where_the_schema_tells_it(shared_data: Path) -> None:
     """And no more of a packet is read for it: what lies behind is needed anyway."""
-    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    schemas = packets.read_lsst_schemas(shared_data / "schemas" / "lsst")
     name = "timeWithdrawnMjdTai"
     for number, text in schemas.items():
         layout = layouts.layout_of("lsst", text)

@@ -73,7 +73,7 @@ def rows(
 
 
 def leaves(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if k != "route" and v is not None}
+    return {k: v for k, v in row.items() if k not in ("route", "schema_id") and v is not None}
 
 
 def test_one_record_is_read_in_the_jvm(spark: SparkSession) -> None:
@@ -146,7 +146,7 @@ def test_every_flipped_byte_is_survived(spark: SparkSession) -> None:
 def test_real_packets_are_as_fastavro_reads_them(
     spark: SparkSession, shared_data: Path, survey: str
 ) -> None:
-    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    schemas = packets.read_lsst_schemas(shared_data / "schemas" / "lsst")
     folder = shared_data / "alerts" / f"{survey}_avro"
     named = list(packets.read_packets([folder], report=pytest.fail))
     found = {decode.writer_schema(value) for _, value in named}
@@ -180,7 +180,7 @@ def test_real_packets_are_as_fastavro_reads_them(
 def test_both_ways_tell_alike_what_lsst_takes_back(
     spark: SparkSession, shared_data: Path, number: int
 ) -> None:
-    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    schemas = packets.read_lsst_schemas(shared_data / "schemas" / "lsst")
     folder = f"alert_packet_fake_v{number // 100}_0"
     fake = shared_data / "alerts" / "lsst_avro" / folder / "fakeAlert.avro"
     times = [61050.25, None, math.nan, 0.0, -1.0, math.inf, -math.inf, 1e-9]
@@ -218,7 +218,7 @@ def test_absurd_bytes_where_the_time_of_taking_back_stands(
     spark: SparkSession, shared_data: Path
 ) -> None:
     """A branch of a union that there is not, or a length in its place, makes a row of nulls."""
-    schemas = decode.lsst_schema_folder(shared_data / "schemas" / "lsst")
+    schemas = packets.read_lsst_schemas(shared_data / "schemas" / "lsst")
     fake = shared_data / "alerts" / "lsst_avro" / "alert_packet_fake_v10_0" / "fakeAlert.avro"
     null, good = (
         as_message(fake.read_bytes(), 1000, schemas, timeWithdrawnMjdTai=t)

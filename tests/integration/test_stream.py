@@ -179,7 +179,7 @@ def test_only_one_of_two_notices_of_the_same_moment_holds_whatever_their_order(
 def test_a_schema_not_seen_before_is_read_by_python_and_then_learned(world: World):
     outcome = world.take(*((ALERTS, good(i * 100)) for i in range(1, 4)))
     assert outcome.ledger["received"] == 3
-    assert len(world.matcher._learned["ztf"]) == 1
+    assert len(world.matcher._writers.texts["ztf"]) == 1
 
     assert world.take((ALERTS, good(1000))).ledger == {"messages": 1, "received": 1, "unmatched": 1}
 
