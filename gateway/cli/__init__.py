@@ -104,6 +104,7 @@ def _register() -> None:
     from gateway.cli import (
         archive,
         bench,
+        bench_decode,
         bench_packets,
         candidates,
         config,
@@ -137,6 +138,7 @@ def _register() -> None:
     app.add_typer(archive.app, name="archive")
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
+    bench.app.command("decode", epilog=bench_decode.EPILOG)(bench_decode.decode)
     bench.app.command("packets", epilog=bench_packets.EPILOG)(bench_packets.packets)
     app.add_typer(bench.app, name="bench")
     # What the supervisor runs; people use `up`.

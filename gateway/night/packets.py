@@ -8,7 +8,7 @@ is an object container (Avro 1.11, "Object Container Files") with one record in 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -62,7 +62,12 @@ def slots(record: str) -> tuple[_Slot, ...]:
     schema = json.loads(schema_json())
     outer = {f["name"]: f["type"] for f in schema["fields"]}
     found = outer["candidate"] if record == "candidate" else outer["prv_candidates"][1]["items"]
-    return tuple(_slot(f["name"], f["type"]) for f in found["fields"])
+    return slots_of(found["fields"])
+
+
+def slots_of(fields: Iterable[Mapping[str, Any]]) -> tuple[_Slot, ...]:
+    """Layout of a record's fields, each a primitive type or its union with null."""
+    return tuple(_slot(f["name"], f["type"]) for f in fields)
 
 
 def _slot(name: str, kind: Any) -> _Slot:
@@ -171,6 +176,8 @@ def _constant(slot: _Slot, value: float | int | str) -> ByteMatrix:
         raw = _text(str(value).encode("ascii"))
     elif slot.kind in ("int", "long"):
         raw = varint(int(value))
+    elif slot.kind == "boolean":
+        raw = b"\x01" if value else b"\x00"
     else:
         raw = np.array(value, dtype="<f4" if slot.kind == "float" else "<f8").tobytes()
     if slot.null_branch is not None:
