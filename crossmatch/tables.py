@@ -1,0 +1,296 @@
+"""What a lookup needs of all active regions, as arrays: nothing of it changes.
+
+Places are answered by three means. Intervals tell which regions may hold a pixel. The map
+cells of all regions stand in one sorted array, so that density and level of all pairs are
+one search. Circles are asked by their distance, all together, exactly. Few shapes remain
+that answer for themselves, one after another: ellipses, polygons, maps of tiny cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from crossmatch import sky
+from crossmatch.intervals import Intervals
+from crossmatch.model import FloatArray, IntArray
+from crossmatch.shapes import FisherShape, MapShape, Shape
+
+# Cells of this order (0.2 arcsec) and larger can be told apart in the common table of
+# cells: 44 bits for the pixel and 19 for the region fit one integer.
+_CELL_ORDER = 20
+_CELL_SHIFT = 2 * (sky.MAX_ORDER - _CELL_ORDER)
+_CELL_BITS = 44
+MAX_SLOTS = 1 << (63 - _CELL_BITS)
+"""Maps that the table of cells can tell apart."""
+
+OTHER, MAP, CIRCLE = range(3)
+MAX_COMPONENTS = 3
+"""Of a circle with systematic errors; with more it answers for itself."""
+# Sorting 16-bit numbers is a radix sort: 5 ns a number, where wider ones take 60.
+_NARROW_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Map cells of many regions: sorted by ``key``, slot of the region above first pixel.
+
+    All (c,): ``key`` int64, ``density`` per steradian and ``level`` float64. Slots ascend
+    with rows; those of regions that are gone may remain.
+    """
+
+    key: IntArray
+    density: FloatArray
+    level: FloatArray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.key.nbytes + self.density.nbytes + self.level.nbytes
+
+
+def has_cells(shape: Shape, level: float) -> bool:
+    """Whether a shape is asked by the table of cells."""
+    return isinstance(shape, MapShape) and level < 1 and shape.smallest_cell >> _CELL_SHIFT > 0
+
+
+def cells_of(shape: MapShape, level: float, slot: int) -> Cells:
+    """Cells of a map that are inside ``level``."""
+    start, density, cell_level = shape.cells_inside(level)
+    return Cells(slot << _CELL_BITS | start >> _CELL_SHIFT, density, cell_level)
+
+
+def cells_kept(cells: Cells, new_slot: IntArray) -> Cells:
+    """The same cells with slots renumbered by ``new_slot``; -1 removes."""
+    slot = new_slot[cells.key >> _CELL_BITS]
+    stays = slot >= 0
+    pixel = cells.key[stays] & ((1 << _CELL_BITS) - 1)
+    return Cells(slot[stays] << _CELL_BITS | pixel, cells.density[stays], cells.level[stays])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """What matching needs of the regions, by row.
+
+    Parameters
+    ----------
+    trigger_jd, window_start_days, window_end_days, level : (r,) float64
+        JD UTC, days, credible level.
+    best_vector : (3, r) float64
+        Unit vectors of the best positions; of circles their centres.
+    kappa, level_scale, density_scale : (k, r) float64
+        Of circles: level is the sum of ``level_scale * expm1(-kappa * v)`` and density
+        that of ``density_scale * exp(-kappa * v)``, v = 1 - cos(distance).
+    kind, slot : (r,) int64
+        OTHER, MAP or CIRCLE; slot of a map's cells.
+    """
+
+    trigger_jd: FloatArray
+    window_start_days: FloatArray
+    window_end_days: FloatArray
+    level: FloatArray
+    best_vector: FloatArray
+    kappa: FloatArray
+    level_scale: FloatArray
+    density_scale: FloatArray
+    kind: IntArray
+    slot: IntArray
+
+
+def circle_columns(shape: FisherShape) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """``kappa``, ``level_scale`` and ``density_scale`` of a circle, each (k,), where they fit."""
+    components = shape._components
+    if len(components) > MAX_COMPONENTS:
+        return None
+    found = np.zeros((3, MAX_COMPONENTS))
+    for i, (kappa, weight) in enumerate(components):
+        scale = weight / np.expm1(-2 * kappa)
+        found[:, i] = kappa, scale, -scale * kappa / (2 * np.pi)
+    return found[0], found[1], found[2]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """Pairs of positions and regions whose cover holds them, in the order found.
+
+    ``count`` (n,) is the number of pairs of each position. Of each pair, (p,): the row of
+    the position, the row of the region, and its place in the order of positions, then rows.
+    """
+
+    count: IntArray
+    alert: IntArray
+    row: IntArray
+    place: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tables:
+    """Active regions as arrays, for any number of readers.
+
+    Parameters
+    ----------
+    layers : sequence of Intervals
+        Rows of a layer are above all of those of the layers before it.
+    cells : Cells
+    columns : Columns
+    others : mapping
+        Shapes of the rows of kind OTHER.
+    again : callable with arguments, optional
+        Gives the same tables in another process: these are then pickled as that call.
+    """
+
+    layers: Sequence[Intervals]
+    cells: Cells
+    columns: Columns
+    others: Mapping[int, Shape]
+    again: tuple[Callable[..., Any], tuple[Any, ...]] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.columns.kind)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self.again is not None:
+            return self.again
+        return Tables, (self.layers, self.cells, self.columns, self.others)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of intervals and cells."""
+        return self.cells.nbytes + sum(layer.nbytes for layer in self.layers)
+
+    def hits(self, ipix29: IntArray) -> Hits:
+        """Pairs of pixels (n,) and regions whose cover holds them."""
+        by_place = np.argsort(ipix29)
+        ordered = ipix29[by_place]
+        stretches = [layer.find(ordered) for layer in self.layers]
+        counts = [end - begin for begin, end in stretches]
+        total = sum(counts, np.zeros(len(ipix29), np.int64))
+        count = np.empty_like(total)
+        count[by_place] = total
+        place = (np.cumsum(count) - count)[by_place]
+        alerts, rows, places = [], [], []
+        for layer, (begin, end), held in zip(self.layers, stretches, counts, strict=True):
+            alerts.append(np.repeat(by_place, held))
+            rows.append(layer.rows[sky.expand(begin, end)])
+            places.append(sky.expand(place, place + held))
+            place = place + held
+        return Hits(count, _joined(alerts), _joined(rows), _joined(places))
+
+    def lookup(self, ipix29: IntArray) -> tuple[IntArray, IntArray]:
+        """Pairs of positions and regions whose cover holds them.
+
+        Parameters
+        ----------
+        ipix29 : (n,) int64
+            Order-29 NESTED pixels.
+
+        Returns
+        -------
+        alert_rows, region_rows : (p,) int64
+            Sorted by alert, then region. A superset of the regions that truly hold
+            the position: covers of shapes other than maps may be generous.
+        """
+        hits = self.hits(ipix29)
+        region_rows = np.empty(len(hits.row), np.int64)
+        region_rows[hits.place] = hits.row
+        return np.repeat(np.arange(len(ipix29)), hits.count), region_rows
+
+    def evaluate(
+        self,
+        ra_deg: FloatArray,
+        dec_deg: FloatArray,
+        ipix29: IntArray,
+        alert_rows: IntArray,
+        region_rows: IntArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Density per steradian and credible level of pairs that :meth:`lookup` gave.
+
+        Parameters
+        ----------
+        ra_deg, dec_deg : (n,) float64
+            ICRS degrees of positions.
+        ipix29 : (n,) int64
+            Their pixels.
+        alert_rows, region_rows : (p,) int64
+            Position ``alert_rows[i]`` is asked of region ``region_rows[i]``; fastest when
+            the pixels of each region ascend.
+
+        Returns
+        -------
+        density, level : (p,) float64
+        """
+        density, level = np.empty(len(region_rows)), np.empty(len(region_rows))
+        kind = self.columns.kind[region_rows]
+        for which, ask in ((MAP, self._maps), (CIRCLE, self._circles), (OTHER, self._others)):
+            mine = np.flatnonzero(kind == which)
+            if len(mine):
+                alerts, rows = alert_rows[mine], region_rows[mine]
+                place = ra_deg, dec_deg, ipix29
+                density[mine], level[mine] = ask(*place, alerts, rows)
+        return density, level
+
+    def _maps(
+        self, ra: FloatArray, dec: FloatArray, ipix29: IntArray, alerts: IntArray, rows: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Of pixels known to lie in a cell of their region."""
+        by_row = _by_row(rows, len(self))
+        wanted = self.columns.slot[rows[by_row]] << _CELL_BITS
+        wanted |= ipix29[alerts[by_row]] >> _CELL_SHIFT
+        # In ascending order the search stays in the caches.
+        cell = np.empty(len(rows), np.int64)
+        cell[by_row] = np.searchsorted(self.cells.key, wanted, side="right") - 1
+        return self.cells.density[cell], self.cells.level[cell]
+
+    def _circles(
+        self, ra: FloatArray, dec: FloatArray, ipix29: IntArray, alerts: IntArray, rows: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        of = self.columns
+        # Half the square of the chord is 1 - cos(distance), without its cancellation.
+        versine = np.zeros(len(rows))
+        for axis, place in enumerate(_vectors(ra, dec, alerts)):
+            versine += np.square(place - of.best_vector[axis][rows])
+        versine *= 0.5
+        power = -of.kappa[0][rows] * versine
+        density = of.density_scale[0][rows] * np.exp(power)
+        level = of.level_scale[0][rows] * np.expm1(power)
+        for part in range(1, len(of.kappa)):
+            more = np.flatnonzero(of.kappa[part][rows] > 0)
+            if len(more):
+                those = rows[more]
+                power = -of.kappa[part][those] * versine[more]
+                density[more] += of.density_scale[part][those] * np.exp(power)
+                level[more] += of.level_scale[part][those] * np.expm1(power)
+        return density, np.minimum(level, 1.0)
+
+    def _others(
+        self, ra: FloatArray, dec: FloatArray, ipix29: IntArray, alerts: IntArray, rows: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        density, level = np.empty(len(rows)), np.empty(len(rows))
+        by_row = _by_row(rows, len(self))
+        bounds = np.flatnonzero(np.diff(rows[by_row])) + 1
+        for group in np.split(by_row, bounds):
+            shape, at = self.others[int(rows[group[0]])], alerts[group]
+            density[group], level[group] = shape.at(ra[at], dec[at], ipix29[at])
+        return density, level
+
+
+def _by_row(rows: IntArray, n_rows: int) -> IntArray:
+    """Order of pairs by row, those of one row as they came."""
+    narrow = rows.astype(np.uint16) if n_rows <= _NARROW_ROWS else rows
+    return np.argsort(narrow, kind="stable")
+
+
+def _vectors(ra: FloatArray, dec: FloatArray, alerts: IntArray) -> tuple[FloatArray, ...]:
+    """Components, each (p,), of the unit vectors of ``alerts``, each position taken once."""
+    if len(alerts) < len(ra) // 2:
+        return tuple(sky.unit_vectors(ra[alerts], dec[alerts]).T)
+    return tuple(part[alerts] for part in np.ascontiguousarray(sky.unit_vectors(ra, dec).T))
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if not parts:
+        return np.empty(0, np.int64)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
