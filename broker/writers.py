@@ -18,6 +18,7 @@ from crossmatch.errors import AlertError
 MAX_LEARNED = 8
 """Writers' schemas of a survey, and numbers of LSST's, that the JVM reads at a time, the latest."""
 
+_MAX_SEEN_ONCE = 4 * MAX_LEARNED
 _SURVEYS = ("ztf", "lsst")
 
 
@@ -39,6 +40,7 @@ class Writers:
         self._fetch = fetch
         self._texts: dict[str, tuple[str, ...]] = dict.fromkeys(_SURVEYS, ())
         self._numbers = readable(self.schemas, sorted(self.schemas))[-MAX_LEARNED:]
+        self._seen_once: dict[str, bool] = {}
         self._columns: list[Column] | None = None
 
     @property
@@ -89,14 +91,25 @@ class Writers:
         ]
         samples = self._fetch(addresses[:: max(1, len(addresses) // MAX_LEARNED)])
         known = self._texts[survey]
-        for packet in samples.values():
-            text = decode.writer_schema(packet)
-            if text is not None and text not in known and _is_readable(survey, text):
+        for text in map(decode.writer_schema, samples.values()):
+            if text is None or text in known or not self._is_seen_again(text):
+                continue
+            if _is_readable(survey, text):
                 known = (*known, text)[-MAX_LEARNED:]
         if known == self._texts[survey]:
             return 0
         self._texts = self._texts | {survey: known}
         return len(addresses)
+
+    def _is_seen_again(self, text: str) -> bool:
+        """Whether another packet had this schema: a damaged one, of which each is another, would
+        push out those that are needed."""
+        is_known = self._seen_once.pop(text, False)
+        if not is_known:
+            self._seen_once[text] = True
+            while len(self._seen_once) > _MAX_SEEN_ONCE:
+                del self._seen_once[next(iter(self._seen_once))]
+        return is_known
 
     def _learn_numbers(self, unread: pa.Table) -> int:
         """Schemas of messages by their numbers, the frequent ones first; all of them are seen."""

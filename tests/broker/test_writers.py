@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from broker.decode import _varint as varint
 from broker.lsstschemas import LsstSchemas
 from broker.sources import Sources
 from broker.writers import MAX_LEARNED, Writers
@@ -51,6 +52,11 @@ def writers(schemas: LsstSchemas | dict[int, str]) -> Writers:
     return Writers(sources, lambda addresses: dict.fromkeys(addresses, b"no container"))
 
 
+def container(text: str) -> bytes:
+    """Header of a container; no record."""
+    return b"Obj\x01\x02\x16avro.schema" + varint(len(text)) + text.encode() + b"\x00" + bytes(16)
+
+
 def put(folder: Path, number: int) -> None:
     name = f"v{number // 100}_{number % 100}"
     (folder / name).mkdir()
@@ -88,6 +94,16 @@ def test_the_frequent_numbers_are_looked_for_first(tmp_path: Path) -> None:
     put(tmp_path, 5000)
     damaged = list(range(1000, 2000))
     assert made.learn(batch([*damaged, 5000, 5000])) == 2
+
+
+def test_a_header_is_learned_when_a_second_packet_has_it() -> None:
+    packets = [container(TEXT), container(TEXT), container(TEXT.replace('"ra"', '"rb"'))]
+    sources = Sources(bootstrap="", properties={}, ztf=(), lsst=("alerts.lsst",))
+    made = Writers(sources, lambda addresses: {a: packets.pop(0) for a in addresses})
+    assert made.learn(batch([None])) == 0
+    assert made.learn(batch([None])) == 1
+    assert made.learn(batch([None])) == 0
+    assert made.texts == {"ztf": (), "lsst": (TEXT,)}
 
 
 def test_a_batch_without_the_survey_teaches_nothing() -> None:
