@@ -1,0 +1,122 @@
+"""The bench of the join: peers find the same, or it says so and fails."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crossmatch.model import Circle, MultiOrderMap
+from crossmatch.region import area_deg2
+from gateway.bench import join, join_peers
+from gateway.bench.join_peers import Found
+from gateway.bench.join_world import arc_map, regions, world
+from gateway.bench.measure import OURS
+from gateway.cli import main
+from gateway.night.maps import Arc
+
+KEYS = set(
+    "bench case subject items seconds per_s us_per_item ratio_to_ours equal".split()  # noqa: SIM905
+)
+TINY = replace(join.SMALL, alerts=1500, regions=(6,), growth=(), runs=1, one_by_one=3)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(join, "SMALL", TINY)
+
+
+def test_a_line_for_ours_and_each_peer_all_equal(capsys):
+    assert main(["bench", "join", "--small", "--json"]) == 0
+    lines = capsys.readouterr()
+    rows = [json.loads(line) for line in lines.out.splitlines()]
+    assert {r["case"] for r in rows} == {
+        "1 regions",
+        "20 regions",
+        "16 circles",
+        "growth",
+        "add a map",
+    }
+    there = [p for p in join_peers.PEERS if p.missing() is None]
+    assert len(there) >= 4
+    for case in ("1 regions", "20 regions"):
+        mine = {r["subject"]: r for r in rows if r["case"] == case}
+        assert set(mine) == {OURS, *(p.name for p in there)}
+        assert all(mine[p.name]["equal"] is True for p in there)
+        assert mine[OURS]["ratio_to_ours"] == 1.0
+    for row in rows:
+        assert row.keys() >= KEYS
+        assert row["machine"]["load_1min"] >= 0
+    assert next(r for r in rows if r["case"] == "add a map")["equal"] is True
+    for peer in join_peers.PEERS:
+        assert (peer.name in lines.err) == (peer not in there)
+
+
+def test_a_table_tells_what_was_scaled(tiny, capsys):
+    assert main(["bench", "join", "--small"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "mocpy, region by region: the first 3 regions, time times 2" in out
+
+
+def test_a_peer_that_finds_something_else_is_told_and_fails(tiny, monkeypatch, capsys):
+    def prepare(given):
+        return lambda: Found(np.array([0]), np.array([0]))
+
+    peer = replace(join_peers.PEERS[1], name="wrong", prepare=prepare)
+    monkeypatch.setattr(join, "PEERS", (peer,))
+    assert main(["bench", "join", "--small", "--json"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["equal"] for r in rows if r["subject"] == "wrong"] == [False]
+
+
+def test_a_missing_peer_is_one_line(tiny, monkeypatch, capsys):
+    peer = replace(join_peers.PEERS[1], name="absent", module="nowhere.at_all")
+    monkeypatch.setattr(join, "PEERS", (peer,))
+    assert main(["bench", "join", "--small", "--json"]) == 0
+    lines = capsys.readouterr()
+    assert len(lines.err.splitlines()) == 1
+    assert "absent: left out" in lines.err
+    assert "mmgateway[bench]" in lines.err
+    assert "absent" not in lines.out
+
+
+def test_no_peers_when_none_are_wanted(tiny, capsys):
+    assert main(["bench", "join", "--small", "--no-peers", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {r["subject"] for r in rows} == {OURS}
+
+
+@pytest.mark.parametrize(
+    ("other", "equal"),
+    [
+        (Found(np.array([1, 0]), np.array([0, 2]), np.array([0.5, 0.1])), True),
+        (Found(np.array([1, 0]), np.array([0, 2]), None), True),
+        (Found(np.array([1, 0]), np.array([0, 2]), np.array([0.5, 0.1001])), False),
+        (Found(np.array([1, 0]), np.array([0, 1]), None), False),
+        (Found(np.array([1]), np.array([0]), None), False),
+        (Found(np.array([1, 0, 0]), np.array([0, 2, 2]), None), False),
+    ],
+)
+def test_same_is_the_same_pairs_and_levels(other, equal):
+    ours = Found(np.array([0, 1]), np.array([2, 0]), np.array([0.1, 0.5]))
+    assert join.same(ours, other, 3) is equal
+
+
+@pytest.mark.parametrize("area", [10.0, 300.0, 2000.0])
+def test_generated_maps_have_the_area_and_about_the_cells_asked_for(area):
+    along = np.sqrt(area / 14.47 * 8)
+    arc = Arc(10.0, -40.0, 70.0, along, area / 14.47 / along, 60.0)
+    skymap = arc_map(arc, 4000)
+    assert area_deg2(skymap, 0.9) == pytest.approx(area, rel=0.1)
+    assert 2000 < len(skymap.start) < 8000
+
+
+def test_worlds_follow_from_the_seed():
+    one, again, other = (regions(10, 300, seed) for seed in (1, 1, 2))
+    kinds = [type(r.localization) for r in one]
+    assert kinds == [MultiOrderMap, *[Circle] * 4] * 2
+    assert [r.localization for r in one[1:5]] == [r.localization for r in again[1:5]]
+    assert one[1].localization != other[1].localization
+    assert np.array_equal(world(one, 50, 1).ra_deg, world(again, 50, 1).ra_deg)
