@@ -228,16 +228,15 @@ def _added(sizes: Sizes, clock: Callable[[], float]) -> Row:
         index.add(one)
         _ = index.tables
         taken.append(clock() - began)
-    some = (a[:20_000] for a in (given.time_jd, given.ra_deg, given.dec_deg))
-    alerts = tuple(some)
-    all_found = [
+    time_jd, ra, dec = (a[:20_000] for a in (given.time_jd, given.ra_deg, given.dec_deg))
+    added, anew = (
         Found(p.alert_row, p.region_row, p.credible_level)
-        for p in (match(*alerts, i) for i in (index, RegionIndex.build(index.regions)))
-    ]
+        for p in (match(time_jd, ra, dec, i) for i in (index, RegionIndex.build(index.regions)))
+    )
     told = (
         f"a map of about {cells:,} cells (level {LEVEL}) comes to an index of {number:,} regions,"
         f" {len(taken)} maps in turn, until lookups have it; equal: found as in an index built anew"
     )
-    equal = same(all_found[0], all_found[1], len(index))
+    equal = same(added, anew, len(index))
     median = statistics.median(taken)
     return row_of(BENCH, "add a map", OURS, 1, taken, median, equal=equal, compared=told)

@@ -90,7 +90,8 @@ class _Exact:
                 ends.append(row << 44 | place.end[inside] >> 18)
                 levels.append(shape.levels[inside])
         self.is_circle = self._versine > 0
-        self._keys, self._ends, self._levels = map(np.concatenate, (keys, ends, levels))
+        self._keys, self._ends = np.concatenate(keys), np.concatenate(ends)
+        self._levels = np.concatenate(levels)
 
     def found(
         self, ra: FloatArray, dec: FloatArray, pixel: IntArray, alert: IntArray, row: IntArray
@@ -118,7 +119,8 @@ def _within(place: Circle, ra: FloatArray, dec: FloatArray, alert: IntArray) -> 
     """The alerts at most a radius away."""
     chord = sky.unit_vectors(ra[alert], dec[alert]) - sky.unit_vectors(place.ra_deg, place.dec_deg)
     limit = 4 * np.sin(np.radians(place.radius_deg) / 2) ** 2
-    return alert[np.square(chord).sum(axis=1) <= limit]
+    near: IntArray = alert[np.square(chord).sum(axis=1) <= limit]
+    return near
 
 
 def _rows(parts: list[IntArray]) -> Found:

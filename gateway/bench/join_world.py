@@ -148,9 +148,9 @@ def arc_map(arc: Arc, cells: int) -> MultiOrderMap:
         exact = (along / arc.along_deg) ** 2 + (across / arc.across_deg) ** 2
         densities.append(np.exp(-0.5 * exact[whole]) + 1e-9)
         ipix = (4 * ipix[~whole, None] + np.arange(4)).ravel()
-    start, end, density = (np.concatenate(parts) for parts in (starts, ends, densities))
+    start, end = np.concatenate(starts), np.concatenate(ends)
     by_start = np.argsort(start)
-    start, end, density = start[by_start], end[by_start], density[by_start]
+    start, end, density = start[by_start], end[by_start], np.concatenate(densities)[by_start]
     return MultiOrderMap(start, end, density / (density * ((end - start) * sky.PIXEL_SR)).sum())
 
 
