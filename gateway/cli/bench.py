@@ -31,6 +31,14 @@ _LATE_EPILOG = (
 _LATENCY_EPILOG = (
     "Examples:\n\nmmgateway bench latency\n\nmmgateway bench latency --rate 200 --candidates 5000"
 )
+_PIPELINE_EPILOG = (
+    "Examples:\n\nmmgateway bench pipeline\n\nmmgateway bench pipeline --small"
+    "\n\nmmgateway bench pipeline --stamps 0 --packets 200000 --batch 20000"
+)
+_JOIN_EPILOG = (
+    "Examples:\n\nmmgateway bench join\n\nmmgateway bench join --small --json"
+    "\n\nmmgateway bench join --regions 1000 --alerts 200000 --no-peers"
+)
 _BOUNDS_EPILOG = (
     "Examples:\n\nmmgateway bench bounds\n\nmmgateway bench bounds month --small --json"
 )
@@ -144,6 +152,88 @@ def latency(
     sizes = whole.Sizes(per_second=rate, candidates=candidates, seed=seed)
     with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
         show(whole.cases(Path(folder), sizes, tell=tell), facts, as_json)
+
+
+@app.command("pipeline", epilog=_PIPELINE_EPILOG)
+def pipeline(
+    packets: Annotated[int, typer.Option(min=1000, help="Alerts on the topic.")] = 20_000,
+    stamps: Annotated[int, typer.Option(min=0, help="Bytes of each of three cut-outs.")] = 24_000,
+    regions: Annotated[int, typer.Option(min=1, help="Active regions.")] = 1000,
+    batch: Annotated[int, typer.Option(min=100, help="Alerts of a batch.")] = 2500,
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each job.")] = 7,
+    seed: Annotated[int, typer.Option(help="Of alerts and regions.")] = 1,
+    small: Annotated[bool, typer.Option("--small", help="2,000 alerts, 100 regions.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="For Kafka's data; a temporary folder by default.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
+    ] = False,
+) -> None:
+    """Alerts a second from Kafka to candidates, beside Spark jobs that only read and decode."""
+    from gateway.bench import pipeline as bench
+    from gateway.bench.measure import machine
+
+    tell = (lambda _: None) if as_json else _tell
+    facts = machine(bench.PACKAGES)
+    sizes = bench.Sizes(
+        packets=2000 if small else packets,
+        stamp_bytes=stamps,
+        regions=100 if small else regions,
+        batch=500 if small else batch,
+        runs=1 if small else runs,
+        plain=100 if small else 200,
+        seed=seed,
+    )
+    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-", dir=folder) as work:
+        rows = bench.cases(Path(work), sizes, tell)
+    show(rows, facts, as_json)
+    if any(row.equal is False for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command("join", epilog=_JOIN_EPILOG)
+def join(
+    alerts: Annotated[int, typer.Option(min=1000, help="Alerts all over the sky.")] = 1_000_000,
+    regions: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Active regions; more than once. Default: 1, 10, ... 10,000."),
+    ] = None,
+    cells: Annotated[
+        int, typer.Option(min=200, help="Of a map, a mean; one region in five is a map.")
+    ] = 10_000,
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs; the median is told.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of alerts and regions.")] = 1,
+    small: Annotated[bool, typer.Option("--small", help="5,000 alerts, 1 and 20 regions.")] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="Others beside ours: mmgateway[bench].")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
+    ] = False,
+) -> None:
+    """Alerts with all active regions at once, beside region by region and general joins."""
+    from dataclasses import replace
+
+    from gateway.bench import join as bench
+    from gateway.bench.measure import machine
+
+    tell = (lambda _: None) if as_json else _tell
+    facts = machine(bench.PACKAGES)
+    sizes = replace(bench.SMALL, seed=seed, peers=peers)
+    if not small:
+        sizes = bench.Sizes(
+            alerts=alerts,
+            regions=tuple(regions or bench.Sizes().regions),
+            cells=cells,
+            runs=runs,
+            seed=seed,
+            peers=peers,
+        )
+    rows = bench.cases(sizes, tell, note=lambda what: typer.echo(what, err=True))
+    show(rows, facts, as_json)
+    if any(row.equal is False for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command("bounds", epilog=_BOUNDS_EPILOG)

@@ -5,6 +5,7 @@ falling density, those of equal density by falling UNIQ, probabilities added up.
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import healpy
@@ -29,6 +30,7 @@ MAPS = (
 )
 
 
+@cache
 def multi_order(path: Path) -> tuple[IntArray, FloatArray]:
     """UNIQ and probability per steradian of a file; equal siblings of flat maps are one cell."""
     with fits.open(path) as hdus:
