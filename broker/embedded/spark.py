@@ -127,7 +127,9 @@ def spark_settings(
         "spark.jars": ",".join(map(str, jars)),
         "spark.local.dir": str(local_dir),
         "spark.sql.warehouse.dir": (local_dir / "warehouse").as_uri(),
-        "spark.driver.extraJavaOptions": f"{limits} -Dlog4j2.configurationFile={log4j}",
+        # Spark looks for an interruption in the text of a Python error by a regular expression
+        # that recurses at each character; a stack of 1 MiB ends at some thousand.
+        "spark.driver.extraJavaOptions": f"-Xss16m {limits} -Dlog4j2.configurationFile={log4j}",
         "spark.executor.extraJavaOptions": limits,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

@@ -1,0 +1,38 @@
+"""``mmgateway bench pipeline`` with a Kafka and a Spark, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+_RUN = """\
+import json, sys
+from pathlib import Path
+from gateway.bench import pipeline
+sizes = pipeline.Sizes(packets=900, stamp_bytes=500, regions=40, batch=300, runs=1, plain=300)
+rows = pipeline.cases(Path(sys.argv[1]), sizes)
+print(json.dumps([row.as_dict() for row in rows]))
+"""
+
+
+def test_the_live_matcher_matches_what_one_region_after_another_matches(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, str(tmp_path)], capture_output=True, text=True, timeout=240
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads(done.stdout.splitlines()[-1])
+    assert [row["subject"] for row in rows] == [
+        "mmgateway",
+        "Spark, reading and decoding the prefix",
+        "Spark, counting bytes",
+        "fastavro, one region after another",
+    ]
+    assert rows[0]["equal"] is True
+    assert all(row["facts"]["alerts_per_s"] > 0 for row in rows[:3])
