@@ -89,6 +89,8 @@ class Writers:
             (row["topic"], row["partition"], row["offset"])
             for row in contained.select(["topic", "partition", "offset"]).to_pylist()
         ]
+        if not addresses:
+            return 0
         samples = self._fetch(addresses[:: max(1, len(addresses) // MAX_LEARNED)])
         known = self._texts[survey]
         for text in map(decode.writer_schema, samples.values()):
