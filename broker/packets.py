@@ -20,13 +20,19 @@ import pyarrow.parquet as pq
 
 from broker import containers
 from broker.containers import MAX_PACKET_BYTES, Record
-from broker.surveys import NATIVE_SCHEMAS, ab_magnitude, tai_mjd_to_utc_jd, taken_back
+from broker.surveys import (
+    NATIVE_SCHEMAS,
+    ab_magnitude,
+    plausible_jd,
+    tai_mjd_to_utc_jd,
+    taken_back,
+)
 from crossmatch.errors import AlertError
 from crossmatch.lightcurve import Detection, merged
 
 ROWS_PER_BATCH = 50_000
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
-_ZTF_FILTERS = {1: "g", 2: "r", 3: "i"}
+_ZTF_FILTERS: dict[float, str] = {1: "g", 2: "r", 3: "i"}
 _SENTINEL_BELOW = -99.0
 _FORCED_SIGMA = 5.0
 # The first ELAsTiCC challenge wrote fluxes with zero point 27.5; nJy have 31.4.
@@ -117,8 +123,10 @@ def decode_packet(value: bytes, survey: str, lsst_schemas: Mapping[int, str]) ->
     """
     records = containers.decode(value, lsst_schemas)
     for record in records:
-        found = survey_of(record)
-        if found != survey:
+        if not isinstance(record, Mapping):
+            kind = type(record).__name__
+            raise AlertError("not_an_alert", f"expected an alert of {survey}, found {kind}")
+        if survey_of(record) != survey:
             raise AlertError(
                 "not_an_alert", f"expected an alert of {survey}, found fields {sorted(record)[:8]}"
             )
@@ -179,13 +187,16 @@ def _leaf(
         return value
     if pa.types.is_floating(kind) and isinstance(value, int | float):
         return float(value)
-    if pa.types.is_integer(kind) and isinstance(value, int):
+    if pa.types.is_integer(kind) and isinstance(value, int) and not isinstance(value, bool):
+        if not -(1 << kind.bit_width - 1) <= value < 1 << kind.bit_width - 1:
+            raise AlertError("wrong_type", f"{name} is {value}, expected {kind}")
         return value
     raise AlertError("wrong_type", f"{name} is {type(value).__name__}, expected {kind}")
 
 
 def _has_old_flux(record: Mapping[str, Any]) -> bool:
-    return "hostgal_zphot_q10" in (record.get("diaObject") or {})
+    found = record.get("diaObject")
+    return isinstance(found, Mapping) and "hostgal_zphot_q10" in found
 
 
 def history(record: Mapping[str, Any], survey: str) -> list[Detection]:
@@ -193,22 +204,28 @@ def history(record: Mapping[str, Any], survey: str) -> list[Detection]:
 
     ZTF: ``prv_candidates``. LSST: ``prvDiaSources``, then ``prvDiaForcedSources``
     (below 5 sigma a limit) and ``prvDiaNondetectionLimits``. The alert itself is not
-    among them; one exposure counts once. Entries without time or filter are left out, and
-    those that the survey took back.
+    among them; one exposure counts once. Entries without filter or a time of this century are
+    left out, and those that the survey took back.
     """
     points = _ztf_history(record) if survey == "ztf" else _lsst_history(record)
-    return merged(p for p in points if p.filter)
+    return merged(p for p in points if p.filter and plausible_jd(np.array(p.time_jd)))
+
+
+def _entries(record: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """Records of an array; a writer's schema may have anything else there."""
+    found = record.get(name)
+    return (x for x in (found if isinstance(found, list) else ()) if isinstance(x, Mapping))
 
 
 def _ztf_history(record: Mapping[str, Any]) -> Iterator[Detection]:
-    for entry in record.get("prv_candidates") or ():
+    for entry in _entries(record, "prv_candidates"):
         time_jd = _ztf_number(entry.get("jd"))
         if time_jd is None:
             continue
         mag = _ztf_number(entry.get("magpsf"))
         yield Detection(
             time_jd=time_jd,
-            filter=_ZTF_FILTERS.get(entry.get("fid"), ""),
+            filter=_ZTF_FILTERS.get(_number(entry.get("fid")) or 0, ""),
             mag=mag,
             mag_error=None if mag is None else _ztf_number(entry.get("sigmapsf")),
             limiting_mag=_ztf_number(entry.get("diffmaglim")),
@@ -218,11 +235,11 @@ def _ztf_history(record: Mapping[str, Any]) -> Iterator[Detection]:
 
 def _lsst_history(record: Mapping[str, Any]) -> Iterator[Detection]:
     scale = ELASTICC_TO_NJY if _has_old_flux(record) else 1.0
-    for entry in record.get("prvDiaSources") or ():
+    for entry in _entries(record, "prvDiaSources"):
         yield from _lsst_point(entry, scale, detected=True)
-    for entry in record.get("prvDiaForcedSources") or ():
+    for entry in _entries(record, "prvDiaForcedSources"):
         yield from _lsst_point(entry, scale, detected=False)
-    for entry in record.get("prvDiaNondetectionLimits") or ():
+    for entry in _entries(record, "prvDiaNondetectionLimits"):
         noise = {"psfFlux": 0.0, "psfFluxErr": entry.get("diaNoise")}
         yield from _lsst_point({**entry, **noise}, scale, detected=False)
 

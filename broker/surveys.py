@@ -49,7 +49,6 @@ _ZTF_NUMBERS = {
     "real_bogus": "rb",
     "deep_real_bogus": "drb",
     "mag_difference": "magdiff",
-    "first_detection_jd": "jdstarthist",
     "moving_distance_arcsec": "ssdistnr",
     "ps1_distance_arcsec": "distpsnr1",
     "ps1_star_score": "sgscore1",
@@ -210,6 +209,9 @@ def _ztf_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
     for target, source in _ZTF_NUMBERS.items():
         values = _floats(native[source])
         columns[target] = _nullable(values, np.isfinite(values) & (values > _SENTINEL_BELOW))
+    # A damaged packet may have any number here; of a time of no calendar nothing can be said.
+    first = _floats(native["jdstarthist"])
+    columns["first_detection_jd"] = _nullable(first, plausible_jd(first))
     # These keep every value, so that a wrong one is rejected as such and not as missing.
     for target, source in {"time_jd": "jd", "ra_deg": "ra", "dec_deg": "dec"}.items():
         columns[target] = _nullable(_floats(native[source]))
@@ -260,7 +262,7 @@ def _lsst_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
         "real_bogus": _nullable(reliability, np.isfinite(reliability)),
         # Rubin leaves the time of the first source null; of a single one it is known.
         "first_detection_jd": pc.coalesce(
-            _nullable(first_jd, _plausible(first_jd)),
+            _nullable(first_jd, plausible_jd(first_jd)),
             _nullable(time_jd, _floats(native["nDiaSources"]) == 1),
         ),
         "n_detections": _counts(native["nDiaSources"]),
@@ -292,7 +294,7 @@ def _rejections(columns: dict[str, Any]) -> list[RejectedRow]:
                 )
     ra, dec, time_jd = (_floats(columns[n]) for n in ("ra_deg", "dec_deg", "time_jd"))
     checks = (
-        ("time_out_of_range", time_jd, _plausible(time_jd), "JD UTC of the years 2000 to 2099"),
+        ("time_out_of_range", time_jd, plausible_jd(time_jd), "JD UTC of the years 2000 to 2099"),
         ("ra_out_of_range", ra, (ra >= 0) & (ra < 360), "[0, 360) degrees"),
         ("dec_out_of_range", dec, (dec >= -90) & (dec <= 90), "[-90, 90] degrees"),
     )
@@ -303,7 +305,8 @@ def _rejections(columns: dict[str, Any]) -> list[RejectedRow]:
     return [rejected[row] for row in sorted(rejected)]
 
 
-def _plausible(time_jd: FloatArray) -> BoolArray:
+def plausible_jd(time_jd: FloatArray) -> BoolArray:
+    """Whether times (JD, any shape) are of the years 2000 to 2099; not so for NaN."""
     return (time_jd >= _JD_RANGE[0]) & (time_jd < _JD_RANGE[1])
 
 

@@ -188,6 +188,28 @@ def test_a_packet_without_history_has_none(survey: str) -> None:
     assert history({}, survey) == []
 
 
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, True, 1.0, [1]])
+def test_a_number_that_its_column_cannot_hold_is_of_a_wrong_type(value: Any) -> None:
+    """A writer's schema may have any type for a field."""
+    record = ZTF | {"candidate": ZTF["candidate"] | {"nbad": value}}
+    with pytest.raises(AlertError, match="wrong_type"):
+        native_row(record, "ztf")
+
+
+@pytest.mark.parametrize("schema", ['"string"', '{"type": "array", "items": "long"}'])
+def test_a_container_of_something_else_is_no_alert(schema: str) -> None:
+    stream = io.BytesIO()
+    fastavro.writer(stream, json.loads(schema), ["x"] if schema == '"string"' else [[1]])
+    with pytest.raises(AlertError, match="not_an_alert"):
+        decode_packet(stream.getvalue(), "ztf", {})
+
+
+@pytest.mark.parametrize("found", [7, "text", ["text"], {"jd": 1.0}, [{"jd": 1e300, "fid": [1]}]])
+def test_a_history_of_another_type_is_none(found: Any) -> None:
+    assert history({"prv_candidates": found}, "ztf") == []
+    assert history({"prvDiaSources": found, "diaObject": found}, "lsst") == []
+
+
 def test_files_folders_and_tarballs_give_the_same_alerts(tmp_path: Path) -> None:
     folder = tmp_path / "night" / "deep"
     folder.mkdir(parents=True)

@@ -137,6 +137,14 @@ def test_ztf_sentinels_become_null(native: str, column: str, nothing: float | No
     assert one("ztf", **{native: nothing})[column] is None
 
 
+@pytest.mark.parametrize("survey", ["ztf", "lsst"])
+@pytest.mark.parametrize("time", [0.0, 1e300, -1e300, 58849.0])
+def test_a_first_detection_that_no_calendar_has_is_none(survey: str, time: float) -> None:
+    """A flipped bit must not end whoever writes the time as a date."""
+    name, value = ("jdstarthist", time) if survey == "ztf" else ("firstDiaSourceMjdTai", 1e9 + time)
+    assert one(survey, **{name: value})["first_detection_jd"] is None
+
+
 @pytest.mark.parametrize("text", ["null", "None", "", " null "])
 def test_words_for_no_name_become_null(text: str) -> None:
     assert one("ztf", ssnamenr=text)["moving_name"] is None

@@ -96,17 +96,22 @@ class MemoryWriter:
 
 
 class World:
-    """A matcher with everything around it in memory, except Spark and the archive."""
+    """A matcher with everything around it in memory, except Spark and the archive.
 
-    def __init__(self, spark: SparkSession, folder: Path, **sources: Any) -> None:
+    With ``bootstrap`` in ``sources`` and a ``reader``, packets come from a Kafka.
+    """
+
+    def __init__(
+        self, spark: SparkSession, folder: Path, reader: Any = None, **sources: Any
+    ) -> None:
         self.spark = spark
         self.messages = Messages()
         self.writer = MemoryWriter()
         self.kept: list[tuple[MatchedAlert, bytes]] = []
         self.archive = AlertArchive(folder / "alerts")
-        names: dict[str, Any] = {"ztf": (ALERTS,), "lsst": (LSST,)} | sources
-        self.sources = Sources(bootstrap="", properties={}, **names)
-        reader: Any = self.messages
+        names: dict[str, Any] = {"bootstrap": "", "ztf": (ALERTS,), "lsst": (LSST,)}
+        self.sources = Sources(properties={}, **(names | sources))
+        reader = self.messages if reader is None else reader
         self.engine = Engine(
             chains=DEFAULT_CHAINS,
             cuts=CUTS,
