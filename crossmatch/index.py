@@ -59,7 +59,7 @@ class RegionIndex:
         self._numbers = Growing(_N_PLAIN + 3 * MAX_COMPONENTS, np.float64)
         self._kinds = Growing(2, np.int64)
         self._keys = Growing(1, np.int64)
-        self._values = Growing(2, np.float64)
+        self._values = Growing(1, np.float64)
         self._next_slot = 0
         self._gone = 0
 
@@ -109,7 +109,7 @@ class RegionIndex:
     @cached_property
     def tables(self) -> Tables:
         """What a lookup needs; later changes of the index leave it as it is."""
-        cells = Cells(self._keys.view[0], *self._values.view)
+        cells = Cells(self._keys.view[0], self._values.view[0].reshape(-1, 2))
         kind, slot = self._kinds.view
         numbers, k = self._numbers.view, MAX_COMPONENTS
         circles = numbers[_N_PLAIN:]
@@ -170,7 +170,7 @@ class RegionIndex:
         new_slot = np.full(self._next_slot, -1)
         new_slot[slot[maps]] = np.arange(len(maps))
         cells = cells_kept(self.tables.cells, new_slot)
-        self._keys, self._values = Growing(1, np.int64), Growing(2, np.float64)
+        self._keys, self._values = Growing(1, np.int64), Growing(1, np.float64)
         self._extend_cells([cells])
         slot[maps] = np.arange(len(maps))
         self._kinds = Growing(2, np.int64)
@@ -212,9 +212,9 @@ class RegionIndex:
     def _extend_cells(self, cells: Sequence[Cells]) -> None:
         if cells:
             keys = np.concatenate([c.key for c in cells])
-            values = [np.concatenate([getattr(c, n) for c in cells]) for n in ("density", "level")]
+            values = np.concatenate([c.values for c in cells])
             self._keys.extend(keys[None])
-            self._values.extend(np.stack(values))
+            self._values.extend(values.reshape(1, -1))
 
     def _merge_last(self) -> None:
         (n_below, below), (n_above, above) = self._layers[-2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,57 +16,63 @@ from crossmatch.tables import Columns, Hits, Tables
 _CHUNK = 100_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Alerts inside regions, sorted by alert, then region.
+
+    What is known of each pair is computed when somebody asks: of few of many pairs anybody
+    does.
 
     Parameters
     ----------
     alert_row, region_row : (p,) int64
         Rows of the input and of the index.
-    credible_level : (p,) float64
-        Smallest level of the region's localisation that holds the alert.
-    density_per_sr : (p,) float64
-        Probability per steradian there.
-    alerts : (3, n) float64
+    alerts : three (n,) float64
         Time (JD UTC), right ascension, declination of the input.
-    regions : Columns
+    tables : Tables
         Of the index.
     """
 
     alert_row: IntArray
     region_row: IntArray
-    credible_level: FloatArray
-    density_per_sr: FloatArray
     alerts: tuple[FloatArray, FloatArray, FloatArray]
-    regions: Columns
+    tables: Tables
 
     def __len__(self) -> int:
         return len(self.alert_row)
 
     def __getitem__(self, which: BoolArray | IntArray | slice) -> Pairs:
-        return Pairs(
-            self.alert_row[which],
-            self.region_row[which],
-            self.credible_level[which],
-            self.density_per_sr[which],
-            self.alerts,
-            self.regions,
-        )
+        return Pairs(self.alert_row[which], self.region_row[which], self.alerts, self.tables)
 
-    # Of few pairs anybody asks these: they are computed when somebody does.
+    @property
+    def credible_level(self) -> FloatArray:
+        """Smallest level of the region's localisation that holds the alert, (p,) float64."""
+        return self._evaluated[1]
+
+    @property
+    def density_per_sr(self) -> FloatArray:
+        """Probability per steradian there, (p,) float64."""
+        return self._evaluated[0]
 
     @property
     def separation_deg(self) -> FloatArray:
         """From the region's best position, (p,) float64."""
         _, ra, dec = self.alerts
         here = unit_vectors(ra[self.alert_row], dec[self.alert_row]).T
-        return separation_of_vectors_deg(here, self.regions.best_vector[:, self.region_row])
+        best = self.tables.columns.best_vector[:, self.region_row]
+        return separation_of_vectors_deg(here, best)
 
     @property
     def time_offset_days(self) -> FloatArray:
         """Alert minus trigger, (p,) float64."""
-        return self.alerts[0][self.alert_row] - self.regions.trigger_jd[self.region_row]
+        trigger = self.tables.columns.trigger_jd
+        return self.alerts[0][self.alert_row] - trigger[self.region_row]
+
+    @cached_property
+    def _evaluated(self) -> tuple[FloatArray, FloatArray]:
+        _, ra, dec = (column[self.alert_row] for column in self.alerts)
+        every = np.arange(len(self))
+        return self.tables.evaluate(ra, dec, ipix29(ra, dec), every, self.region_row)
 
 
 def match(
@@ -99,31 +106,23 @@ def match(
         _match_chunk(time[i : i + _CHUNK], ra[i : i + _CHUNK], dec[i : i + _CHUNK], tables, i)
         for i in range(0, max(len(time), 1), _CHUNK)
     ]
-    alert, row, level, density = (
-        parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    )
-    return Pairs(alert, row, level, density, (time, ra, dec), tables.columns)
+    alert, row = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    return Pairs(alert, row, (time, ra, dec), tables)
 
 
 def _match_chunk(
     time: FloatArray, ra: FloatArray, dec: FloatArray, tables: Tables, first_row: int
-) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-    """Alert, region, level and density of the pairs of some alerts."""
+) -> tuple[IntArray, IntArray]:
+    """Rows of alerts and regions of the pairs of some alerts."""
     pixels = ipix29(ra, dec)
     hits = _timely(tables.hits(pixels), time, tables.columns)
-    density, level = tables.evaluate(ra, dec, pixels, hits.alert, hits.row)
-    inside = level <= tables.columns.level[hits.row]
-    # Places are those among all hits: what is not inside leaves gaps, which close here.
-    n_places = int(hits.count.sum())
-    of_place = np.full(n_places, -1)
-    of_place[hits.place[inside]] = np.flatnonzero(inside)
-    order = of_place[of_place >= 0]
-    return (
-        hits.alert[order] + first_row,
-        hits.row[order].astype(np.int64),
-        level[order],
-        density[order],
-    )
+    inside = tables.inside(ra, dec, pixels, hits)
+    # Back to the order of alerts, then of rows; what is not inside leaves gaps, which close.
+    row = np.full(int(hits.count.sum()), -1, np.int32)
+    row[hits.place[inside]] = hits.row[inside]
+    kept = row >= 0
+    alert = np.repeat(np.arange(first_row, first_row + len(time)), hits.count)
+    return alert[kept], row[kept].astype(np.int64)
 
 
 def _timely(hits: Hits, time: FloatArray, regions: Columns) -> Hits:

@@ -37,7 +37,7 @@ def save(tables: Tables, others: Mapping[int, Region], folder: Path) -> None:
     The description is written last: a folder that has one is whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("key", "density", "level"):
+    for name in ("key", "values"):
         np.save(folder / f"cells-{name}.npy", getattr(tables.cells, name))
     for field in fields(Columns):
         np.save(folder / f"rows-{field.name}.npy", getattr(tables.columns, field.name))
@@ -71,7 +71,7 @@ def load(folder: Path, mmap: bool) -> Tables:
         Intervals(*(array(f"layer{i}-{name}") for name in ("edges", "first", "rows")))
         for i in range(about["layers"])
     ]
-    cells = Cells(*(array(f"cells-{name}") for name in ("key", "density", "level")))
+    cells = Cells(*(array(f"cells-{name}") for name in ("key", "values")))
     columns = Columns(*(array(f"rows-{field.name}") for field in fields(Columns)))
     others = {one["row"]: shape_of(_read(one, folder)) for one in about["others"]}
     return Tables(layers, cells, columns, others, again=(load, (folder, mmap)))

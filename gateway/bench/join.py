@@ -27,6 +27,7 @@ _NATURAL = 1000
 _EQUAL_AT = 300
 _ADDED_CELLS = 20_000
 _LEVEL_TOLERANCE = 1e-6
+_LEVELS = f"{OURS}, with density and level"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +96,19 @@ def _world(sizes: Sizes, number: int, scale: float) -> World:
     return world(regions(number, sizes.cells, sizes.seed, scale), sizes.alerts, sizes.seed)
 
 
-def _ours(given: World) -> Run:
+def _ours(given: World) -> tuple[Run, Run]:
+    """Pairs alone, and pairs with density and level."""
     index = RegionIndex.build(given.regions)
 
-    def run() -> Found:
-        pairs = match(given.time_jd, given.ra_deg, given.dec_deg, index)
-        return Found(pairs.alert_row, pairs.region_row, pairs.credible_level)
+    def pairs() -> Found:
+        found = match(given.time_jd, given.ra_deg, given.dec_deg, index)
+        return Found(found.alert_row, found.region_row)
 
-    return run
+    def with_levels() -> Found:
+        found = match(given.time_jd, given.ra_deg, given.dec_deg, index)
+        return Found(found.alert_row, found.region_row, found.credible_level)
+
+    return pairs, with_levels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,29 +126,32 @@ def _case(
     name: str, given: World, peers: Sequence[Peer], sizes: Sizes, clock: Callable[[], float]
 ) -> list[Row]:
     """Rows of one case: what all find is compared first, then they take turns."""
-    ours = _ours(given)
-    found = ours()
+    ours, with_levels = _ours(given)
+    found = with_levels()
     pairs = len(found.alert) / max(len(given.ra_deg), 1)
     asked = [_asked(peer, given, found, sizes) for peer in peers]
     del found
-    taken: dict[str, list[float]] = {OURS: [], **{a.name: [] for a in asked}}
+    subjects = [(OURS, ours, 1.0), (_LEVELS, with_levels, 1.0)]
+    subjects += [(a.name, a.run, a.share) for a in asked]
+    taken: dict[str, list[float]] = {subject: [] for subject, _, _ in subjects}
     for _ in range(sizes.runs):
-        for subject, run, share in [(OURS, ours, 1.0), *((a.name, a.run, a.share) for a in asked)]:
+        for subject, run, share in subjects:
             began = clock()
             run()
             taken[subject].append((clock() - began) * share)
     told = (
         f"{len(given.regions):,} regions with {given.cells:,} map cells, {len(given.ra_deg):,}"
-        f" alerts, {pairs:.2f} pairs an alert. Timed from positions: ours to pairs with density"
-        " and level, on one processor. Peers: pairs, with levels where they have them;"
-        " DuckDB and polars with all processors. Equal: the set of pairs, levels to 1e-6"
+        f" alerts, {pairs:.2f} pairs an alert. Timed: from positions to pairs, each subject on"
+        " one processor; ligo.skymap and the second of ours give levels and densities, too."
+        " Equal: the set of pairs, and levels to 1e-6"
     )
     told = ". ".join([told, *(f"{a.name}: {a.told}" for a in asked if a.told)])
     median = statistics.median(taken[OURS])
-    equal: dict[str, bool | None] = {OURS: None, **{a.name: a.equal for a in asked}}
+    equal = {a.name: a.equal for a in asked}
     n = len(given.ra_deg)
     return [
-        row_of(BENCH, name, s, n, taken[s], median, equal=equal[s], compared=told) for s in taken
+        row_of(BENCH, name, s, n, taken[s], median, equal=equal.get(s), compared=told)
+        for s in taken
     ]
 
 
@@ -193,7 +202,7 @@ def _growth(sizes: Sizes, clock: Callable[[], float]) -> list[Row]:
     runs, names, pairs = [], [], []
     for number in sizes.growth:
         given = _world(sizes, number, _EQUAL_AT / number)
-        runs.append(_ours(given))
+        runs.append(_ours(given)[0])
         names.append(f"{OURS}, {number:,} regions")
         pairs.append(len(runs[-1]().alert) / sizes.alerts)
     taken: list[list[float]] = [[] for _ in runs]

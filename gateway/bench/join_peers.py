@@ -6,6 +6,7 @@ What a peer prepares once for its regions is not timed; what it does with the al
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -77,7 +78,7 @@ class _Exact:
     def __init__(self, world: World) -> None:
         n = len(world.regions)
         self._centre, self._versine, self._rate = np.zeros((3, n)), np.zeros(n), np.zeros(n)
-        keys, ends, levels = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
+        keys, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for row, region in enumerate(world.regions):
             place = region.localization
             if isinstance(place, Circle):
@@ -88,31 +89,24 @@ class _Exact:
                 inside = shape.levels <= region.level
                 keys.append(row << 44 | place.start[inside] >> 18)
                 ends.append(row << 44 | place.end[inside] >> 18)
-                levels.append(shape.levels[inside])
         self.is_circle = self._versine > 0
         self._keys, self._ends = np.concatenate(keys), np.concatenate(ends)
-        self._levels = np.concatenate(levels)
 
     def found(
         self, ra: FloatArray, dec: FloatArray, pixel: IntArray, alert: IntArray, row: IntArray
     ) -> Found:
-        """The pairs that are inside, with their levels."""
+        """The pairs that are inside."""
         circles = self.is_circle[row]
         a, r = alert[circles], row[circles]
         versine = 0.5 * np.square(sky.unit_vectors(ra[a], dec[a]).T - self._centre[:, r]).sum(0)
         near = versine <= self._versine[r]
-        level = -np.expm1(np.log(1 - LEVEL) * versine[near] / self._versine[r[near]])
         m, s = alert[~circles], row[~circles]
         wanted = s << 44 | pixel[m] >> 18
         order = np.argsort(wanted)
         cell = np.empty(len(wanted), np.int64)
         cell[order] = np.searchsorted(self._keys, wanted[order], side="right") - 1
         held = (cell >= 0) & (wanted < self._ends[np.maximum(cell, 0)]) if len(m) else cell > 0
-        return Found(
-            np.concatenate([a[near], m[held]]),
-            np.concatenate([r[near], s[held]]),
-            np.concatenate([level, self._levels[cell[held]]]),
-        )
+        return Found(np.concatenate([a[near], m[held]]), np.concatenate([r[near], s[held]]))
 
 
 def _within(place: Circle, ra: FloatArray, dec: FloatArray, alert: IntArray) -> IntArray:
@@ -232,7 +226,7 @@ def duckdb_run(world: World) -> Run:
     low, high = np.concatenate(covers).T
     owner = np.repeat(np.arange(len(covers)), [len(c) for c in covers])
     ranges = pa.table({"low": low, "high": high, "region": owner})
-    connection = duckdb.connect()
+    connection = duckdb.connect(config={"threads": 1})
     connection.register("given", ranges)
     connection.execute("CREATE TABLE ranges AS SELECT * FROM given")
 
@@ -258,6 +252,8 @@ def equi_join_run(order: int) -> Callable[[World], Run]:
     """An equi-join in polars on pixels of an order, then exact tests of what it gives."""
 
     def prepare(world: World) -> Run:
+        # As all others here, and only where it is the first to import it.
+        os.environ.setdefault("POLARS_MAX_THREADS", "1")
         import polars as pl
 
         exact = _Exact(world)
@@ -278,7 +274,7 @@ def equi_join_run(order: int) -> Callable[[World], Run]:
                 joined = alerts.join(regions, on="pixel")
                 alert, row = joined["alert"].to_numpy(), joined["region"].to_numpy()
                 found = exact.found(ra, dec, pixel, alert, row)
-                parts.append((found.alert + begin, found.region, found.level))
+                parts.append((found.alert + begin, found.region))
             return Found(*map(np.concatenate, zip(*parts, strict=True)))
 
         return run

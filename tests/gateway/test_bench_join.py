@@ -43,7 +43,7 @@ def test_a_line_for_ours_and_each_peer_all_equal(capsys):
     assert len(there) >= 4
     for case in ("1 regions", "20 regions"):
         mine = {r["subject"]: r for r in rows if r["case"] == case}
-        assert set(mine) == {OURS, *(p.name for p in there)}
+        assert set(mine) == {OURS, join._LEVELS, *(p.name for p in there)}
         assert all(mine[p.name]["equal"] is True for p in there)
         assert mine[OURS]["ratio_to_ours"] == 1.0
     for row in rows:
@@ -85,7 +85,7 @@ def test_a_missing_peer_is_one_line(tiny, monkeypatch, capsys):
 def test_no_peers_when_none_are_wanted(tiny, capsys):
     assert main(["bench", "join", "--small", "--no-peers", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {r["subject"] for r in rows} == {OURS}
+    assert {r["subject"] for r in rows} == {OURS, join._LEVELS}
 
 
 @pytest.mark.parametrize(
