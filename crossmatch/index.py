@@ -1,8 +1,9 @@
 """The active regions, each in a numbered row: which hold a position, and how deep.
 
 Regions come and go; :class:`crossmatch.tables.Tables` are what a lookup needs of those of
-the moment. In memory an order-29 interval takes 12 bytes and each region in its list 4, a
-map cell inside its level 24: about 40 bytes a cell of the maps, a third of it intervals.
+the moment. In memory an interval takes 12 bytes and each region in its list 4, a map cell
+inside its region's level 24: of 1,000 regions with 2.3 million map cells 52 MB, 22 bytes a
+cell. (Regions and shapes, with the whole maps, are not counted, and not needed to look up.)
 """
 
 from __future__ import annotations

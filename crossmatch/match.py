@@ -10,10 +10,10 @@ import numpy as np
 from crossmatch.index import RegionIndex
 from crossmatch.model import BoolArray, FloatArray, IntArray
 from crossmatch.sky import ipix29, separation_of_vectors_deg, unit_vectors
-from crossmatch.tables import Columns, Hits, Tables
+from crossmatch.tables import Columns, Tables, in_order
 
 # Alerts taken at a time: the arrays of millions of pairs would leave the caches.
-_CHUNK = 100_000
+_CHUNK = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +70,14 @@ class Pairs:
 
     @cached_property
     def _evaluated(self) -> tuple[FloatArray, FloatArray]:
-        _, ra, dec = (column[self.alert_row] for column in self.alerts)
-        every = np.arange(len(self))
-        return self.tables.evaluate(ra, dec, ipix29(ra, dec), every, self.region_row)
+        density, level = np.empty(len(self)), np.empty(len(self))
+        for begin in range(0, len(self), _CHUNK):
+            some = slice(begin, begin + _CHUNK)
+            _, ra, dec = (column[self.alert_row[some]] for column in self.alerts)
+            rows = self.region_row[some]
+            every = np.arange(len(rows))
+            density[some], level[some] = self.tables.evaluate(ra, dec, ipix29(ra, dec), every, rows)
+        return density, level
 
 
 def match(
@@ -115,25 +120,26 @@ def _match_chunk(
 ) -> tuple[IntArray, IntArray]:
     """Rows of alerts and regions of the pairs of some alerts."""
     pixels = ipix29(ra, dec)
-    hits = _timely(tables.hits(pixels), time, tables.columns)
-    inside = tables.inside(ra, dec, pixels, hits)
-    # Back to the order of alerts, then of rows; what is not inside leaves gaps, which close.
-    row = np.full(int(hits.count.sum()), -1, np.int32)
-    row[hits.place[inside]] = hits.row[inside]
-    kept = row >= 0
-    alert = np.repeat(np.arange(first_row, first_row + len(time)), hits.count)
-    return alert[kept], row[kept].astype(np.int64)
+    # In order of place neighbours ask for what lies together in memory.
+    by_place = np.argsort(pixels)
+    ra, dec, pixels = ra[by_place], dec[by_place], pixels[by_place]
+    alert, row = tables.hits(pixels)
+    alert, row = _timely(time, by_place, alert, row, tables.columns)
+    inside = tables.inside(ra, dec, pixels, alert, row)
+    return in_order(by_place[alert[inside]] + first_row, row[inside])
 
 
-def _timely(hits: Hits, time: FloatArray, regions: Columns) -> Hits:
-    """The hits whose alert lies in the window of its region."""
-    if not len(hits.row):
-        return hits
+def _timely(
+    time: FloatArray, by_place: IntArray, alert: IntArray, row: IntArray, regions: Columns
+) -> tuple[IntArray, IntArray]:
+    """The pairs whose alert lies in the window of its region."""
+    if not len(row):
+        return alert, row
     starts, ends, trigger = regions.window_start_days, regions.window_end_days, regions.trigger_jd
     # Rounding keeps the order: what holds for the first and the last alert holds for all.
     always = (starts < time.min() - trigger) & (time.max() - trigger <= ends)
     if always.all():
-        return hits
-    offset = time[hits.alert] - trigger[hits.row]
-    timely = (starts[hits.row] < offset) & (offset <= ends[hits.row])
-    return Hits(hits.count, hits.alert[timely], hits.row[timely], hits.place[timely])
+        return alert, row
+    offset = time[by_place[alert]] - trigger[row]
+    timely = (starts[row] < offset) & (offset <= ends[row])
+    return alert[timely], row[timely]

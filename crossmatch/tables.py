@@ -27,6 +27,9 @@ CELL_BITS = 44
 MAX_SLOTS = 1 << (63 - CELL_BITS)
 """Maps that the table of cells can tell apart."""
 
+# Rows of regions fit in so many bits, and rows of alerts in the others.
+_ROW_BITS = 31
+
 OTHER, MAP, CIRCLE = range(3)
 MAX_COMPONENTS = 3
 """Of a circle with systematic errors; with more it answers for itself."""
@@ -112,20 +115,6 @@ def circle_columns(shape: FisherShape) -> tuple[FloatArray, FloatArray, FloatArr
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hits:
-    """Pairs of positions and regions whose cover holds them, in the order found.
-
-    ``count`` (n,) is the number of pairs of each position. Of each pair, (p,): the row of
-    the position, the row of the region, and its place in the order of positions, then rows.
-    """
-
-    count: IntArray
-    alert: IntArray
-    row: IntArray
-    place: IntArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Tables:
     """Active regions as arrays, for any number of readers.
 
@@ -160,26 +149,19 @@ class Tables:
         """Bytes of intervals and cells."""
         return self.cells.nbytes + sum(layer.nbytes for layer in self.layers)
 
-    def hits(self, ipix29: IntArray) -> Hits:
-        """Pairs of pixels (n,) and regions whose cover holds them."""
-        by_place = np.argsort(ipix29)
-        ordered = ipix29[by_place]
-        stretches = [layer.find(ordered) for layer in self.layers]
-        counts = [end - begin for begin, end in stretches]
-        total = sum(counts, np.zeros(len(ipix29), np.int64))
-        count = np.empty_like(total)
-        count[by_place] = total
-        place = (np.cumsum(count) - count)[by_place]
-        alerts, rows, places = [], [], []
-        for layer, (begin, _), held in zip(self.layers, stretches, counts, strict=True):
-            # As sky.expand, the numbers of the pairs made once for both.
-            skipped = np.cumsum(held) - held
-            pair = np.arange(held.sum())
-            alerts.append(np.repeat(by_place, held))
-            rows.append(layer.rows[pair + np.repeat(begin - skipped, held)])
-            places.append(pair + np.repeat(place - skipped, held))
-            place = place + held
-        return Hits(count, _joined(alerts), _joined(rows), _joined(places))
+    def hits(self, ordered29: IntArray) -> tuple[IntArray, IntArray]:
+        """Pairs of ascending pixels (n,) and the regions whose cover holds them, each (p,)."""
+        pixels, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for layer in self.layers:
+            begin, end = layer.find(ordered29)
+            held = end - begin
+            some = np.flatnonzero(held)
+            pixels.append(np.repeat(some, held[some]))
+            # Wide at once: an index that is not is widened each time that it is used.
+            rows.append(layer.rows[sky.expand(begin[some], end[some])].astype(np.int64))
+        if len(pixels) == 2:
+            return pixels[1], rows[1]
+        return np.concatenate(pixels), np.concatenate(rows)
 
     def lookup(self, ipix29: IntArray) -> tuple[IntArray, IntArray]:
         """Pairs of positions and regions whose cover holds them.
@@ -195,10 +177,9 @@ class Tables:
             Sorted by alert, then region. A superset of the regions that truly hold
             the position: covers of shapes other than maps may be generous.
         """
-        hits = self.hits(ipix29)
-        region_rows = np.empty(len(hits.row), np.int64)
-        region_rows[hits.place] = hits.row
-        return np.repeat(np.arange(len(ipix29)), hits.count), region_rows
+        by_place = np.argsort(ipix29)
+        pixels, rows = self.hits(ipix29[by_place])
+        return in_order(by_place[pixels], rows)
 
     def evaluate(
         self,
@@ -234,22 +215,27 @@ class Tables:
         return density, level
 
     def inside(
-        self, ra_deg: FloatArray, dec_deg: FloatArray, ipix29: IntArray, hits: Hits
+        self,
+        ra_deg: FloatArray,
+        dec_deg: FloatArray,
+        ipix29: IntArray,
+        alert_rows: IntArray,
+        region_rows: IntArray,
     ) -> BoolArray:
-        """Which of the hits lie within the level of their region, (p,) bool.
+        """Which pairs that :meth:`hits` gave lie within the level of their region, (p,) bool.
 
         Covers of maps are exact, so that only the other shapes are asked.
         """
-        found = np.ones(len(hits.row), np.bool_)
-        kind, limit = self.columns.kind[hits.row], self.columns.level
+        found = np.ones(len(region_rows), np.bool_)
+        kind, limit = self.columns.kind[region_rows], self.columns.level
         circles = np.flatnonzero(kind == CIRCLE)
         if len(circles):
-            alerts, rows = hits.alert[circles], hits.row[circles]
+            alerts, rows = alert_rows[circles], region_rows[circles]
             versine = self._versine(ra_deg, dec_deg, alerts, rows)
             found[circles] = self._circle_level(rows, versine) <= limit[rows]
         others = np.flatnonzero(kind == OTHER) if self.others else circles[:0]
         if len(others):
-            alerts, rows = hits.alert[others], hits.row[others]
+            alerts, rows = alert_rows[others], region_rows[others]
             level = self._others(ra_deg, dec_deg, ipix29, alerts, rows)[1]
             found[others] = level <= limit[rows]
         return found
@@ -334,7 +320,7 @@ def _vectors(ra: FloatArray, dec: FloatArray, alerts: IntArray) -> tuple[FloatAr
     return tuple(part[alerts] for part in directions(*half_tangents(ra, dec)))
 
 
-def _joined(parts: Sequence[Any]) -> Any:
-    if not parts:
-        return np.empty(0, np.int64)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def in_order(alert_rows: IntArray, region_rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Pairs sorted by alert, then region: one sort of single numbers."""
+    key = np.sort(alert_rows << _ROW_BITS | region_rows)
+    return key >> _ROW_BITS, key & ((1 << _ROW_BITS) - 1)
