@@ -40,6 +40,7 @@ _SPARK = {
 }
 # What a packet is: the number of the layout that reads it, or one of these.
 _FOR_PYTHON, _BROKEN = -2, -1
+_WHOLE, _SEVERAL, _DAMAGED = 0, 1, 2
 
 
 def ztf_packet(value: Column, schemas: Sequence[str] = ()) -> Column:
@@ -190,13 +191,16 @@ def _packet_of(
 
     def checked(kind: Column, record: Column) -> Column:
         number = kind.getField("number")
-        is_whole, has_several = _blocks(value, kind.getField("header_bytes"), record)
-        for_python = (number == _FOR_PYTHON) | has_several
         factors = sf.array(*map(sf.lit, scales))[number] if set(scales) != {1.0} else None
-        return _let(
-            sf.when(is_whole, record.getField("body")),
-            lambda body: _struct(survey, kind, for_python, body, factors),
-        )
+
+        def leaves(blocks: Column) -> Column:
+            for_python = (number == _FOR_PYTHON) | (blocks == _SEVERAL)
+            return _let(
+                sf.when(blocks == _WHOLE, record.getField("body")),
+                lambda body: _struct(survey, kind, for_python, body, factors),
+            )
+
+        return _let(_blocks(value, kind.getField("header_bytes"), record), leaves)
 
     return _let(_kind(value, list(messages), starts), packet)
 
@@ -272,8 +276,8 @@ def _lookup(known: Mapping[Any, int], key: Column) -> Column:
     return sf.create_map(*(x for pair in pairs for x in pair))[key]
 
 
-def _blocks(value: Column, header_bytes: Column, record: Column) -> tuple[Column, Column]:
-    """Whether a record is whole and alone, and whether there is more than one."""
+def _blocks(value: Column, header_bytes: Column, record: Column) -> Column:
+    """Whether a record is whole and alone, or there are several, or it is broken."""
     count, size = record.getField("n"), record.getField("size")
     sizes = [(size < 1 << (7 * n - 1), sf.lit(n)) for n in range(1, 5)]
     size_bytes = _first(sizes).otherwise(sf.lit(5))
@@ -281,10 +285,13 @@ def _blocks(value: Column, header_bytes: Column, record: Column) -> tuple[Column
     ends_right = sf.substring(value, header_bytes + 1, sf.lit(_SYNC_BYTES)) == sf.substring(
         value, -_SYNC_BYTES, _SYNC_BYTES
     )
-    is_container = header_bytes > 0
-    is_whole = ~is_container | ((count == 1) & (rest == 0) & ends_right)
-    has_several = is_container & ((count > 1) | ((count == 1) & (size >= 0) & (rest > 0)))
-    return is_whole, sf.coalesce(has_several, sf.lit(False))
+    # Nearly all packets are of the first cases; the others are not evaluated for them.
+    cases = [
+        (header_bytes == 0, sf.lit(_WHOLE)),
+        ((count == 1) & (rest == 0) & ends_right, sf.lit(_WHOLE)),
+        ((count > 1) | ((count == 1) & (size >= 0) & (rest > 0)), sf.lit(_SEVERAL)),
+    ]
+    return _first(cases).otherwise(sf.lit(_DAMAGED))
 
 
 def _struct(

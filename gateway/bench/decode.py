@@ -39,7 +39,7 @@ BENCH = "decode"
 PACKAGES = ("mmgateway", "pyspark", "fastavro", "confluent-kafka", "pyarrow", "numpy")
 CASES = (("ztf", 82), ("lsst", 3), ("lsst", 47), ("lsst", 82))
 """Survey and size of a packet in kB."""
-_DISTINCT_BYTES = 40_000_000
+_DISTINCT_BYTES = 8_000_000
 _NIGHT_JD = 2461042.6
 _FIRST_ID = 170_000_000_000_000_000
 _TOPIC = {"ztf": "alerts.ztf", "lsst": "alerts.lsst"}
