@@ -2,7 +2,8 @@
 
 One streaming query subscribes to the alert topics, ``mm.regionlog`` and ``mm.verdicts``, so
 that a region wakes it as an alert does and the checkpoint has the offsets of all. The JVM
-decodes only the columns that matching needs; slim rows come to the driver as Arrow.
+decodes only the columns that matching needs; slim rows come to the driver as Arrow. While the
+driver makes the step of a batch, the JVM reads and decodes the next one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,8 +62,9 @@ class LiveMatcher:
     engine : Engine
     committer : Committer
     sources : Sources
-    reader : PacketReader
-        For packets that Python reads, and those that are rejected.
+    new_reader : callable
+        Makes readers for packets that Python reads, and those that are rejected: one for the
+        thread that decodes, one for that which takes steps.
     read_region : callable
         From a message of ``mm.regionlog`` to its record, or Rejected.
     query_id : callable
@@ -77,7 +81,7 @@ class LiveMatcher:
         engine: Engine,
         committer: Committer,
         sources: Sources,
-        reader: PacketReader,
+        new_reader: Callable[[], PacketReader],
         read_region: Callable[[bytes], RegionRecord],
         query_id: Callable[[], str],
         now: Callable[[], datetime],
@@ -86,36 +90,46 @@ class LiveMatcher:
         self._engine = engine
         self._committer = committer
         self._sources = sources
-        self._reader = reader
+        self._reader = new_reader()
         self._read_region = read_region
         self._query_id = query_id
         self._now = now
         self._on_batch = on_batch
-        self._writers = Writers(sources, reader.fetch)
+        self._writers = Writers(sources, new_reader().fetch)
         self._letter_bytes_left = MAX_LETTERS_BYTES
+        self._steps = ThreadPoolExecutor(1, "match-step")
+        self._under_way: tuple[int, Future[None]] | None = None
         self.failure: GatewayError | None = None
-        """Why the last batch failed: Spark wraps what a batch raises beyond recognition."""
+        """Why a batch failed: Spark wraps what one raises beyond recognition."""
 
     def take(self, frame: DataFrame, batch_id: int) -> None:
         """``foreachBatch`` of the query: do a batch once, whatever happened before.
 
+        It is decoded here, while the step of the batch before is made in a thread of its own,
+        and returns when its own step has begun: Spark may be one batch ahead of what is
+        committed (see :func:`broker.checkpoint.rewind`).
+
         Raises
         ------
         ServiceError
-            When the checkpoint and the published marker do not fit together.
+            When the checkpoint and the published marker do not fit together, or the batch
+            before failed.
         """
-        try:
+        with self._noting(batch_id):
             self._take(frame, batch_id)
-        except GatewayError as error:
-            self.failure = error
-            raise
-        except Exception as error:
-            self.failure = ServiceError(f"batch {batch_id} failed: {error!r}; see Spark's log")
-            raise
+
+    def settle(self) -> None:
+        """Wait for the step that is being made; raise what it raised."""
+        if self._under_way is not None:
+            _, step = self._under_way
+            step.result()
+
+    def close(self) -> None:
+        """Let the step that is being made end; whether it could is for the next start to see."""
+        self._steps.shutdown()
 
     def _take(self, frame: DataFrame, batch_id: int) -> None:
-        marker = self._committer.marker
-        last = -1 if marker is None else marker.batch_id
+        last = self._last()
         if batch_id <= last:
             return
         if batch_id != last + 1:
@@ -127,8 +141,34 @@ class LiveMatcher:
         begin = time.perf_counter()
         rows = self._decoded(frame)
         decoded = time.perf_counter() - begin
-        self._do(rows, batch_id)
+        self.settle()
+        self._under_way = batch_id, self._steps.submit(self._made, rows, batch_id)
         self._on_batch(decoded)
+
+    def _last(self) -> int:
+        """Last batch that was committed, or is being worked on."""
+        if self._under_way is not None:
+            return self._under_way[0]
+        marker = self._committer.marker
+        return -1 if marker is None else marker.batch_id
+
+    def _made(self, rows: pa.Table, batch_id: int) -> None:
+        """The step of a batch; a failure is noted at once, for the next batch may be far off."""
+        with self._noting(batch_id):
+            self._do(rows, batch_id)
+
+    @contextmanager
+    def _noting(self, batch_id: int) -> Iterator[None]:
+        """Keep why a batch failed."""
+        try:
+            yield
+        except GatewayError as error:
+            self.failure = self.failure or error
+            raise
+        except Exception as error:
+            failed = ServiceError(f"batch {batch_id} failed: {error!r}; see Spark's log")
+            self.failure = self.failure or failed
+            raise failed from error
 
     def _decoded(self, frame: DataFrame) -> pa.Table:
         """The batch decoded in the JVM; read once more when it brought schemas not seen before."""

@@ -289,12 +289,13 @@ class _Bench:
             engine=engine,
             committer=Committer(engine, writer, None, committed),
             sources=self._sources,
-            reader=PacketReader(self._bootstrap, {}),
+            new_reader=lambda: PacketReader(self._bootstrap, {}),
             read_region=_none,
             query_id=lambda: stream.checkpoint_id(folder / "checkpoint"),
             now=lambda: datetime.now(UTC),
         )
         self._play(matcher.take, folder, run)
+        matcher.close()
         run.matches = {(key.event_id, key.object_id) for key in engine.groups}
         reader.close()
         return run

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from broker import stream, topics
+from broker import checkpoint, stream, topics
 from broker.archive import AlertArchive
 from broker.aside import Aside
 from broker.chores import Chore, Chores
@@ -99,6 +99,9 @@ class MatchService:
         archive = AlertArchive(self._state / "alerts")
         query_id = stream.checkpoint_id(self._checkpoint)
         check_fit(marker, query_id, self._checkpoint, archive)
+        ahead = checkpoint.rewind(self._checkpoint, -1 if marker is None else marker.batch_id)
+        if ahead:
+            log.info("batches_taken_back", batches=ahead)
         regions = Regions(map_loader(self._state), config.chains)
         troubles = self._troubles = self._alarms(bootstrap)
         storage = self._store = self._storage(sources, bootstrap, troubles)
@@ -114,7 +117,7 @@ class MatchService:
             engine=engine,
             committer=committer,
             sources=sources,
-            reader=storage.reader(),
+            new_reader=storage.reader,
             read_region=regions.read,
             query_id=lambda: stream.checkpoint_id(self._checkpoint),
             now=self._now,
@@ -253,10 +256,10 @@ class MatchService:
             raise ServiceError(f"the search of the archive ended: {self._failure}") from (
                 self._failure
             )
-        if self._query is None or self._query.isActive:
-            return
         if self._matcher is not None and self._matcher.failure is not None:
             raise self._matcher.failure
+        if self._query is None or self._query.isActive:
+            return
         error = self._query.exception()
         reason = "it stopped" if error is None else str(error).splitlines()[0][:500]
         raise ServiceError(f"the Spark query ended: {reason}")
@@ -268,6 +271,8 @@ class MatchService:
         for query in (self._query, self._raw):
             if query is not None:
                 query.stop()
+        if self._matcher is not None:
+            self._matcher.close()
         if self._chores is not None:
             self._chores.stop()
         if self._troubles is not None:

@@ -127,7 +127,7 @@ class World:
             engine=self.engine,
             committer=self.committer,
             sources=self.sources,
-            reader=reader,
+            new_reader=lambda: reader,
             read_region=Regions(_no_map, DEFAULT_CHAINS).read,
             query_id=lambda: "query",
             now=lambda: NOW,
@@ -144,6 +144,7 @@ class World:
         """Do these messages as the next batch; every ledger must add up."""
         self.batch += 1
         self.matcher.take(self.frame(*messages), self.batch)
+        self.matcher.settle()
         outcome = self.writer.outcomes[-1]
         assert outcome.batch_id == self.batch
         assert alert_hole(outcome.ledger) == 0

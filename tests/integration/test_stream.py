@@ -49,6 +49,7 @@ def test_a_batch_that_spark_gives_again_is_not_published_again(world: World):
 
     world.matcher.take(frame, 0)
     world.matcher.take(frame, 0)
+    world.matcher.settle()
 
     assert len(world.writer.outcomes) == 1
 
