@@ -219,7 +219,9 @@ class _Case:
         return [{name: row[name] for name in self._names()} for row in rows]
 
     def _by_spark(self, expected: list[dict[str, Any]]) -> list[_Subject]:
-        many, few = self._sizes.packets, self._sizes.by_peers
+        # A job of Spark takes a tenth of a second before the first packet.
+        many = self._sizes.packets
+        few = max(self._sizes.by_peers, many // 20)
         frame = self._frame(many)
         whole = peers.spark_whole(self._survey, sf.col("value"), self._schema)
         found = (
