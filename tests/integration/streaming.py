@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,11 +98,15 @@ class MemoryWriter:
 class World:
     """A matcher with everything around it in memory, except Spark and the archive.
 
-    With ``bootstrap`` in ``sources`` and a ``reader``, packets come from a Kafka.
+    With ``bootstrap`` in ``sources`` and readers, packets come from a Kafka.
     """
 
     def __init__(
-        self, spark: SparkSession, folder: Path, reader: Any = None, **sources: Any
+        self,
+        spark: SparkSession,
+        folder: Path,
+        new_reader: Callable[[], Any] | None = None,
+        **sources: Any,
     ) -> None:
         self.spark = spark
         self.messages = Messages()
@@ -111,7 +115,7 @@ class World:
         self.archive = AlertArchive(folder / "alerts")
         names: dict[str, Any] = {"bootstrap": "", "ztf": (ALERTS,), "lsst": (LSST,)}
         self.sources = Sources(properties={}, **(names | sources))
-        reader = self.messages if reader is None else reader
+        new_reader = new_reader or (lambda: self.messages)
         self.engine = Engine(
             chains=DEFAULT_CHAINS,
             cuts=CUTS,
@@ -119,7 +123,10 @@ class World:
             archive=self.archive,
             now=lambda: NOW,
             packets=stream.packet_details(
-                reader.fetch, self.sources.survey, self.sources.lsst_schemas, self.kept.extend
+                new_reader().fetch,
+                self.sources.survey,
+                self.sources.lsst_schemas,
+                self.kept.extend,
             ),
         )
         self.committer = Committer(self.engine, self.writer, None)  # type: ignore[arg-type]
@@ -127,7 +134,7 @@ class World:
             engine=self.engine,
             committer=self.committer,
             sources=self.sources,
-            new_reader=lambda: reader,
+            new_reader=new_reader,
             read_region=Regions(_no_map, DEFAULT_CHAINS).read,
             query_id=lambda: "query",
             now=lambda: NOW,

@@ -54,7 +54,7 @@ def test_each_damaged_packet_is_accounted_for_and_the_query_goes_on(
     live = World(
         spark,
         tmp_path,
-        PacketReader(kafka.bootstrap, {}),
+        lambda: PacketReader(kafka.bootstrap, {}),
         bootstrap=kafka.bootstrap,
         ztf=(ztf,),
         lsst=(lsst,),
@@ -69,6 +69,7 @@ def test_each_damaged_packet_is_accounted_for_and_the_query_goes_on(
         query.processAllAvailable()
         send(kafka.bootstrap, [(lsst if k == "lsst" else ztf, p) for k, p in WHOLE])
         query.processAllAvailable()
+        live.matcher.settle()
         assert query.exception() is None
     finally:
         query.stop()
