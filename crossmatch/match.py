@@ -27,15 +27,15 @@ class Pairs:
     ----------
     alert_row, region_row : (p,) int64
         Rows of the input and of the index.
-    alerts : three (n,) float64
-        Time (JD UTC), right ascension, declination of the input.
+    alerts : four (n,) arrays
+        Time (JD UTC), right ascension, declination (degrees) and pixel of the input.
     tables : Tables
         Of the index.
     """
 
     alert_row: IntArray
     region_row: IntArray
-    alerts: tuple[FloatArray, FloatArray, FloatArray]
+    alerts: tuple[FloatArray, FloatArray, FloatArray, IntArray]
     tables: Tables
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class Pairs:
     @property
     def separation_deg(self) -> FloatArray:
         """From the region's best position, (p,) float64."""
-        _, ra, dec = self.alerts
+        _, ra, dec, _ = self.alerts
         here = unit_vectors(ra[self.alert_row], dec[self.alert_row]).T
         best = self.tables.columns.best_vector[:, self.region_row]
         return separation_of_vectors_deg(here, best)
@@ -70,13 +70,13 @@ class Pairs:
 
     @cached_property
     def _evaluated(self) -> tuple[FloatArray, FloatArray]:
+        _, ra, dec, pixels = self.alerts
         density, level = np.empty(len(self)), np.empty(len(self))
         for begin in range(0, len(self), _CHUNK):
             some = slice(begin, begin + _CHUNK)
-            _, ra, dec = (column[self.alert_row[some]] for column in self.alerts)
-            rows = self.region_row[some]
-            every = np.arange(len(rows))
-            density[some], level[some] = self.tables.evaluate(ra, dec, ipix29(ra, dec), every, rows)
+            density[some], level[some] = self.tables.evaluate(
+                ra, dec, pixels, self.alert_row[some], self.region_row[some]
+            )
         return density, level
 
 
@@ -111,22 +111,24 @@ def match(
         _match_chunk(time[i : i + _CHUNK], ra[i : i + _CHUNK], dec[i : i + _CHUNK], tables, i)
         for i in range(0, max(len(time), 1), _CHUNK)
     ]
-    alert, row = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    return Pairs(alert, row, (time, ra, dec), tables)
+    alert, row, pixels = (
+        parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    )
+    return Pairs(alert, row, (time, ra, dec, pixels), tables)
 
 
 def _match_chunk(
     time: FloatArray, ra: FloatArray, dec: FloatArray, tables: Tables, first_row: int
-) -> tuple[IntArray, IntArray]:
-    """Rows of alerts and regions of the pairs of some alerts."""
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows of alerts and of regions of the pairs of some alerts; pixels of the alerts."""
     pixels = ipix29(ra, dec)
     # In order of place neighbours ask for what lies together in memory.
     by_place = np.argsort(pixels)
-    ra, dec, pixels = ra[by_place], dec[by_place], pixels[by_place]
-    alert, row = tables.hits(pixels)
+    ra, dec, ordered = ra[by_place], dec[by_place], pixels[by_place]
+    alert, row = tables.hits(ordered)
     alert, row = _timely(time, by_place, alert, row, tables.columns)
-    inside = tables.inside(ra, dec, pixels, alert, row)
-    return in_order(by_place[alert[inside]] + first_row, row[inside])
+    inside = tables.inside(ra, dec, ordered, alert, row)
+    return *in_order(by_place[alert[inside]] + first_row, row[inside]), pixels
 
 
 def _timely(
