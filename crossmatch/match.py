@@ -14,6 +14,8 @@ from crossmatch.tables import Columns, Tables, in_order
 
 # Alerts taken at a time: the arrays of millions of pairs would leave the caches.
 _CHUNK = 50_000
+# Pairs evaluated at a time: the more, the nearer to each other lie their cells.
+_PAIRS = 250_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +74,8 @@ class Pairs:
     def _evaluated(self) -> tuple[FloatArray, FloatArray]:
         _, ra, dec, pixels = self.alerts
         density, level = np.empty(len(self)), np.empty(len(self))
-        for begin in range(0, len(self), _CHUNK):
-            some = slice(begin, begin + _CHUNK)
+        for begin in range(0, len(self), _PAIRS):
+            some = slice(begin, begin + _PAIRS)
             density[some], level[some] = self.tables.evaluate(
                 ra, dec, pixels, self.alert_row[some], self.region_row[some]
             )

@@ -249,7 +249,7 @@ class Tables:
         order = np.argsort(wanted)
         cell = np.empty(len(wanted), np.int64)
         cell[order] = np.searchsorted(self.cells.key, wanted[order], side="right") - 1
-        density, level = self.cells.values[cell].T
+        density, level = self.cells.values.take(cell, axis=0).T
         return density, level
 
     def _circles(
