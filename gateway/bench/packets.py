@@ -21,6 +21,7 @@ import fastavro
 import numpy as np
 
 from broker import kafka_io
+from broker.decode import writer_schema
 from broker.diskguard import Limits
 from broker.embedded.jars import SPARK, fetch_jars
 from broker.embedded.java import find_java
@@ -29,6 +30,7 @@ from broker.embedded.spark import spark_session
 from broker.packetstore import PacketStore
 from broker.rawquery import RawReport, RawSettings, start_raw_query
 from broker.sources import Sources, raw_rows, slim_columns
+from broker.writers import MAX_LEARNED
 from crossmatch.errors import ConfigError, ServiceError
 from gateway.bench.measure import OURS, Row, row_of
 from gateway.night import packets as ztf
@@ -76,7 +78,7 @@ def cases(work: Path, sizes: Sizes, tell: Callable[[str], None] = lambda _: None
             lsst=(),
             max_offsets_per_trigger=sizes.batch,
         )
-        bench = _Bench(spark, sources, work, sizes, mean)
+        bench = _Bench(spark, sources, work, sizes, mean, _schemas(samples))
         try:
             bench.warm()
             tell("copying packets, alone")
@@ -109,10 +111,16 @@ class _Bench:
     """One Spark on one topic."""
 
     def __init__(
-        self, spark: Any, sources: Sources, work: Path, sizes: Sizes, mean_bytes: float
+        self,
+        spark: Any,
+        sources: Sources,
+        work: Path,
+        sizes: Sizes,
+        mean_bytes: float,
+        schemas: Sequence[str],
     ) -> None:
         self._spark, self._sources, self._work, self._sizes = spark, sources, work, sizes
-        self._mean = mean_bytes
+        self._mean, self._schemas = mean_bytes, schemas
         self._runs = 0
 
     def warm(self) -> None:
@@ -174,7 +182,7 @@ class _Bench:
     def decoding(self, reports: Sequence[tuple[float, RawReport]] = ()) -> Row:
         """Read and decode the topic as the matching does; how many packets went by beside it."""
         self._runs += 1
-        columns = slim_columns(self._sources, {"ztf": (), "lsst": ()})
+        columns = slim_columns(self._sources, {"ztf": self._schemas, "lsst": ()})
         rows = 0
 
         def take(frame: Any, _batch_id: int) -> None:
@@ -209,6 +217,12 @@ class _Bench:
                 "copied_beside_per_s": round(beside / seconds),
             },
         )
+
+
+def _schemas(samples: Sequence[bytes]) -> list[str]:
+    """Writers' schemas, as the matching learns them: without them the JVM reads nothing."""
+    texts = {writer_schema(packet) for packet in samples}
+    return sorted(text for text in texts if text is not None)[:MAX_LEARNED]
 
 
 def _active(query: Any) -> None:
