@@ -30,10 +30,10 @@ def test_regions_are_circles_and_maps_whose_windows_hold_the_night(late):
     assert (len(areas["grb"]), len(areas["gw"])) == (120, 30)
     assert all(8 < area < 2500 for area in areas["gw"])
     night = sky30.night(sky30.sources(1000, 1), pipeline._NIGHT, 1000, 1)["time_jd"].to_numpy()
-    index = RegionIndex.build(late)
-    since = night[:, None] - index.columns.trigger_jd
-    assert (since > index.columns.window_start_days).all()
-    assert (since <= index.columns.window_end_days).all()
+    columns = RegionIndex.build(late).tables.columns
+    since = night[:, None] - columns.trigger_jd
+    assert (since > columns.window_start_days).all()
+    assert (since <= columns.window_end_days).all()
 
 
 def test_the_plain_job_matches_what_the_join_matches(late):
