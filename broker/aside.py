@@ -19,7 +19,7 @@ from broker.coldstore import ColdStore, Family
 from broker.events import Events
 from broker.families import OpenFamily, names_of
 from broker.groups import Group, GroupKey, Groups
-from crossmatch.candidate import counterpart_id
+from crossmatch.counterpart import counterpart_id
 from crossmatch.model import FloatArray, Region
 from crossmatch.verdicts import Verdict
 from crossmatch.versions import Name

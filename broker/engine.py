@@ -26,8 +26,9 @@ from broker.judge import Judge, Matches, PacketSource, no_packets
 from broker.owed import OwedSearch, owed_by
 from broker.steps import Archive, Batch, Kind, Outcome, Turn
 from broker.told import Drafts, Lookup, Teller, no_lookup
-from crossmatch.candidate import MatchedAlert, Versions
+from crossmatch.candidate import Versions
 from crossmatch.chains import Chain
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
 from crossmatch.model import BoolArray, Region

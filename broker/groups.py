@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from crossmatch.candidate import Context, MatchedAlert, counterpart_id
+from crossmatch.candidate import Context
+from crossmatch.counterpart import MatchedAlert, counterpart_id
 from crossmatch.lightcurve import Detection
 from crossmatch.versions import Name, World
 

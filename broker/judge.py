@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from broker.groups import Group, GroupKey
 from broker.places import Good
-from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import CUT_COLUMNS, CutResult, Cuts, apply_cuts
 from crossmatch.index import RegionIndex
 from crossmatch.lightcurve import Detection

@@ -34,8 +34,8 @@ from broker.sources import Sources
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from broker.verdictlog import decode_verdict
 from broker.writers import Writers
-from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
 from crossmatch.lightcurve import Detection
 

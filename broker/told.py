@@ -14,8 +14,14 @@ from broker.events import Events, InForce
 from broker.fold import Why
 from broker.groups import GroupKey, Groups
 from broker.judge import Matches
-from crossmatch.candidate import Context, EventDistance, MatchedAlert, Versions, assess
+from crossmatch.candidate import Context, EventDistance, Versions, assess
 from crossmatch.chains import Chain
+from crossmatch.counterpart import (
+    Counterpart,
+    MatchedAlert,
+    counterpart_of,
+    in_order,
+)
 from crossmatch.model import FloatArray, MultiOrderMap
 from crossmatch.region import distance_at
 from crossmatch.verdicts import Verdict, holding
@@ -30,29 +36,27 @@ def no_lookup(ra_deg: FloatArray, _: FloatArray) -> Sequence[Context]:
     return [Context()] * len(ra_deg)
 
 
+Held: TypeAlias = tuple[InForce, Sequence[MatchedAlert]]
+"""How the event of a group stands, and the group's alerts."""
+
+
 @dataclass(frozen=True, slots=True)
-class Basis:
-    """All that the candidate of a group follows from."""
+class Draft:
+    """A candidate made ahead of a step, and from what."""
 
     standing: InForce
     alerts: Sequence[MatchedAlert]
-    context: Context
-    distance: EventDistance
     verdict: Verdict | None
+    context: Context
+    columns: dict[str, Any]
 
-    def is_that_of(self, other: Basis) -> bool:
-        """Whether the candidates are the same; regions are not compared, but known again."""
-        return (
-            self.standing is other.standing
-            and self.context == other.context
-            and self.distance == other.distance
-            and self.verdict == other.verdict
-            and self.alerts == other.alerts
-        )
+    def holds(self, held: Held, verdict: Verdict | None) -> bool:
+        """Whether it would be made again so; regions are not compared, but known again."""
+        standing, alerts = held
+        return self.standing is standing and self.verdict == verdict and self.alerts == alerts
 
 
-Drafts: TypeAlias = Mapping[GroupKey, tuple[Basis, dict[str, Any]]]
-"""Candidates made ahead of a step, and from what."""
+Drafts: TypeAlias = Mapping[GroupKey, Draft]
 
 
 class Teller:
@@ -81,12 +85,12 @@ class Teller:
         A step that takes the alerts in uses those that still hold then: usually all.
         """
         standings = {key: self._events.standing(*key.event) for key in found}
-        groups = {
+        held = {
             key: (standing, list({a.alert["alert_id"]: a for a in found[key]}.values()))
             for key, standing in standings.items()
             if standing is not None
         }
-        return {key: (basis, self._assessed(basis)) for key, basis in self._bases(groups, verdicts)}
+        return dict(self._drafted(held, verdicts))
 
     def tell(
         self,
@@ -106,50 +110,63 @@ class Teller:
             said = fold.withdrawn(key, groups[key], touched[key], moment)
             statements += [said] if said else []
         keys = sorted(k for k in touched if groups[k].alerts)
-        now = {key: (self._standing(key), list(groups[key].alerts.values())) for key in keys}
-        for key, basis in self._bases(now, verdicts):
-            groups[key].context = basis.context
-            drafted, columns = drafts.get(key, (None, {}))
-            if drafted is None or not drafted.is_that_of(basis):
-                columns = self._assessed(basis)
-            said = fold.revised(key, groups[key], columns, touched[key], moment)
+        held = {key: (self._standing(key), list(groups[key].alerts.values())) for key in keys}
+        made = {key: drafts[key] for key in keys if _holds(drafts, key, held[key], verdicts)}
+        left = {key: one for key, one in held.items() if key not in made}
+        made |= self._drafted(left, verdicts)
+        for key in keys:
+            groups[key].context = made[key].context
+            said = fold.revised(key, groups[key], made[key].columns, touched[key], moment)
             statements += [said] if said else []
         return statements
 
-    def _bases(
-        self,
-        groups: Mapping[GroupKey, tuple[InForce, Sequence[MatchedAlert]]],
-        verdicts: Verdicts,
-    ) -> Iterator[tuple[GroupKey, Basis]]:
-        """What candidates follow from; catalogues are asked for all of them at once."""
-        if not groups:
+    def _drafted(
+        self, held: Mapping[GroupKey, Held], verdicts: Verdicts
+    ) -> Iterator[tuple[GroupKey, Draft]]:
+        """Candidates; catalogues are asked for all of them at once."""
+        if not held:
             return
-        places = np.array([_place(alerts) for _, alerts in groups.values()], dtype=np.float64)
-        contexts = self._lookup(places[:, 0], places[:, 1])
-        distances = _distances([standing for standing, _ in groups.values()], places)
-        for (key, (standing, alerts)), context, distance in zip(
-            groups.items(), contexts, distances, strict=True
-        ):
-            verdict = _holding(verdicts, key, standing.members)
-            yield key, Basis(standing, alerts, context, distance, verdict)
-
-    def _assessed(self, basis: Basis) -> dict[str, Any]:
-        region, members = basis.standing.region, basis.standing.members
-        return assess(
-            region,
-            self._chains[region.chain],
-            basis.alerts,
-            basis.context,
-            basis.distance,
-            self._versions,
-            verdict=basis.verdict,
-            joint_events=members if len(members) > 1 else (),
+        ordered = {key: in_order(alerts) for key, (_, alerts) in held.items()}
+        # One object lies in many regions; what its alerts and its place tell is the same for all.
+        objects = {_same(alerts): alerts for alerts in ordered.values()}
+        known = dict(zip(objects, self._known(list(objects.values())), strict=True))
+        distances = _distances(
+            [standing for standing, _ in held.values()],
+            np.array([_place(alerts) for alerts in ordered.values()]),
         )
+        for (key, (standing, alerts)), distance in zip(held.items(), distances, strict=True):
+            counterpart, context = known[_same(ordered[key])]
+            verdict = _holding(verdicts, key, standing.members)
+            columns = assess(
+                standing.region,
+                self._chains[standing.region.chain],
+                ordered[key],
+                context,
+                distance,
+                self._versions,
+                verdict=verdict,
+                joint_events=standing.members if len(standing.members) > 1 else (),
+                counterpart=counterpart,
+            )
+            yield key, Draft(standing, alerts, verdict, context, columns)
+
+    def _known(
+        self, objects: Sequence[Sequence[MatchedAlert]]
+    ) -> Iterator[tuple[Counterpart, Context]]:
+        places = np.array([_place(ordered) for ordered in objects])
+        contexts = self._lookup(places[:, 0], places[:, 1])
+        for ordered, context in zip(objects, contexts, strict=True):
+            yield counterpart_of(ordered), context
 
     def _standing(self, key: GroupKey) -> InForce:
         standing = self._events.standing(*key.event)
         assert standing is not None, "a group with alerts has a region in force"
         return standing
+
+
+def _holds(drafts: Drafts, key: GroupKey, held: Held, verdicts: Verdicts) -> bool:
+    draft = drafts.get(key)
+    return draft is not None and draft.holds(held, _holding(verdicts, key, held[0].members))
 
 
 def _distances(standings: Sequence[InForce], places: FloatArray) -> list[EventDistance]:
@@ -180,6 +197,11 @@ def _holding(verdicts: Verdicts, key: GroupKey, members: Sequence[str]) -> Verdi
     return holding(mine, key.event_id)
 
 
-def _place(alerts: Sequence[MatchedAlert]) -> tuple[float, float]:
-    latest = max(alerts, key=lambda a: (a.alert["time_jd"], a.alert["alert_id"])).alert
+def _place(ordered: Sequence[MatchedAlert]) -> tuple[float, float]:
+    latest = ordered[-1].alert
     return latest["ra_deg"], latest["dec_deg"]
+
+
+def _same(ordered: Sequence[MatchedAlert]) -> tuple[int, ...]:
+    """The same for alerts that tell the same of their object, as long as they are held."""
+    return tuple(number for a in ordered for number in (id(a.alert), id(a.history)))

@@ -6,28 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from crossmatch import lightcurve, score
+from crossmatch import score
 from crossmatch.chains import Chain
-from crossmatch.lightcurve import Detection
+from crossmatch.counterpart import Counterpart, MatchedAlert, counterpart_of, in_order, latest_of
 from crossmatch.model import Circle, Region
-from crossmatch.sky import latitudes_deg
-from crossmatch.times import datetime_from_jd, iso_utc, jd_from_datetime
+from crossmatch.times import iso_utc, jd_from_datetime
 from crossmatch.verdicts import Verdict
 
 SECONDS_PER_DAY = 86400.0
-
-
-class MatchedAlert(NamedTuple):
-    """One alert inside one region: its columns, where it lies, and its packet's light curve."""
-
-    alert: Mapping[str, Any]
-    credible_level: float
-    density_per_sr: float
-    separation_deg: float
-    history: tuple[Detection, ...] = ()
-    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +46,6 @@ class Versions:
     catalogs: tuple[str, ...] = field(default=())
 
 
-def counterpart_id(survey: str, object_id: str) -> str:
-    """One name per object, whatever events it is matched with."""
-    return f"MM-{survey.upper()}-{object_id}"
-
-
 def assess(
     region: Region,
     chain: Chain,
@@ -72,6 +55,7 @@ def assess(
     versions: Versions,
     verdict: Verdict | None = None,
     joint_events: Sequence[str] = (),
+    counterpart: Counterpart | None = None,
 ) -> dict[str, Any]:
     """Columns of a candidate that follow from its inputs alone.
 
@@ -92,32 +76,42 @@ def assess(
         The one that holds for this object and event; it goes before the tier's rules.
     joint_events : sequence of str
         The event as each mission names it, where several saw it.
+    counterpart : Counterpart, optional
+        What the alerts tell of the object, if that is known already.
 
     Returns
     -------
     dict
         Keys among ``CANDIDATE_FIELDS``.
     """
-    ordered = sorted(alerts, key=lambda m: (m.alert["time_jd"], m.alert["alert_id"]))
-    latest = ordered[-1]
-    curve = lightcurve.merged(
-        *(m.history for m in ordered), [_as_detection(m.alert) for m in ordered]
-    )
+    latest = latest_of(alerts)
+    known = counterpart or counterpart_of(in_order(alerts))
     trigger_jd = jd_from_datetime(region.trigger_time)
-    first_jd = _first_detection(ordered, curve)
-    magnitudes = _absolute_magnitudes(latest.alert["mag"], context, distance)
-    host_sigma = _host_sigma(context, distance)
-    evidence = _evidence(ordered, curve, first_jd, trigger_jd, magnitudes, host_sigma)
-    effect = "neutral" if verdict is None else verdict.effect
-    graded = score.grade(evidence, region, chain, effect)
+    first_days = None if known.first_jd is None else known.first_jd - trigger_jd
+    last_days = known.last_jd - trigger_jd
+    magnitudes = _absolute_magnitudes(known.mag, context, distance)
+    evidence = score.Evidence(
+        credible_level=latest.credible_level,
+        first_days=first_days,
+        last_days=last_days,
+        detection_span_days=known.span_days,
+        fade=known.fade,
+        rise_mag_per_day=known.rise_mag_per_day,
+        absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
+        host_distance_sigma=_host_sigma(context, distance),
+    )
+    graded = score.grade(evidence, region, chain, "neutral" if verdict is None else verdict.effect)
     return {
         **_event_columns(region),
         **_verdict_columns(verdict),
         "joint_events": list(joint_events),
-        **_object_columns(ordered, curve),
-        **_time_columns(latest.alert, first_jd, trigger_jd),
-        **_light_columns(latest.alert, curve, evidence),
-        **_context_columns(latest.alert, context),
+        **known.columns,
+        "time_offset_first": None if first_days is None else _seconds(first_days),
+        "time_offset_last": _seconds(last_days),
+        "host_name": context.host_name,
+        "host_distance": context.host_distance_mpc,
+        "host_offset": context.host_offset_arcsec,
+        "looked_up": ",".join(context.looked_up) or "not_looked_up",
         "credible_level": latest.credible_level,
         "probability_density": latest.density_per_sr,
         "separation": latest.separation_deg,
@@ -127,104 +121,9 @@ def assess(
         "tier": graded.tier,
         "score": graded.score,
         "factors": list(graded.factors),
-        "alert_sha256": latest.sha256 or None,
         "catalog_versions": list(context.catalog_versions or versions.catalogs),
         "cuts_version": versions.cuts,
         "code_version": versions.code,
-    }
-
-
-def _evidence(
-    ordered: Sequence[MatchedAlert],
-    curve: Sequence[Detection],
-    first_jd: float | None,
-    trigger_jd: float,
-    magnitudes: tuple[float, float, float] | None,
-    host_sigma: float | None,
-) -> score.Evidence:
-    """What speaks for the object, in days after the trigger and magnitudes a day."""
-    latest = ordered[-1]
-    return score.Evidence(
-        credible_level=latest.credible_level,
-        first_days=None if first_jd is None else first_jd - trigger_jd,
-        last_days=latest.alert["time_jd"] - trigger_jd,
-        detection_span_days=_span(ordered, curve, first_jd),
-        fade=lightcurve.fade_rate(curve),
-        rise_mag_per_day=lightcurve.rise_rate(curve),
-        absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
-        host_distance_sigma=host_sigma,
-    )
-
-
-def _object_columns(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -> dict[str, Any]:
-    """Which object it is and where, by its latest alert."""
-    alert = ordered[-1].alert
-    error_arcsec = alert["ra_dec_error_arcsec"]
-    galactic, ecliptic = latitudes_deg(alert["ra_deg"], alert["dec_deg"])
-    return {
-        "counterpart_id": counterpart_id(alert["survey"], alert["object_id"]),
-        "survey": alert["survey"],
-        "id": alert["object_id"],
-        "alert_id": str(alert["alert_id"]),
-        "n_alerts": len(ordered),
-        "n_detections": _n_detections(ordered, curve),
-        "ra": alert["ra_deg"],
-        "dec": alert["dec_deg"],
-        "ra_dec_error": None if error_arcsec is None else error_arcsec / 3600,
-        # One sigma of a circular Gaussian.
-        "containment_probability": None if error_arcsec is None else 0.3935,
-        "galactic_latitude": galactic,
-        "ecliptic_latitude": ecliptic,
-    }
-
-
-def _time_columns(
-    alert: Mapping[str, Any], first_jd: float | None, trigger_jd: float
-) -> dict[str, Any]:
-    """When it was seen."""
-    last = _iso_jd(alert["time_jd"])
-    return {
-        "observation_start": last,
-        "first_detection": None if first_jd is None else _iso_jd(first_jd),
-        "last_detection": last,
-        "time_offset_first": None if first_jd is None else _seconds(first_jd - trigger_jd),
-        "time_offset_last": _seconds(alert["time_jd"] - trigger_jd),
-    }
-
-
-def _light_columns(
-    alert: Mapping[str, Any], curve: Sequence[Detection], evidence: score.Evidence
-) -> dict[str, Any]:
-    """How bright it is and how that changes."""
-    fade, limit = evidence.fade, lightcurve.last_limit(curve)
-    color = lightcurve.latest_color(curve)
-    return {
-        "filter": alert["filter"],
-        "mag": alert["mag"],
-        "mag_error": alert["mag_error"],
-        "mag_system": "AB",
-        "limiting_mag": alert["limiting_mag"],
-        "last_nondetection_time": None if limit is None else _iso_jd(limit.time_jd),
-        "last_nondetection_mag": None if limit is None else limit.limiting_mag,
-        "fade_rate": None if fade is None else fade.mag_per_day,
-        "fade_rate_error": None if fade is None else fade.error,
-        "fade_filter": None if fade is None else fade.filter,
-        "rise_rate": evidence.rise_mag_per_day,
-        "color": None if color is None else color[1],
-        "color_filters": None if color is None else color[0],
-    }
-
-
-def _context_columns(alert: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """What lies near it, by the packet and by the catalogues."""
-    return {
-        "real_bogus": _first_known(alert["deep_real_bogus"], alert["real_bogus"]),
-        "star_galaxy_score": alert["ps1_star_score"],
-        "nearest_star_distance": alert["ps1_distance_arcsec"],
-        "host_name": context.host_name,
-        "host_distance": context.host_distance_mpc,
-        "host_offset": context.host_offset_arcsec,
-        "looked_up": ",".join(context.looked_up) or "not_looked_up",
     }
 
 
@@ -273,41 +172,6 @@ def _verdict_columns(verdict: Verdict | None) -> dict[str, Any]:
     return {name: text or None for name, text in told.items()}
 
 
-def _as_detection(alert: Mapping[str, Any]) -> Detection:
-    return Detection(
-        alert["time_jd"],
-        alert["filter"] or "",
-        alert["mag"],
-        alert["mag_error"],
-        alert["limiting_mag"],
-        alert["positive"] is not False,
-    )
-
-
-def _first_detection(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -> float | None:
-    known = [
-        m.alert["first_detection_jd"] for m in ordered if m.alert["first_detection_jd"] is not None
-    ]
-    measured = lightcurve.first_detection_jd(curve)
-    return min([*known, *([] if measured is None else [measured])], default=None)
-
-
-def _span(
-    ordered: Sequence[MatchedAlert], curve: Sequence[Detection], first_jd: float | None
-) -> float:
-    """Days between the earliest and the latest detection; 0 with a single one."""
-    last = ordered[-1].alert["time_jd"]
-    if first_jd is None or (_n_detections(ordered, curve) or 1) < 2:
-        return 0.0
-    return float(max(0.0, last - first_jd))
-
-
-def _n_detections(ordered: Sequence[MatchedAlert], curve: Sequence[Detection]) -> int | None:
-    counted = sum(p.is_detection for p in curve)
-    told = [m.alert["n_detections"] for m in ordered if m.alert["n_detections"] is not None]
-    return max([counted, *told]) or None
-
-
 def _absolute_magnitudes(
     mag: float | None, context: Context, event: EventDistance
 ) -> tuple[float, float, float] | None:
@@ -346,9 +210,3 @@ def _first_known(*values: float | None) -> float | None:
 
 def _seconds(days: float) -> float:
     return round(days * SECONDS_PER_DAY, 3)
-
-
-@lru_cache(maxsize=4096)
-def _iso_jd(jd: float) -> str:
-    """Alerts of one exposure have one time."""
-    return iso_utc(datetime_from_jd(jd))

@@ -126,11 +126,16 @@ def rise_rate(curve: Sequence[Detection]) -> float | None:
 
 
 def latest_color(curve: Sequence[Detection], within_days: float = 0.5) -> tuple[str, float] | None:
-    """Newest colour, bluer minus redder, of two detections less than ``within_days`` apart."""
+    """Newest colour, bluer minus redder, of two detections less than ``within_days`` apart.
+
+    The curve is in order of time, as :func:`merged` gives it.
+    """
     detections = [p for p in curve if p.is_detection and p.filter in _BLUE_TO_RED]
-    for late in reversed(detections):
-        for early in reversed(detections):
-            if early.filter == late.filter or abs(late.time_jd - early.time_jd) > within_days:
+    for number, late in reversed(list(enumerate(detections))):
+        for early in reversed(detections[:number]):
+            if late.time_jd - early.time_jd > within_days:
+                break
+            if early.filter == late.filter:
                 continue
             blue, red = sorted((early, late), key=lambda p: _BLUE_TO_RED.index(p.filter))
             if blue.mag is not None and red.mag is not None:

@@ -134,15 +134,21 @@ def _distance_moments(mu: FloatArray, sigma: FloatArray) -> tuple[FloatArray, Fl
     j2 = b * j1 + j0
     j3 = b * j2 + 2 * j1
     third[up], fourth[up] = j3 / j2, (b * j3 + 3 * j2) / j3
-    b = a[~up]
-    ratio = 0.5 * (b + np.sqrt(b**2 + 4 * 400))
-    for k in range(400, 3, -1):
-        fourth[~up] = ratio
-        ratio = (k - 1) / (ratio - b)
-    third[~up] = ratio
+    if not up.all():
+        third[~up], fourth[~up] = _ratios_downwards(a[~up])
     mean = sigma * third
     variance = sigma**2 * third * (fourth - third)
     return mean, np.sqrt(np.maximum(variance, 0.0))
+
+
+def _ratios_downwards(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """J_3 / J_2 and J_4 / J_3 from a start so far above that it does not matter."""
+    ratio = 0.5 * (a + np.sqrt(a**2 + 4 * 400))
+    fourth = ratio
+    for k in range(400, 3, -1):
+        fourth = ratio
+        ratio = (k - 1) / (ratio - a)
+    return ratio, fourth
 
 
 def make_region(

@@ -18,7 +18,7 @@ from broker.kafka_io import PacketReader
 from broker.packetfiles import Address, Packet
 from broker.packetkeeper import PacketKeeper, PacketSource
 from broker.packetstore import PacketStore
-from crossmatch.candidate import MatchedAlert
+from crossmatch.counterpart import MatchedAlert
 from gateway.config import Config
 from gateway.logs import EventLog
 

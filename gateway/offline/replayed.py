@@ -16,8 +16,9 @@ from broker.codec import RegionRecord
 from broker.engine import Batch, Engine
 from broker.judge import Address, Matches, PacketDetail, PacketSource, address_of
 from broker.told import Lookup
-from crossmatch.candidate import MatchedAlert, Versions
+from crossmatch.candidate import Versions
 from crossmatch.chains import Chain
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
 from crossmatch.model import Region

@@ -14,8 +14,9 @@ import numpy as np
 
 from broker.codec import RegionRecord
 from broker.fold import STATEMENT_COLUMNS
-from crossmatch.candidate import Context, EventDistance, MatchedAlert, Versions, assess
+from crossmatch.candidate import Context, EventDistance, Versions, assess
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
 from crossmatch.match import match

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from crossmatch.candidate import Context, EventDistance, MatchedAlert, Versions, assess
+from crossmatch.candidate import Context, EventDistance, Versions, assess
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.columns import ALERT_SCHEMA, CANDIDATE_FIELDS
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.lightcurve import Detection
 from crossmatch.model import Circle, Notice, SystematicTerm
 from crossmatch.region import make_region

@@ -22,8 +22,9 @@ from broker.owed import OwedSearch
 from broker.search import work_off
 from broker.verdictlog import encode_verdict
 from broker.writer import Marker, entry_of
-from crossmatch.candidate import MatchedAlert, Versions
+from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.lightcurve import Detection
 from crossmatch.verdicts import Verdict
 from gateway.offline.pastalerts import PastAlerts

@@ -19,7 +19,7 @@ from broker.owed import OwedSearch
 from broker.packetfiles import Address, Packet
 from broker.packetstore import Kept, PacketStore
 from broker.writer import Marker
-from crossmatch.candidate import MatchedAlert
+from crossmatch.counterpart import MatchedAlert
 from gateway.config import load
 from gateway.matcher.packets import Collector, Repaired, Storage, packet_of
 from gateway.matcher.progress import Progress, searches

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from broker import packets, surveys
-from crossmatch.candidate import Context, EventDistance, MatchedAlert, Versions, assess
+from crossmatch.candidate import Context, EventDistance, Versions, assess
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.index import RegionIndex
 from crossmatch.match import match

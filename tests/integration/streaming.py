@@ -18,8 +18,9 @@ from broker.search import work_off
 from broker.sources import Sources, raw_rows
 from broker.stream import LiveMatcher
 from broker.writer import Marker
-from crossmatch.candidate import MatchedAlert, Versions
+from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts
 from crossmatch.errors import Rejected
 from crossmatch.model import Circle, Notice

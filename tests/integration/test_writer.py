@@ -16,8 +16,8 @@ from broker.engine import Outcome
 from broker.groups import Group, GroupKey
 from broker.owed import OwedSearch
 from broker.writer import Marker, State, Writer
-from crossmatch.candidate import MatchedAlert
 from crossmatch.columns import ALERT_SCHEMA, CANDIDATE_FIELDS
+from crossmatch.counterpart import MatchedAlert
 from crossmatch.errors import ServiceError
 from crossmatch.lightcurve import Detection
 from gateway import services
