@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from broker import jsontext
 from crossmatch.candidate import Context
-from crossmatch.counterpart import MatchedAlert, counterpart_id
+from crossmatch.counterpart import MatchedAlert, counterpart_id, sameness
 from crossmatch.lightcurve import Detection
 from crossmatch.versions import Name, World
 
@@ -77,23 +78,25 @@ class Group:
         """Whether the last statement stands."""
         return self.last is not None and self.last["state"] == "in_force"
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for the state topic; a point that several packets repeat stands once."""
-        points: dict[Detection, int] = {}
+    def to_json(self, packets: Packets | None = None) -> dict[str, Any]:
+        """Plain values for the state topic; a point that several packets repeat stands once.
+
+        With ``packets``, what other groups of the object have too is JSON already.
+        """
+        held = list(self.alerts.values())
+        found, points = _packets(held) if packets is None else packets(held)
         alerts = [
             {
-                "alert": dict(a.alert),
+                **packet,
                 "credible_level": a.credible_level,
                 "density_per_sr": a.density_per_sr,
                 "separation_deg": a.separation_deg,
-                "history": [points.setdefault(p, len(points)) for p in a.history],
-                "sha256": a.sha256,
             }
-            for a in self.alerts.values()
+            for packet, a in zip(found, held, strict=True)
         ]
         return {
             "alerts": alerts,
-            "points": [list(p) for p in points],
+            "points": points,
             # Field by field: `asdict` copies deeply, and takes most of the time.
             "context": {name: getattr(self.context, name) for name in _CONTEXT},
             "last": self.last,
@@ -122,6 +125,36 @@ class Group:
             context=Context(**context),
             last=data["last"],
         )
+
+
+class Packets:
+    """JSON of the alerts of objects, made once for all groups that hold the same ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], tuple[list[dict[str, Any]], Any]] = {}
+
+    def __call__(self, held: Sequence[MatchedAlert]) -> tuple[list[dict[str, Any]], Any]:
+        """A part for each alert, and the points of all light curves."""
+        same = sameness(held)
+        if same not in self._known:
+            packets, points = _packets(held)
+            for packet in packets:
+                packet["alert"] = jsontext.fragment(packet["alert"])
+            self._known[same] = packets, jsontext.fragment(points)
+        return self._known[same]
+
+
+def _packets(held: Sequence[MatchedAlert]) -> tuple[list[dict[str, Any]], list[list[Any]]]:
+    points: dict[Detection, int] = {}
+    packets = [
+        {
+            "alert": dict(a.alert),
+            "history": [points.setdefault(p, len(points)) for p in a.history],
+            "sha256": a.sha256,
+        }
+        for a in held
+    ]
+    return packets, [list(p) for p in points]
 
 
 class Groups(MutableMapping[GroupKey, Group]):

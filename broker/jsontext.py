@@ -22,6 +22,11 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value, default=_plain)
 
 
+def fragment(value: Any) -> Any:
+    """JSON of a list or mapping, to stand inside what :func:`dumps` writes."""
+    return orjson.Fragment(dumps(value))
+
+
 def _check(value: Any) -> None:
     items = value.values() if type(value) is dict else value
     for item in items:

@@ -275,6 +275,9 @@ def _number(value: Any) -> float | None:
 
 
 def _ztf_number(value: Any) -> float | None:
+    # Of nearly all; what is no number, or not finite, fails one of the two comparisons.
+    if type(value) is float and _SENTINEL_BELOW <= value < math.inf:
+        return value
     number = _number(value)
     return None if number is None or number < _SENTINEL_BELOW else number
 

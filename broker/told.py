@@ -21,6 +21,7 @@ from crossmatch.counterpart import (
     MatchedAlert,
     counterpart_of,
     in_order,
+    sameness,
 )
 from crossmatch.model import FloatArray, MultiOrderMap
 from crossmatch.region import distance_at
@@ -128,14 +129,14 @@ class Teller:
             return
         ordered = {key: in_order(alerts) for key, (_, alerts) in held.items()}
         # One object lies in many regions; what its alerts and its place tell is the same for all.
-        objects = {_same(alerts): alerts for alerts in ordered.values()}
+        objects = {sameness(alerts): alerts for alerts in ordered.values()}
         known = dict(zip(objects, self._known(list(objects.values())), strict=True))
         distances = _distances(
             [standing for standing, _ in held.values()],
             np.array([_place(alerts) for alerts in ordered.values()]),
         )
         for (key, (standing, alerts)), distance in zip(held.items(), distances, strict=True):
-            counterpart, context = known[_same(ordered[key])]
+            counterpart, context = known[sameness(ordered[key])]
             verdict = _holding(verdicts, key, standing.members)
             columns = assess(
                 standing.region,
@@ -200,8 +201,3 @@ def _holding(verdicts: Verdicts, key: GroupKey, members: Sequence[str]) -> Verdi
 def _place(ordered: Sequence[MatchedAlert]) -> tuple[float, float]:
     latest = ordered[-1].alert
     return latest["ra_deg"], latest["dec_deg"]
-
-
-def _same(ordered: Sequence[MatchedAlert]) -> tuple[int, ...]:
-    """The same for alerts that tell the same of their object, as long as they are held."""
-    return tuple(number for a in ordered for number in (id(a.alert), id(a.history)))

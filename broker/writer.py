@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from broker import fold, jsontext, kafka_io, topics
 from broker.codec import encode_candidate
 from broker.engine import Outcome
-from broker.groups import Group, GroupKey
+from broker.groups import Group, GroupKey, Packets
 from broker.owed import PREFIX, OwedSearch
 from crossmatch.errors import ServiceError
 
@@ -179,10 +179,11 @@ class Writer:
             ) from error
 
     def _keep(self, outcome: Outcome) -> None:
+        packets = Packets()
         for key, group in outcome.groups.items():
             value = None
             if group is not None:
-                value = jsontext.dumps({"key": key.to_json(), "group": group.to_json()})
+                value = jsontext.dumps({"key": key.to_json(), "group": group.to_json(packets)})
             self._send(topics.STATE, key.text.encode(), value)
         for name, search in outcome.searches.items():
             value = None if search is None else json.dumps(search.to_json()).encode()

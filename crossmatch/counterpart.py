@@ -72,6 +72,11 @@ def in_order(alerts: Sequence[MatchedAlert]) -> list[MatchedAlert]:
     return sorted(alerts, key=lambda m: (m.alert["time_jd"], m.alert["alert_id"]))
 
 
+def sameness(alerts: Sequence[MatchedAlert]) -> tuple[int, ...]:
+    """Equal for alerts that tell the same of their object, as long as both are held."""
+    return tuple(number for a in alerts for number in (id(a.alert), id(a.history)))
+
+
 def counterpart_of(ordered: Sequence[MatchedAlert]) -> Counterpart:
     """The object of some alerts, at least one, in the order of :func:`in_order`.
 
