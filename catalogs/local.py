@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import healpy
 import numpy as np
 import pyarrow as pa
 
+from catalogs.sources import Matches, Sources
 from catalogs.tables import DEC_NAMES, RA_NAMES, positions, read_table
 from crossmatch.errors import CatalogError
 from crossmatch.model import FloatArray, IntArray
-from crossmatch.sky import MAX_ORDER, ipix29
-
-_ARCSEC_PER_RAD = np.degrees(1.0) * 3600.0
-# A pixel and its neighbours hold every disc around a place in the pixel whose radius is at most
-# the pixels' smallest width; 1/4 of the mean width is safely below it, near the poles too.
-_WIDTHS_PER_RADIUS = 4.0
-_MEAN_WIDTH_ORDER_0_ARCSEC = np.sqrt(4 * np.pi / 12) * _ARCSEC_PER_RAD
-# Positions looked up at a time: bounds the memory of a crowded catalogue.
-_CHUNK = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """Nearest source of each position.
-
-    ``row`` (n,) int64 is the row in the catalogue, -1 where nothing lies within the
-    radius; ``separation_arcsec`` (n,) float64 is infinite there.
-    """
-
-    row: IntArray
-    separation_arcsec: FloatArray
+from crossmatch.sky import ipix29
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +43,11 @@ class LocalCatalog:
     ipix29: IntArray
     table: pa.Table
     skipped: int = 0
+    sources: Sources = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sources = Sources.of(self.ra_deg, self.dec_deg, self.ipix29)
+        object.__setattr__(self, "sources", sources)
 
     @classmethod
     def load(
@@ -122,13 +107,7 @@ class LocalCatalog:
         Matches
             (n,) each. Of equally near sources the first in the catalogue.
         """
-        ra_deg, dec_deg = np.atleast_1d(ra_deg), np.atleast_1d(dec_deg)
-        row = np.full(len(ra_deg), -1, dtype=np.int64)
-        separation = np.full(len(ra_deg), np.inf)
-        for start in range(0, len(ra_deg) if len(self) else 0, _CHUNK):
-            part = slice(start, start + _CHUNK)
-            row[part], separation[part] = self._nearest(ra_deg[part], dec_deg[part], radius_arcsec)
-        return Matches(row, separation)
+        return self.sources.closest(ra_deg, dec_deg, radius_arcsec)
 
     def columns(self, names: Sequence[str], rows: IntArray) -> pa.Table:
         """Columns ``names`` at ``rows``; all null where the row is -1.
@@ -145,49 +124,3 @@ class LocalCatalog:
                 f"{self.name} has no {missing[0]}; it has {', '.join(self.table.column_names)}",
             )
         return self.table.select(list(names)).take(pa.array(rows, mask=rows < 0))
-
-    def _nearest(
-        self, ra_deg: FloatArray, dec_deg: FloatArray, radius_arcsec: float
-    ) -> tuple[IntArray, FloatArray]:
-        position, source = self._near(ra_deg, dec_deg, radius_arcsec)
-        difference = (
-            _vectors(ra_deg, dec_deg)[position] - _vectors(self.ra_deg, self.dec_deg)[source]
-        )
-        half_chord = np.minimum(np.sqrt((difference**2).sum(axis=1)) / 2, 1.0)
-        separation = 2 * np.arcsin(half_chord) * _ARCSEC_PER_RAD
-        best = np.lexsort((source, separation, position))
-        best = best[separation[best] <= radius_arcsec]
-        found, first = np.unique(position[best], return_index=True)
-        row = np.full(len(ra_deg), -1, dtype=np.int64)
-        nearest = np.full(len(ra_deg), np.inf)
-        row[found], nearest[found] = source[best][first], separation[best][first]
-        return row, nearest
-
-    def _near(
-        self, ra_deg: FloatArray, dec_deg: FloatArray, radius_arcsec: float
-    ) -> tuple[IntArray, IntArray]:
-        """Pairs (position, source) in the same or neighbouring pixels about the radius's size."""
-        width = _WIDTHS_PER_RADIUS * radius_arcsec
-        order = int(np.floor(np.log2(_MEAN_WIDTH_ORDER_0_ARCSEC / width)))
-        if order < 0:
-            pairs = np.indices((len(ra_deg), len(self)), dtype=np.int64)
-            return pairs[0].ravel(), pairs[1].ravel()
-        order = min(order, MAX_ORDER)
-        nside = 1 << order
-        own = healpy.ang2pix(nside, ra_deg, dec_deg, nest=True, lonlat=True)
-        cells = np.vstack([healpy.get_all_neighbours(nside, own, nest=True), own[np.newaxis]])
-        # Where only seven neighbours exist the eighth is -1; at order 0 one may come twice.
-        cells = np.sort(cells, axis=0)
-        cells[1:][cells[1:] == cells[:-1]] = -1
-        cell, position = cells.ravel(), np.tile(np.arange(len(ra_deg)), len(cells))
-        cell, position = cell[cell >= 0], position[cell >= 0]
-        shift = 2 * (MAX_ORDER - order)
-        low = np.searchsorted(self.ipix29, cell << shift)
-        count = np.searchsorted(self.ipix29, (cell + 1) << shift) - low
-        source = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        return np.repeat(position, count), source + np.repeat(low, count)
-
-
-def _vectors(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
-    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
