@@ -329,3 +329,24 @@ def _border(order: int, radius_arcsec: float) -> BoolArray:
     number = np.arange(side * side)
     x, y = (sum(((number >> 2 * b + first) & 1) << b for b in range(_FINE)) for first in (0, 1))
     return np.asarray((np.minimum(x, y) < margin) | (np.maximum(x, y) >= side - margin), np.bool_)
+
+
+def expand_disc(pixels: IntArray, order: int, radius_arcsec: float) -> tuple[IntArray, IntArray]:
+    """Places outside a pixel of ``order`` that sources in it may come within a radius of.
+
+    Parameters
+    ----------
+    pixels : (n,) int64
+        Order-29 pixels of sources.
+
+    Returns
+    -------
+    number, ipix29 : (m,) int64
+        Number of the source, and first order-29 pixel of each small cell that its disc may
+        touch. Cells are a little wider than the radius.
+    """
+    fine = (pixels >> 2 * (MAX_ORDER - order - _FINE)) & (4**_FINE - 1)
+    near = np.flatnonzero(_border(order, radius_arcsec)[fine])
+    cells = _disc_order(radius_arcsec)
+    owner, cell = _neighbourhood(pixels[near], cells)
+    return near[owner], cell << 2 * (MAX_ORDER - cells)

@@ -32,7 +32,7 @@ DEC_NAMES = (
     *("dec", "dej2000", "decj2000", "dec_j2000", "dec_deg", "de_icrs", "dec_icrs", "decdeg"),
     *("_de", "_dec", "decl", "dec(j2000)", "dec."),
 )
-_TEXT_NULLS = ["", "null", "None", "nan", "NaN", "--"]
+TEXT_NULLS = ["", "null", "None", "nan", "NaN", "--"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +123,21 @@ def numbers(column: pa.ChunkedArray) -> FloatArray:
 def texts(column: pa.ChunkedArray) -> list[str | None]:
     """Column as text, blanks stripped, None for nothing."""
     cells = (None if v is None else str(v).strip() for v in column.to_pylist())
-    return [None if c is None or c in _TEXT_NULLS else c for c in cells]
+    return [None if c is None or c in TEXT_NULLS else c for c in cells]
 
 
 def _parse(raw: bytes) -> tuple[pa.Table, dict[str, str]]:
     if raw[:4] == b"PAR1":
-        return _clean(pq.read_table(io.BytesIO(raw))), {}
+        return clean(pq.read_table(io.BytesIO(raw))), {}
     if raw[:9] == b"SIMPLE  =":
         return _from_astropy(raw, "fits")
     if raw.lstrip()[:1] == b"<":
         if b"<VOTABLE" not in raw[:4096]:
             raise CatalogError("not_a_table", "XML, but no VOTable")
         return _from_astropy(raw, "votable")
-    frame = pd.read_csv(io.BytesIO(raw), skipinitialspace=True, na_values=_TEXT_NULLS)
+    frame = pd.read_csv(io.BytesIO(raw), skipinitialspace=True, na_values=TEXT_NULLS)
     frame.columns = [str(c).strip() for c in frame.columns]
-    return _clean(pa.Table.from_pandas(frame, preserve_index=False)), {}
+    return clean(pa.Table.from_pandas(frame, preserve_index=False)), {}
 
 
 def _from_astropy(raw: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
@@ -145,6 +145,11 @@ def _from_astropy(raw: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
         # Old files spell units and versions freely; what matters is checked where it is used.
         warnings.simplefilter("ignore")
         table = astropy.table.Table.read(io.BytesIO(raw), format=kind)
+    return arrow_columns(table)
+
+
+def arrow_columns(table: astropy.table.Table) -> tuple[pa.Table, dict[str, str]]:
+    """Columns of an astropy table that have one value a row, cleaned, and their units."""
     columns: dict[str, pa.Array] = {}
     units: dict[str, str] = {}
     for name in table.colnames:
@@ -153,7 +158,7 @@ def _from_astropy(raw: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
             continue
         columns[name] = _arrow(column)
         units[name] = "" if column.unit is None else str(column.unit)
-    return _clean(pa.table(columns)), units
+    return clean(pa.table(columns)), units
 
 
 def _arrow(column: Any) -> pa.Array:
@@ -173,7 +178,7 @@ def _arrow(column: Any) -> pa.Array:
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
 
 
-def _clean(table: pa.Table) -> pa.Table:
+def clean(table: pa.Table) -> pa.Table:
     """Dictionary columns as plain ones, NaN as null, blanks around text removed."""
     columns = []
     for column in table.columns:

@@ -1,0 +1,224 @@
+"""Rows of catalogue files some at a time, so that files larger than memory can be read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import astropy.table
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits
+
+from catalogs.tables import TEXT_NULLS, Table, arrow_columns, clean, read_table
+from crossmatch.errors import CatalogError
+
+BATCH_ROWS = 500_000
+PIXEL_COLUMN = "_healpix_29"
+_PARTITION_COLUMNS = (PIXEL_COLUMN, "Norder", "Dir", "Npix")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of a catalogue file.
+
+    ``first_row`` is the number of the first in its ``file``, from 1, and ``done`` the part of
+    the whole that was read with it, in [0, 1].
+    """
+
+    rows: Table
+    file: Path
+    first_row: int
+    done: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A catalogue to be read: what it is, its files, and what it says of itself.
+
+    ``kind`` is csv, fits, votable, parquet or hats; ``ra`` and ``dec`` name the position
+    columns where a HATS catalogue states them.
+    """
+
+    path: Path
+    kind: str
+    files: tuple[Path, ...]
+    ra: str | None = None
+    dec: str | None = None
+
+    def batches(self, columns: Sequence[str] = (), rows: int = BATCH_ROWS) -> Iterator[Batch]:
+        """All rows in order, about ``rows`` at a time; some ``columns``, or all.
+
+        Parquet, FITS and CSV are read in parts; a VOTable is read whole.
+
+        Raises
+        ------
+        CatalogError
+            ``not_a_table`` and the file with the row after which it cannot be read.
+        """
+        for number, file in enumerate(self.files):
+            last = 0
+            try:
+                for first, part, of in _READERS[self.kind](file, columns, rows):
+                    last = first + part.columns.num_rows - 1
+                    yield Batch(part, file, first, (number + last / max(of, 1)) / len(self.files))
+            except CatalogError:
+                raise
+            # Each reader has its own errors; each means that the file is not what it seems.
+            except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, EOFError) as error:
+                what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                raise CatalogError(
+                    "not_a_table", f"{file}: cannot be read after row {last}: {what}"
+                ) from error
+
+
+def source_of(path: Path) -> Source:
+    """What a path is: a CSV, FITS, VOTable or Parquet file by its first bytes, or HATS.
+
+    Raises
+    ------
+    CatalogError
+        ``no_such_file``, ``unreadable``, ``not_hats`` for another folder, ``truncated``.
+    """
+    if path.is_dir():
+        return _hats_source(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+            file.seek(0, 2)
+            file.seek(max(file.tell() - 4, 0))
+            tail = file.read()
+    except FileNotFoundError as error:
+        raise CatalogError("no_such_file", str(path)) from error
+    except OSError as error:
+        raise CatalogError("unreadable", f"{path}: {error.strerror}") from error
+    if head[:4] == b"PAR1":
+        if tail != b"PAR1":
+            raise CatalogError("truncated", f"{path}: the Parquet file has no end; copy it again")
+        return Source(path, "parquet", (path,))
+    if head[:9] == b"SIMPLE  =":
+        return Source(path, "fits", (path,))
+    if head.lstrip()[:1] == b"<":
+        return Source(path, "votable", (path,))
+    return Source(path, "csv", (path,))
+
+
+def properties(folder: Path) -> dict[str, str]:
+    """What a HATS folder says of itself; empty where there are no properties.
+
+    HATS 1.0 (IVOA Note), "properties": lines of ``key = value``, in one of these files.
+    """
+    found: dict[str, str] = {}
+    for name in ("collection.properties", "hats.properties", "properties"):
+        if (folder / name).is_file():
+            for line in (folder / name).read_text("utf-8").splitlines():
+                key, equals, value = line.partition("=")
+                if equals and not line.lstrip().startswith(("#", "!")):
+                    found.setdefault(key.strip(), value.strip().replace("\\:", ":"))
+            break
+    return found
+
+
+def _hats_source(path: Path) -> Source:
+    told = properties(path)
+    primary = told.get("hats_primary_table_url", "")
+    if (path / "collection.properties").is_file() and primary:
+        return _hats_source(path / primary)
+    files = sorted(f for f in path.glob("**/Norder=*/**/*.parquet") if f.is_file())
+    if not told or not files:
+        raise CatalogError(
+            "not_hats", f"{path}: a folder without properties and Norder=…/Dir=…/Npix=….parquet"
+        )
+    for file in files:
+        source_of(file)
+    ra, dec = (told.get(f"hats_col_{name}") or None for name in ("ra", "dec"))
+    return Source(path, "hats", tuple(files), ra, dec)
+
+
+def _from_parquet(
+    file: Path, columns: Sequence[str], rows: int
+) -> Iterator[tuple[int, Table, int]]:
+    with pq.ParquetFile(file, memory_map=True) as parquet:
+        names = [n for n in parquet.schema_arrow.names if n not in _PARTITION_COLUMNS]
+        wanted = _only(names, columns, file)
+        units = _parquet_units(parquet.schema_arrow)
+        first, total = 1, parquet.metadata.num_rows
+        for batch in parquet.iter_batches(batch_size=rows, columns=wanted):
+            part = clean(pa.Table.from_batches([batch]))
+            yield first, Table(part, units, ""), total
+            first += batch.num_rows
+        if total == 0:
+            yield 1, Table(parquet.schema_arrow.empty_table().select(wanted), units, ""), 0
+
+
+def _parquet_units(schema: pa.Schema) -> dict[str, str]:
+    """Units as astropy and others write them into a field's metadata."""
+    found = {}
+    for field in schema:
+        for key, value in (field.metadata or {}).items():
+            if key.lower() == b"unit":
+                found[field.name] = value.decode("utf-8", "replace")
+    return found
+
+
+def _from_csv(file: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Table, int]]:
+    size, first = file.stat().st_size, 1
+    with file.open("rb") as stream:
+        frames = pd.read_csv(
+            stream, skipinitialspace=True, na_values=TEXT_NULLS, chunksize=rows, low_memory=False
+        )
+        with frames:
+            for frame in frames:
+                frame.columns = [str(c).strip() for c in frame.columns]
+                frame = frame[_only(list(frame.columns), columns, file)]
+                part = clean(pa.Table.from_pandas(frame, preserve_index=False))
+                last = first + len(frame) - 1
+                # How much there is to come is guessed from how much was read for so many rows.
+                of = round(last * size / max(stream.tell(), 1))
+                yield first, Table(part, {}, ""), of
+                first = last + 1
+
+
+def _from_fits(file: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Table, int]]:
+    with warnings.catch_warnings():
+        # Old files spell units and versions freely; what matters is checked where it is used.
+        warnings.simplefilter("ignore")
+        with fits.open(file, memmap=True) as parts:
+            tables = [part for part in parts if isinstance(part, fits.BinTableHDU)]
+            if not tables:
+                raise CatalogError("not_a_table", f"{file}: a FITS file without a binary table")
+            table, total = tables[0], len(tables[0].data)
+            for start in range(0, max(total, 1), rows):
+                some = fits.BinTableHDU(table.data[start : start + rows], table.header)
+                part, units = arrow_columns(astropy.table.Table.read(some))
+                part = part.select(_only(part.column_names, columns, file))
+                yield start + 1, Table(part, units, ""), total
+
+
+def _whole(file: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Table, int]]:
+    table = read_table(file)
+    part = table.columns.select(_only(table.columns.column_names, columns, file))
+    for start in range(0, max(part.num_rows, 1), rows):
+        yield start + 1, Table(part.slice(start, rows), table.units, ""), part.num_rows
+
+
+def _only(names: Sequence[str], wanted: Sequence[str], file: Path) -> list[str]:
+    if not wanted:
+        return list(names)
+    missing = [w for w in wanted if w not in names]
+    if missing:
+        known = ", ".join(names[:40]) + (" …" if len(names) > 40 else "")
+        raise CatalogError("no_such_column", f"{file} has no {missing[0]}; it has {known}")
+    return list(wanted)
+
+
+_READERS = {
+    "parquet": _from_parquet,
+    "hats": _from_parquet,
+    "csv": _from_csv,
+    "fits": _from_fits,
+    "votable": _whole,
+}
