@@ -228,6 +228,14 @@ class Sources:
         return position[near], source[near], away[near]
 
 
+def closest_of(pairs: Pairs, count: int) -> Matches:
+    """The nearest source of each of ``count`` positions among all pairs."""
+    position, first = np.unique(pairs.position, return_index=True)
+    row, separation = np.full(count, -1, np.int64), np.full(count, np.inf)
+    row[position], separation[position] = pairs.row[first], pairs.separation_arcsec[first]
+    return Matches(row, separation)
+
+
 def separation_arcsec(
     ra1_deg: FloatArray, dec1_deg: FloatArray, ra2_deg: FloatArray, dec2_deg: FloatArray
 ) -> FloatArray:
@@ -331,7 +339,7 @@ def _border(order: int, radius_arcsec: float) -> BoolArray:
     return np.asarray((np.minimum(x, y) < margin) | (np.maximum(x, y) >= side - margin), np.bool_)
 
 
-def expand_disc(pixels: IntArray, order: int, radius_arcsec: float) -> tuple[IntArray, IntArray]:
+def cells_touched(pixels: IntArray, order: int, radius_arcsec: float) -> tuple[IntArray, IntArray]:
     """Places outside a pixel of ``order`` that sources in it may come within a radius of.
 
     Parameters

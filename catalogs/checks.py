@@ -1,0 +1,204 @@
+"""What a catalogue must be like: positions that are some, in degrees, and identifiers once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from catalogs.batches import Batch, Source
+from catalogs.kinds import ID_NAMES
+from catalogs.tables import DEC_NAMES, RA_NAMES, Table, positions
+from crossmatch.errors import CatalogError
+from crossmatch.model import BoolArray, FloatArray, IntArray
+
+_FEW = 50
+_UNITS = {"deg": ("deg", "deg"), "rad": ("rad", "rad"), "hour": ("hourangle", "deg")}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns that adding a catalogue needs; None: it has no such."""
+
+    ra: str
+    dec: str
+    id: str | None
+    unit: str | None
+
+
+def position_columns(
+    source: Source, table: Table, ra: str | None, dec: str | None, id_column: str | None
+) -> Columns:
+    """Columns with position and identifier, as asked for or by their usual names.
+
+    Raises
+    ------
+    CatalogError
+        ``no_such_column``, ``no_position_columns``.
+    """
+    names = table.columns.column_names
+    known = ", ".join(names[:40]) + (" …" if len(names) > 40 else "")
+    for asked in (ra, dec, id_column):
+        if asked is not None and asked not in names:
+            raise CatalogError("no_such_column", f"{source.path} has no column {asked}: {known}")
+    found_ra = ra or source.ra or table.find(RA_NAMES)
+    found_dec = dec or source.dec or table.find(DEC_NAMES)
+    if found_ra is None or found_dec is None:
+        which = "right ascension" if found_ra is None else "declination"
+        raise CatalogError(
+            "no_position_columns",
+            f"{source.path}: no column is the {which}; name it with --ra and --dec: {known}",
+        )
+    return Columns(found_ra, found_dec, id_column or table.find(ID_NAMES), None)
+
+
+class Positions:
+    """Positions of batch after batch, each row checked; then the whole of them.
+
+    Parameters
+    ----------
+    columns : Columns
+        With ``unit`` deg, rad or hour where the operator says so.
+    skip : bool
+        Leave rows without a position out, instead of refusing the catalogue.
+    """
+
+    def __init__(self, columns: Columns, *, skip: bool = False) -> None:
+        self._columns, self._skip = columns, skip
+        self._stated = columns.unit is not None
+        self._low, self._high = np.full(2, np.inf), np.full(2, -np.inf)
+        self.taken = self.skipped = 0
+
+    def of(self, batch: Batch) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Numbers of the rows that have a position, and the positions in degrees.
+
+        Raises
+        ------
+        CatalogError
+            ``no_position``, ``out_of_range`` with row and column; ``wrong_unit``,
+            ``not_a_position``.
+        """
+        names = self._columns.ra, self._columns.dec
+        table = batch.rows
+        if self._columns.unit is not None:
+            units = dict(zip(names, _UNITS[self._columns.unit], strict=True))
+            table = replace(table, units={**table.units, **units})
+        text = any(_is_text(table.columns[name].type) for name in names)
+        self._stated |= text or all(table.units.get(name) for name in names)
+        ra, dec = positions(table, *names)
+        rows = self._rows(batch, ra, dec)
+        ra, dec = ra[rows], dec[rows]
+        self._refuse(batch, rows, (ra < -180) | (ra > 360), self._columns.ra, ra, "[-180, 360]")
+        self._refuse(batch, rows, np.abs(dec) > 90, self._columns.dec, dec, "[-90, 90]")
+        if len(rows):
+            self._low = np.minimum(self._low, [ra.min(), dec.min()])
+            self._high = np.maximum(self._high, [ra.max(), dec.max()])
+        self.taken += len(rows)
+        return rows, ra % 360.0, dec
+
+    def refuse_odd_units(self, path: Path) -> None:
+        """Raise CatalogError where numbers without a unit look like radians or hours.
+
+        ``radians_suspected`` or ``hours_suspected``; not for few rows, and never where the
+        file or the operator states the unit.
+        """
+        if self._stated or self.taken < _FEW:
+            return
+        (ra, dec), high = self._high, np.maximum(np.abs(self._low), np.abs(self._high))
+        where = f"{self._columns.ra} up to {ra:.4g}, {self._columns.dec} up to {dec:.4g}"
+        if self._low[0] >= 0 and ra <= 2 * np.pi + 1e-6 and high[1] <= np.pi / 2 + 1e-6:
+            raise CatalogError(
+                "radians_suspected",
+                f"{path}: {where}: radians? Say --unit rad, or --unit deg if they are degrees",
+            )
+        if self._low[0] >= 0 and ra <= 24 and high[1] > 30 and dec - self._low[1] > 60:
+            raise CatalogError(
+                "hours_suspected",
+                f"{path}: {where}: hours? Say --unit hour, or --unit deg if they are degrees",
+            )
+
+    def _rows(self, batch: Batch, ra: FloatArray, dec: FloatArray) -> IntArray:
+        there = np.isfinite(ra) & np.isfinite(dec)
+        if not there.all():
+            if not self._skip:
+                row = int(np.flatnonzero(~there)[0])
+                name = self._columns.dec if np.isfinite(ra[row]) else self._columns.ra
+                raise CatalogError(
+                    "no_position",
+                    f"{batch.file}: row {batch.first_row + row}, column {name}: no value;"
+                    " --skip leaves such rows out",
+                )
+            self.skipped += int((~there).sum())
+        return np.flatnonzero(there)
+
+    def _refuse(
+        self, batch: Batch, rows: IntArray, bad: BoolArray, name: str, values: FloatArray, span: str
+    ) -> None:
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise CatalogError(
+                "out_of_range",
+                f"{batch.file}: row {batch.first_row + int(rows[first])}, column {name}:"
+                f" {values[first]:g} is outside {span} degrees",
+            )
+
+
+class Identifiers:
+    """Identifiers of batch after batch, remembered by 64 bits each."""
+
+    def __init__(self, column: str | None) -> None:
+        self._column = column
+        self._seen: list[FloatArray] = []
+        self._rows: list[IntArray] = []
+        self._starts: list[tuple[int, Path, int]] = []
+        self._count = 0
+
+    def take(self, batch: Batch) -> None:
+        """Remember those of a batch; rows without one do not matter."""
+        if self._column is None:
+            return
+        column = batch.rows.columns[self._column]
+        there = np.flatnonzero(column.is_valid().to_numpy())
+        some = column.drop_null()
+        if pa.types.is_integer(some.type):
+            seen = some.cast(pa.int64(), safe=False).to_numpy().view(np.uint64)
+        else:
+            texts = some.cast(pa.string()).to_pandas().astype(object).to_numpy()
+            seen = pd.util.hash_array(texts, categorize=False)
+        self._starts.append((self._count, batch.file, batch.first_row))
+        self._seen.append(seen)
+        self._rows.append(there + self._count)
+        self._count += len(column)
+
+    def refuse_twice(self) -> None:
+        """Raise CatalogError ``duplicate_id`` with the rows, if one came twice."""
+        if not self._seen:
+            return
+        seen = np.concatenate(self._seen)
+        order = np.sort(seen)
+        twice = order[1:][order[1:] == order[:-1]]
+        del order
+        if not len(twice):
+            return
+        rows = np.concatenate(self._rows)[np.flatnonzero(seen == twice[0])[:2]]
+        first, second = (self._place(int(row)) for row in rows)
+        raise CatalogError(
+            "duplicate_id",
+            f"{second[0]}: row {second[1]}, column {self._column}: the same as row {first[1]}"
+            + (f" of {first[0]}" if first[0] != second[0] else "")
+            + f" ({len(twice)} such)",
+        )
+
+    def _place(self, number: int) -> tuple[Path, int]:
+        """File and row of the ``number``-th row of all."""
+        after = [*self._starts, (self._count, self._starts[-1][1], 0)]
+        start = next(a for a, b in pairwise(after) if a[0] <= number < b[0])
+        return start[1], start[2] + number - start[0]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

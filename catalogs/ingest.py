@@ -1,0 +1,290 @@
+"""From a catalogue file to a version in the store: HATS, and an index to be memory-mapped.
+
+Two passes: batches are checked, sorted and put aside; then pixel after pixel is written.
+Memory is that of one batch or one partition, whatever the size of the catalogue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from catalogs import hats
+from catalogs.batches import PIXEL_COLUMN, Batch, Source, source_of
+from catalogs.checks import Columns, Identifiers, Positions, position_columns
+from catalogs.indexfiles import IndexFiles
+from catalogs.kinds import EPOCH_NAMES, PMDEC_NAMES, PMRA_NAMES, RADIUS_ARCSEC, Kind
+from catalogs.runs import Runs
+from catalogs.tables import numbers, unit_factor
+from crossmatch.errors import CatalogError
+from crossmatch.sky import ipix29
+
+RA, DEC, PMRA, PMDEC, EPOCH = "_ra_deg", "_dec_deg", "_pmra", "_pmdec", "_epoch"
+FACTS = "catalog.json"
+_OWN = (PIXEL_COLUMN, RA, DEC, PMRA, PMDEC, EPOCH)
+
+Advance = Callable[[str, float], None]
+"""Told what is being done, and the part of it that is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How a file becomes a catalogue.
+
+    Parameters
+    ----------
+    name : str
+        What the configuration and candidates call it.
+    kind : Kind
+    radius_arcsec : float or None
+        Of look-ups; None: what is usual for the kind.
+    ra, dec, id : str or None
+        Columns; None: the usual names.
+    columns : sequence of str
+        Columns to keep beside the position; none: all.
+    unit : str or None
+        deg, rad or hour, where the file does not say it.
+    epoch : float or None
+        Julian year of the positions; None: column ``ref_epoch``, if there is one.
+    skip : bool
+        Leave rows without a position out.
+    """
+
+    name: str
+    kind: Kind = Kind.other
+    radius_arcsec: float | None = None
+    ra: str | None = None
+    dec: str | None = None
+    id: str | None = None
+    columns: Sequence[str] = ()
+    unit: str | None = None
+    epoch: float | None = None
+    skip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Columns by what they are for."""
+
+    position: Columns
+    motion: tuple[str, str] | None
+    epoch: str | None
+    read: tuple[str, ...]
+    stored: tuple[str, ...]
+    in_degrees: bool
+    units: Mapping[str, str]
+
+
+def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Advance) -> str:
+    """Write the catalogue into an empty folder; its version.
+
+    The version is the first 12 digits of a SHA-256 over everything that a look-up reads.
+
+    Raises
+    ------
+    CatalogError
+        Whatever is wrong with the file; see `catalogs.checks` and `catalogs.batches`.
+    """
+    source = source_of(path)
+    plan = _plan(source, wanted)
+    places = Positions(plan.position, skip=wanted.skip)
+    runs = _sorted_runs(source, plan, wanted, places, folder, advance)
+    try:
+        index = IndexFiles(folder / "index", runs.rows)
+        told = _write(runs, plan, wanted, folder, index, now, advance)
+    finally:
+        runs.close()
+    for file in (folder / "runs").iterdir():
+        file.unlink()
+    (folder / "runs").rmdir()
+    facts: dict[str, Any] = {
+        "name": wanted.name,
+        "kind": str(wanted.kind),
+        "radius_arcsec": _radius(wanted),
+        **index.finish(),
+        **told,
+        "skipped": places.skipped,
+        "added": now.isoformat(timespec="seconds"),
+        "source": str(path),
+        "source_kind": source.kind,
+        "position_columns": [plan.position.ra, plan.position.dec],
+        "id_column": plan.position.id,
+    }
+    version = version_of(facts, facts["files"])
+    facts["version"] = version
+    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+    return version
+
+
+def _plan(source: Source, wanted: Wanted) -> _Plan:
+    head = next(source.batches(rows=200)).rows
+    position = position_columns(source, head, wanted.ra, wanted.dec, wanted.id)
+    motion = head.find(PMRA_NAMES), head.find(PMDEC_NAMES)
+    epoch = head.find(EPOCH_NAMES)
+    needed = [position.ra, position.dec, position.id, *motion, epoch]
+    names = head.columns.column_names
+    if wanted.columns:
+        missing = [c for c in wanted.columns if c not in names]
+        if missing:
+            known = ", ".join(names[:40])
+            raise CatalogError("no_such_column", f"{source.path} has no {missing[0]}: {known}")
+        keep = {*wanted.columns, position.ra, position.dec, *filter(None, motion)}
+        names = [n for n in names if n in {*keep, *filter(None, needed)}]
+    stored = tuple(n for n in names if n not in _OWN)
+    if not (wanted.epoch or epoch) or None in motion:
+        motion = None, None
+    both = (motion[0], motion[1]) if motion[0] and motion[1] else None
+    places = [(head.columns[c].type, head.units.get(c, "")) for c in (position.ra, position.dec)]
+    in_degrees = wanted.unit in (None, "deg") and all(
+        pa.types.is_float64(kind) and unit in ("", "deg") for kind, unit in places
+    )
+    units = {n: head.units[n] for n in stored if head.units.get(n)}
+    position = replace(position, unit=wanted.unit)
+    return _Plan(position, both, epoch, tuple(names), stored, in_degrees, units)
+
+
+def _sorted_runs(
+    source: Source,
+    plan: _Plan,
+    wanted: Wanted,
+    places: Positions,
+    folder: Path,
+    advance: Advance,
+) -> Runs:
+    """First pass: every row checked and put aside."""
+    (folder / "runs").mkdir(parents=True)
+    runs, identifiers = Runs(folder / "runs"), Identifiers(plan.position.id)
+    for batch in source.batches(plan.read):
+        rows, ra, dec = places.of(batch)
+        identifiers.take(batch)
+        table = batch.rows.columns.select(list(plan.stored))
+        if len(rows) < table.num_rows:
+            table = table.take(pa.array(rows))
+        own = {PIXEL_COLUMN: ipix29(ra, dec), RA: ra, DEC: dec}
+        if plan.motion is not None:
+            own |= _motion(batch, plan, wanted.epoch, rows)
+        kept = {name: table[name] for name in plan.stored}
+        runs.add(pa.table({**own, **kept}))
+        advance("reading", batch.done)
+    places.refuse_odd_units(source.path)
+    identifiers.refuse_twice()
+    if runs.rows == 0:
+        raise CatalogError("empty", f"{source.path}: no rows with a position")
+    return runs
+
+
+def _motion(batch: Batch, plan: _Plan, epoch: float | None, rows: Any) -> dict[str, Any]:
+    """Proper motion in mas/yr, along right ascension times the cosine, and Julian years."""
+    assert plan.motion is not None
+    found = {}
+    for own, name in zip((PMRA, PMDEC), plan.motion, strict=True):
+        factor = unit_factor(batch.rows, name, "mas/yr")
+        values = numbers(batch.rows.columns[name])[rows] * factor
+        # What has no motion that is known stays where it is.
+        found[own] = np.nan_to_num(values, nan=0.0).astype(np.float32)
+    if epoch is not None:
+        found[EPOCH] = np.full(len(rows), epoch)
+        return found
+    assert plan.epoch is not None
+    years = numbers(batch.rows.columns[plan.epoch])[rows]
+    moves = (found[PMRA] != 0) | (found[PMDEC] != 0)
+    bad = moves & ~((years > 1800) & (years < 2200))
+    if bad.any():
+        row = batch.first_row + int(rows[np.flatnonzero(bad)[0]])
+        raise CatalogError(
+            "out_of_range", f"{batch.file}: row {row}, column {plan.epoch}: no Julian year"
+        )
+    found[EPOCH] = np.where(moves, years, 2000.0)
+    return found
+
+
+def _write(
+    runs: Runs,
+    plan: _Plan,
+    wanted: Wanted,
+    folder: Path,
+    index: IndexFiles,
+    now: datetime,
+    advance: Advance,
+) -> dict[str, Any]:
+    """Second pass: pixel after pixel into HATS, margin and index."""
+    schema = runs.schema
+    parts = hats.partitions(runs.counts, runs.bytes / runs.rows)
+    names = _hats_names(plan, schema)
+    public = pa.schema([(new, schema.field(old).type) for old, new in names.items()])
+    primary = hats.Writer(folder / wanted.name, public)
+    beside = hats.Writer(folder / f"{wanted.name}_margin", public)
+    margin = hats.Margin(parts)
+    for number, part in enumerate(parts):
+        rows = runs.between(part.start, part.end, schema)
+        table = rows.select(list(names)).rename_columns(list(names.values()))
+        primary.write(part, table)
+        pixels = rows[PIXEL_COLUMN].to_numpy()
+        margin.take(number, pixels, table)
+        index.write(rows, plan.stored)
+        advance("writing", (number + 1) / len(parts))
+    margin_rows = margin.write(beside)
+    told = hats.properties_of(
+        wanted.name, *_hats_position(plan, names), list(names.values())[:12], now
+    )
+    primary.close(told)
+    beside.close(hats.margin_properties(told, f"{wanted.name}_margin"))
+    hats.write_properties(
+        folder,
+        ("collection.properties",),
+        hats.collection_properties(wanted.name, f"{wanted.name}_margin", now),
+    )
+    return {
+        "columns": {n: str(schema.field(n).type) for n in plan.stored},
+        "units": dict(plan.units),
+        "motion": None if plan.motion is None else [*plan.motion, wanted.epoch or plan.epoch],
+        "partitions": len(parts),
+        "margin_rows": margin_rows,
+    }
+
+
+def _hats_names(plan: _Plan, schema: pa.Schema) -> Mapping[str, str]:
+    """Columns of the HATS files and what they are called there.
+
+    HATS wants degrees as numbers: where the file has other positions, ours stand beside.
+    """
+    names = {PIXEL_COLUMN: PIXEL_COLUMN}
+    kinds = [schema.field(name).type for name in (plan.position.ra, plan.position.dec)]
+    if not plan.in_degrees or not all(pa.types.is_float64(kind) for kind in kinds):
+        names |= {RA: RA.lstrip("_"), DEC: DEC.lstrip("_")}
+        taken = [n for n in plan.stored if n in names.values()]
+        names |= {own: own for own in (RA, DEC) if taken}
+    return {**names, **{n: n for n in plan.stored}}
+
+
+def _hats_position(plan: _Plan, names: Mapping[str, str]) -> tuple[str, str]:
+    if RA in names:
+        return names[RA], names[DEC]
+    return plan.position.ra, plan.position.dec
+
+
+def _radius(wanted: Wanted) -> float:
+    radius = wanted.radius_arcsec
+    return RADIUS_ARCSEC[wanted.kind] if radius is None else radius
+
+
+def version_of(facts: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """Version of a catalogue with these facts, if its index files have these digests.
+
+    The first 12 digits of a SHA-256 over all that a look-up reads; the name is left out.
+    """
+    names = (
+        *("kind", "radius_arcsec", "rows", "order", "epochs", "fastest_mas_yr"),
+        *("columns", "units", "skipped"),
+    )
+    read = {**{name: facts[name] for name in names}, "files": dict(files)}
+    text = json.dumps(read, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,277 @@
+"""The store of catalogues: versions side by side, the latest of each name, changed atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from catalogs.indexfiles import digests
+from catalogs.ingest import FACTS, Advance, Wanted, ingest, version_of
+from catalogs.stored import StoredCatalog
+from crossmatch.errors import CatalogError
+
+_LATEST = "latest"
+_ADDING = ".adding-"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What adding a file came to; ``known`` when that version was there already."""
+
+    name: str
+    version: str
+    facts: dict[str, Any]
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Catalogues in a folder: ``<name>/<version>``, and a small file that names the latest."""
+
+    root: Path
+
+    def names(self) -> list[str]:
+        """Names of all catalogues, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if (p / _LATEST).is_file())
+
+    def versions(self, name: str) -> list[str]:
+        """Versions of a catalogue, sorted by when they were added."""
+        folder = self.root / name
+        found = [p.parent for p in folder.glob(f"*/{FACTS}") if not p.parent.name.startswith(".")]
+        return [f.name for f in sorted(found, key=lambda f: (self.facts(name, f.name)["added"], f))]
+
+    def latest(self, name: str) -> str:
+        """Version in use of a catalogue.
+
+        Raises
+        ------
+        CatalogError
+            ``no_such_catalog``.
+        """
+        try:
+            return (self.root / name / _LATEST).read_text("utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            known = ", ".join(self.names()) or "none"
+            raise CatalogError(
+                "no_such_catalog", f"{name} is not in {self.root}, which has: {known}"
+            ) from error
+
+    def facts(self, name: str, version: str) -> dict[str, Any]:
+        """What is known of a version.
+
+        Raises
+        ------
+        CatalogError
+            ``no_such_version``.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.root / name / version / FACTS).read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise CatalogError("no_such_version", f"{name} has no version {version}") from error
+        except ValueError as error:
+            raise CatalogError("not_a_catalog", f"{name}, version {version}: {error}") from error
+        return found
+
+    def open(self, name: str, version: str | None = None) -> StoredCatalog:
+        """A catalogue, mapped into memory; its latest version if none is named."""
+        return StoredCatalog.open(self.root / name / (version or self.latest(name)))
+
+    def pointer(self, name: str) -> Path:
+        """The file that says which version is in use; replaced as a whole when that changes."""
+        return self.root / name / _LATEST
+
+    def add(
+        self,
+        path: Path,
+        wanted: Wanted,
+        now: datetime,
+        advance: Advance = lambda *_: None,
+    ) -> Added:
+        """Add a catalogue, or a version of it, and put that in use.
+
+        Nothing is seen of it before it is whole, and nothing stays if it fails.
+
+        Raises
+        ------
+        CatalogError
+            ``bad_name``, or what is wrong with the file.
+        """
+        if not _NAME.fullmatch(wanted.name):
+            raise CatalogError(
+                "bad_name", f"{wanted.name!r}: lower-case letters, digits and -_. (64 at most)"
+            )
+        folder = self.root / wanted.name
+        existed = folder.is_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._sweep(folder)
+        beside = folder / f"{_ADDING}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        try:
+            beside.mkdir()
+            version = ingest(path, wanted, beside, now, advance)
+            known = (folder / version / FACTS).is_file()
+            if not known:
+                _settle(beside)
+                beside.rename(folder / version)
+            self._point(wanted.name, version)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            if not existed:
+                with suppress(OSError):
+                    # Only where nothing was added.
+                    folder.rmdir()
+        return Added(wanted.name, version, self.facts(wanted.name, version), known)
+
+    def use(self, name: str, version: str) -> None:
+        """Put a version in use that is there already."""
+        self.facts(name, version)
+        self._point(name, version)
+
+    def remove(self, name: str, version: str | None = None) -> list[str]:
+        """Remove a version, or all; the versions that went.
+
+        Who has one open keeps it. The version in use goes only with the last one.
+
+        Raises
+        ------
+        CatalogError
+            ``no_such_catalog``, ``no_such_version``, ``in_use``.
+        """
+        latest, known = self.latest(name), self.versions(name)
+        if version is not None and version not in known:
+            raise CatalogError("no_such_version", f"{name} has {', '.join(known)}, not {version}")
+        if version == latest and len(known) > 1:
+            raise CatalogError(
+                "in_use", f"{name}: {version} is in use; add or use another version first"
+            )
+        if version is None or len(known) == 1:
+            (self.root / name / _LATEST).unlink()
+            shutil.rmtree(self.root / name)
+            return known
+        shutil.rmtree(self.root / name / version)
+        return [version]
+
+    def verify(self, name: str, version: str | None = None) -> list[str]:
+        """Faults of a version in sentences, none if all is as it was added.
+
+        Everything that a look-up reads is compared with its digest, the Parquet files with
+        the number of rows.
+        """
+        version = version or self.latest(name)
+        facts = self.facts(name, version)
+        folder = self.root / name / version
+        found = digests(folder / "index") if (folder / "index").is_dir() else {}
+        names = sorted({*facts["files"], *found})
+        faults = [
+            f"index/{n}: {'is missing' if n not in found else 'is not what was added'}"
+            for n in names
+            if found.get(n) != facts["files"].get(n)
+        ]
+        if not faults and version_of(facts, found) != version:
+            faults.append(f"{FACTS}: says other things than when it was added")
+        for table, rows in ((name, facts["rows"]), (f"{name}_margin", facts["margin_rows"])):
+            faults += _parquet_faults(folder / table, table, rows)
+        return faults
+
+    def _point(self, name: str, version: str) -> None:
+        beside = self.root / name / f".{_LATEST}-{uuid.uuid4().hex[:8]}"
+        beside.write_text(version + "\n", "utf-8")
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(self.root / name / _LATEST)
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove what processes left that were killed while adding."""
+        for left in folder.glob(f"{_ADDING}*"):
+            number = left.name.removeprefix(_ADDING).split("-")[0]
+            if not (number.isdigit() and _lives(int(number))):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+class Following:
+    """The version in use of a catalogue, opened anew when another is put in use.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+
+    Raises
+    ------
+    CatalogError
+        If there is none at the start. Later the one before is kept while another cannot be
+        opened.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._mark = _mark(store.pointer(name))
+        self._catalog = store.open(name)
+
+    @property
+    def name(self) -> str:
+        """Name of the catalogue."""
+        return self._name
+
+    def current(self, trouble: Callable[[CatalogError], None] = lambda _: None) -> StoredCatalog:
+        """The catalogue in use: 2 µs when nothing changed; ``trouble`` is told why it is kept."""
+        mark = _mark(self._store.pointer(self._name))
+        if mark != self._mark:
+            self._mark = mark
+            try:
+                self._catalog = self._store.open(self._name)
+            except CatalogError as error:
+                trouble(error)
+        return self._catalog
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """What changes when a file is replaced; zeros without it."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
+
+
+def _parquet_faults(folder: Path, table: str, rows: int) -> list[str]:
+    files: Sequence[Path] = sorted(folder.glob("dataset/Norder=*/Dir=*/Npix=*.parquet"))
+    found = 0
+    for file in files:
+        try:
+            found += pq.read_metadata(file).num_rows
+        # Arrow's errors of a damaged file are ValueErrors and OSErrors.
+        except (OSError, ValueError) as error:
+            return [f"{table}: {file.relative_to(folder)}: {' '.join(str(error).split())[:120]}"]
+    return [] if found == rows else [f"{table}: {found} rows, {rows} were added"]
+
+
+def _settle(folder: Path) -> None:
+    """Everything in a folder is on the disk before it gets its name."""
+    for path in [*folder.rglob("*")]:
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
