@@ -27,7 +27,7 @@ HISTOGRAM_ORDER = 9
 """Partitions are at most of this order; HATS catalogues rarely go beyond 7."""
 MARGIN_ARCSEC = 10.0
 _MOST_ROWS = 1_000_000
-_MOST_BYTES = 256e6
+_MOST_BYTES = 128e6
 _DIRECTORY = 10_000
 _HATS_VERSION = "v1.0"
 
@@ -64,7 +64,7 @@ def partitions(counts: IntArray, row_bytes: float) -> list[Partition]:
     counts : (12 * 4**9,) int64
         Sources in each pixel of `HISTOGRAM_ORDER`.
     row_bytes : float
-        Of a source in memory: a partition has at most 1,000,000 sources and 256 MB.
+        Of a source in memory: a partition has at most 1,000,000 sources and 128 MB.
     """
     most = max(min(_MOST_ROWS, int(_MOST_BYTES / max(row_bytes, 1.0))), 10_000)
     ends = np.concatenate([[0], np.cumsum(counts)])
@@ -121,8 +121,7 @@ class Writer:
         """Write metadata, list of partitions and properties."""
         dataset = self._folder / "dataset"
         pq.write_metadata(self._schema, dataset / "_common_metadata")
-        if self._metadata:
-            pq.write_metadata(self._schema, dataset / "_metadata", self._metadata)
+        pq.write_metadata(self._schema, dataset / "_metadata", self._metadata or None)
         rows = sorted(self._rows, key=lambda row: (row[0].start, row[0].order))
         lines = [f"{p.order},{p.pixel},{count}" for p, count in rows]
         (self._folder / "partition_info.csv").write_text(

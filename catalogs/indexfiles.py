@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +44,7 @@ class IndexFiles:
     def __init__(self, folder: Path, rows: int) -> None:
         folder.mkdir(parents=True)
         self._folder, self._rows, self._done = folder, rows, 0
-        self._arrays: dict[str, Any] = {}
+        self._arrays: dict[str, BinaryIO] = {}
         self._columns: pa.ipc.RecordBatchFileWriter | None = None
         self._sink: pa.OSFile | None = None
         self._fastest = 0.0
@@ -56,10 +56,9 @@ class IndexFiles:
             if own not in rows.column_names:
                 continue
             if name not in self._arrays:
-                self._arrays[name] = np.lib.format.open_memmap(
-                    self._folder / f"{name}.npy", mode="w+", dtype=kind, shape=(self._rows,)
-                )
-            self._arrays[name][self._done : self._done + rows.num_rows] = rows[own].to_numpy()
+                self._arrays[name] = self._begun(name, kind)
+            values = np.ascontiguousarray(rows[own].to_numpy(), kind)
+            self._arrays[name].write(values.data)
         if "_pmra" in rows.column_names:
             speed = np.hypot(rows["_pmra"].to_numpy(), rows["_pmdec"].to_numpy())
             years = rows["_epoch"].to_numpy()
@@ -84,14 +83,13 @@ class IndexFiles:
         assert self._sink is not None
         self._columns.close()
         self._sink.close()
+        for file in self._arrays.values():
+            file.close()
         order = table_order(self._rows)
         self._write_offsets(order)
         moves = "pmra" in self._arrays
         if moves:
             np.save(self._folder / "fast.npy", self._fast())
-        for array in self._arrays.values():
-            array.flush()
-        self._arrays.clear()
         low, high = self._epochs
         if moves and low == high:
             (self._folder / "epoch.npy").unlink()
@@ -103,24 +101,37 @@ class IndexFiles:
             "files": digests(self._folder),
         }
 
+    def _begun(self, name: str, kind: type) -> BinaryIO:
+        """An array's file after its head; written, not mapped, so that no page stays."""
+        file = (self._folder / f"{name}.npy").open("wb")
+        head = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": (self._rows,)}
+        np.lib.format.write_array_header_1_0(file, head)
+        return file
+
+    def _slices(self, name: str) -> Iterator[tuple[int, Any]]:
+        """An array read again in slices: its first row, and the values."""
+        for start in range(0, self._rows, _SLICE):
+            # Mapped anew each time: the pages of the slice before are let go.
+            array = np.load(self._folder / f"{name}.npy", mmap_mode="r")
+            yield start, np.array(array[start : start + _SLICE])
+
     def _fast(self) -> IntArray:
         """Rows of the sources that move fast."""
-        pmra, pmdec = self._arrays["pmra"], self._arrays["pmdec"]
         found = [
-            start + np.flatnonzero(np.hypot(pmra[part], pmdec[part]) > FAST_MAS_YR)
-            for start in range(0, self._rows, _SLICE)
-            for part in [slice(start, start + _SLICE)]
+            start + np.flatnonzero(np.hypot(pmra, pmdec) > FAST_MAS_YR)
+            for (start, pmra), (_, pmdec) in zip(
+                self._slices("pmra"), self._slices("pmdec"), strict=True
+            )
         ]
         return np.concatenate(found)
 
     def _write_offsets(self, order: int) -> None:
-        pixels: IntArray = self._arrays["ipix29"]
         kind = np.int32 if self._rows < 2**31 else np.int64
         offsets = np.lib.format.open_memmap(
             self._folder / "offsets.npy", mode="w+", dtype=kind, shape=(12 * 4**order + 1,)
         )
-        for start in range(0, self._rows, _SLICE):
-            some = pixels[start : start + _SLICE] >> 2 * (MAX_ORDER - order)
+        for _, pixels in self._slices("ipix29"):
+            some = pixels >> 2 * (MAX_ORDER - order)
             first = int(some[0])
             counts = np.bincount(some - first)
             offsets[first + 1 : first + 1 + len(counts)] += counts.astype(kind)

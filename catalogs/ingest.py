@@ -97,14 +97,9 @@ def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Adv
     plan = _plan(source, wanted)
     places = Positions(plan.position, skip=wanted.skip)
     runs = _sorted_runs(source, plan, wanted, places, folder, advance)
-    try:
-        index = IndexFiles(folder / "index", runs.rows)
-        told = _write(runs, plan, wanted, folder, index, now, advance)
-    finally:
-        runs.close()
-    for file in (folder / "runs").iterdir():
-        file.unlink()
-    (folder / "runs").rmdir()
+    index = IndexFiles(folder / "index", runs.rows)
+    told = _write(runs, plan, wanted, folder, index, now, advance)
+    runs.remove()
     facts: dict[str, Any] = {
         "name": wanted.name,
         "kind": str(wanted.kind),

@@ -25,7 +25,6 @@ class Runs:
         self._folder = folder
         self._files: list[Path] = []
         self._schemas: list[pa.Schema] = []
-        self._open: list[tuple[pa.Table, IntArray]] = []
         self.counts: IntArray = np.zeros(12 * 4**HISTOGRAM_ORDER, np.int64)
         self.rows = self.bytes = 0
 
@@ -53,10 +52,10 @@ class Runs:
 
         Rows of one pixel stay in the order in which they came.
         """
-        if len(self._open) < len(self._files):
-            self._open = [_mapped(path) for path in self._files]
         parts = []
-        for table, pixels in self._open:
+        for path in self._files:
+            # Mapped each time anew: what was read of it does not stay in memory.
+            table, pixels = _mapped(path)
             low, high = np.searchsorted(pixels, [start, end])
             if low < high:
                 parts.append(table.slice(low, high - low).cast(table_schema(table, schema)))
@@ -64,9 +63,11 @@ class Runs:
         order = np.argsort(whole[PIXEL_COLUMN].to_numpy(), kind="stable")
         return whole.cast(schema).take(pa.array(order)).combine_chunks()
 
-    def close(self) -> None:
-        """Let go of the files."""
-        self._open = []
+    def remove(self) -> None:
+        """Remove the files and their folder."""
+        for path in self._files:
+            path.unlink()
+        self._folder.rmdir()
 
 
 def table_schema(table: pa.Table, schema: pa.Schema) -> pa.Schema:
