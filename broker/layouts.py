@@ -8,7 +8,6 @@ without an error.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,20 +65,16 @@ class Layout:
     rest_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class KnownText:
-    """A schema as it stands in containers' headers, known by its length and CRC-32."""
-
-    length: int
-    crc32: int
-    layout: Layout
+def native_fields(survey: str) -> list[pa.Field]:
+    """Native columns that a packet has itself: all but its address."""
+    return list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]
 
 
 @cache
 def leaves(survey: str) -> tuple[Leaf, ...]:
     """Leaves of a survey; several names in one struct are one leaf, the later ones older."""
     found = []
-    for field in list(NATIVE_SCHEMAS[survey])[:-_ADDRESS]:
+    for field in native_fields(survey):
         by_struct: dict[tuple[str, ...], list[str]] = {}
         for *parents, name in packets.PLACES[survey][field.name]:
             by_struct.setdefault(tuple(parents), []).append(name)
@@ -90,20 +85,14 @@ def leaves(survey: str) -> tuple[Leaf, ...]:
     return tuple(found)
 
 
-def known_text(survey: str, text: str) -> KnownText:
-    """The layout of a schema and what it is known by.
+def layout_of(survey: str, text: str) -> Layout:
+    """The layout that a schema describes.
 
     Raises
     ------
     AlertError
         ``bad_schema``, ``no_leaves`` when it is no alert schema of the survey.
     """
-    data = text.encode()
-    return KnownText(len(data), zlib.crc32(data), layout_of(survey, text))
-
-
-def layout_of(survey: str, text: str) -> Layout:
-    """The layout that a schema describes; raises as `known_text`."""
     return _cut(survey, containers.checked_schema(text))
 
 
@@ -112,7 +101,7 @@ def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
     if not isinstance(schema, Mapping) or schema.get("type") != "record":
         raise AlertError("bad_schema", "an alert schema is a record")
     written = {f["name"]: f["type"] for f in schema["fields"]}
-    named = _named_types(schema, {})
+    named = named_types(schema, {})
     tree: dict[str, list[Leaf]] = {}
     for leaf in leaves(survey):
         tree.setdefault(leaf.place[0], []).append(leaf)
@@ -196,16 +185,17 @@ def _least_bytes(kind: Any, named: _Named) -> int:
     return int(kind["size"]) if kind["type"] == "fixed" else 1
 
 
-def _named_types(node: Any, found: dict[str, Any]) -> dict[str, Any]:
+def named_types(node: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """``found``, and the types that a schema names, by their names."""
     if isinstance(node, list):
         for branch in node:
-            _named_types(branch, found)
+            named_types(branch, found)
     elif isinstance(node, dict):
         if "name" in node:
             found[node["name"]] = node
         for field in node.get("fields", ()):
-            _named_types(field["type"], found)
-        _named_types(node.get("items", node.get("values")), found)
+            named_types(field["type"], found)
+        named_types(node.get("items", node.get("values")), found)
     return found
 
 
