@@ -46,7 +46,10 @@ _MATTERS: Mapping[str, tuple[str, ...]] = {
     "position": ("ra", "dec"),
     "alerts": ("alert_id", "n_alerts", "n_detections", "first_detection", "last_detection"),
     "brightness": ("mag", "filter", "fade_rate", "rise_rate", "color", "last_nondetection_time"),
-    "host": ("host_name", "host_distance", "host_offset", "looked_up", "catalog_versions"),
+    "host": (
+        *("host_name", "host_distance", "host_offset", "nearby"),
+        *("looked_up", "catalog_versions"),
+    ),
     "tier": ("tier",),
     "score": ("score",),
     "verdict": (

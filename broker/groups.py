@@ -117,9 +117,7 @@ class Group:
             )
             for a in data["alerts"]
         ]
-        context: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data["context"].items()
-        }
+        context: dict[str, Any] = {k: _tuples(v) for k, v in data["context"].items()}
         return cls(
             alerts={a.alert["alert_id"]: a for a in alerts},
             context=Context(**context),
@@ -142,6 +140,11 @@ class Packets:
                 packet["alert"] = jsontext.fragment(packet["alert"])
             self._known[same] = packets, jsontext.fragment(points)
         return self._known[same]
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of JSON, also in lists, as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _packets(held: Sequence[MatchedAlert]) -> tuple[list[dict[str, Any]], list[list[Any]]]:

@@ -167,6 +167,9 @@ def _parquet_units(schema: pa.Schema) -> dict[str, str]:
 def _from_csv(file: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Table, int]]:
     size, first = file.stat().st_size, 1
     with file.open("rb") as stream:
+        # TNS writes the time of its table in a line of its own before the names of the columns.
+        lines = [stream.readline() for _ in range(2)]
+        stream.seek(len(lines[0]) if b"," not in lines[0] and b"," in lines[1] else 0)
         frames = pd.read_csv(
             stream, skipinitialspace=True, na_values=TEXT_NULLS, chunksize=rows, low_memory=False
         )

@@ -30,7 +30,7 @@ from crossmatch.model import FloatArray
 RA_NAMES = ("ra", "raj2000", "ra_j2000", "ra_deg", "ra_icrs", "radeg", "_ra", "ra(j2000)", "r.a.")
 DEC_NAMES = (
     *("dec", "dej2000", "decj2000", "dec_j2000", "dec_deg", "de_icrs", "dec_icrs", "decdeg"),
-    *("_de", "_dec", "decl", "dec(j2000)", "dec."),
+    *("_de", "_dec", "decl", "declination", "dec(j2000)", "dec."),
 )
 TEXT_NULLS = ["", "null", "None", "nan", "NaN", "--"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from crossmatch import score
 from crossmatch.chains import Chain
 from crossmatch.counterpart import Counterpart, MatchedAlert, counterpart_of, in_order, latest_of
 from crossmatch.model import Circle, Region
+from crossmatch.neighbours import Host, host_at
 from crossmatch.times import iso_utc, jd_from_datetime
 from crossmatch.verdicts import Verdict
 
@@ -20,13 +21,19 @@ SECONDS_PER_DAY = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What catalogues say about a position; ``looked_up`` names the ones that were asked."""
+    """What catalogues say about a position; ``looked_up`` names the ones that were asked.
+
+    ``near`` has a text for each neighbour. ``hosts`` are galaxies that may be the host, the
+    most likely first, where there are several; the first is that of ``host_name``.
+    """
 
     looked_up: tuple[str, ...] = ()
     host_name: str | None = None
     host_distance_mpc: float | None = None
     host_offset_arcsec: float | None = None
     catalog_versions: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+    hosts: tuple[Host, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,9 @@ def assess(
     dict
         Keys among ``CANDIDATE_FIELDS``.
     """
+    if len(context.hosts) > 1:
+        host = host_at(context.hosts, distance.mean_mpc, distance.sigma_mpc)
+        context = _with_host(context, host)
     latest = latest_of(alerts)
     known = counterpart or counterpart_of(in_order(alerts))
     trigger_jd = jd_from_datetime(region.trigger_time)
@@ -111,6 +121,7 @@ def assess(
         "host_name": context.host_name,
         "host_distance": context.host_distance_mpc,
         "host_offset": context.host_offset_arcsec,
+        "nearby": list(context.near) or None,
         "looked_up": ",".join(context.looked_up) or "not_looked_up",
         "credible_level": latest.credible_level,
         "probability_density": latest.density_per_sr,
@@ -125,6 +136,16 @@ def assess(
         "cuts_version": versions.cuts,
         "code_version": versions.code,
     }
+
+
+def _with_host(context: Context, host: Host) -> Context:
+    name, distance_mpc, offset_arcsec = host
+    return replace(
+        context,
+        host_name=name,
+        host_distance_mpc=distance_mpc,
+        host_offset_arcsec=offset_arcsec,
+    )
 
 
 # Candidates of one event are made one after another; a cached region keeps its map in memory.

@@ -160,6 +160,8 @@ CANDIDATE_FIELDS: tuple[Field, ...] = (
     Field("host_name", "string", ucd="meta.id;src"),
     Field("host_distance", "double", "Mpc", "pos.distance"),
     Field("host_offset", "double", "arcsec", "pos.angDistance"),
+    Field("nearby", "strings", ucd="meta.note",
+          doc="what the catalogues have near it: catalogue, kind, separation, name, values"),
     Field("absolute_magnitude", "double", "mag", "phys.magAbs", "at the host or event"),
     Field("looked_up", "string", ucd="meta.note", required=True,
           doc="catalogues asked, or not_looked_up"),

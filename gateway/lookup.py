@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
 
 from broker.told import Lookup, no_lookup
+from catalogs.answers import neighbours
 from catalogs.hosts import host_candidates, nearby_galaxies
 from catalogs.local import LocalCatalog
+from catalogs.store import Following, Store
+from catalogs.stored import StoredCatalog
 from crossmatch.candidate import Context
 from crossmatch.errors import CatalogError, ConfigError
 from crossmatch.model import FloatArray
+from crossmatch.neighbours import Neighbour
+from gateway.config import Config
+from gateway.logs import EventLog
+
+log = EventLog("match")
 
 BUILT_IN = "nearby_galaxies"
 """Names the small catalogue that is shipped with the package."""
+_Catalog: TypeAlias = LocalCatalog | StoredCatalog
 
 
-def local_lookup(specs: Sequence[str]) -> tuple[Lookup, tuple[str, ...]]:
+def store_of(config: Config) -> Store:
+    """The store of catalogues that were added."""
+    return Store(config.paths.state.expanduser() / "catalogs")
+
+
+def local_lookup(
+    specs: Sequence[str], store: Store | None = None
+) -> tuple[Lookup, tuple[str, ...]]:
     """Look-up in the catalogues of ``[match] catalogs``, and their versions.
 
     Parameters
     ----------
     specs : sequence of str
-        ``name=path``, or ``nearby_galaxies`` for the one that is shipped.
+        Names of catalogues that were added, ``name=path``, or ``nearby_galaxies`` for the
+        one that is shipped.
+    store : Store, optional
+        Of those that were added.
 
     Returns
     -------
     lookup : callable
-        From positions to one context each: the nearest galaxy with a distance, in the
-        order of the catalogues, and which catalogues were asked.
+        From positions to one context each: what is near in each catalogue, the host, and
+        which catalogues were asked. A catalogue that was replaced in the store is taken
+        anew with the next call.
     versions : tuple of str
         ``name@version``.
 
@@ -38,30 +61,104 @@ def local_lookup(specs: Sequence[str]) -> tuple[Lookup, tuple[str, ...]]:
     ConfigError
         If a catalogue cannot be read.
     """
-    catalogs = [_load(spec) for spec in specs]
-    if not catalogs:
+    if not specs:
         return no_lookup, ()
-    versions = tuple(f"{c.name}@{c.version}" for c in catalogs)
-    asked = tuple(c.name for c in catalogs)
-
-    def lookup(ra_deg: FloatArray, dec_deg: FloatArray) -> list[Context]:
-        found = [Context(looked_up=asked, catalog_versions=versions)] * len(ra_deg)
-        for catalog in catalogs:
-            for i, row in enumerate(host_candidates(catalog, ra_deg, dec_deg).to_pylist()):
-                if found[i].host_offset_arcsec is None and row["host_offset_arcsec"] is not None:
-                    found[i] = replace(found[i], **row)
-        return found
-
-    return lookup, versions
+    lookup = CatalogLookup([_loaded(spec, store) for spec in specs])
+    return lookup, lookup.versions
 
 
-def _load(spec: str) -> LocalCatalog:
+@dataclass(frozen=True, slots=True)
+class CatalogLookup:
+    """Contexts of positions from catalogues in the order of the configuration."""
+
+    catalogs: Sequence[LocalCatalog | Following]
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Versions in use: ``name@version``."""
+        return tuple(f"{c.name}@{c.version}" for c in self._current())
+
+    def __call__(self, ra_deg: FloatArray, dec_deg: FloatArray) -> list[Context]:
+        """One context a position; those where nothing is near are one and the same."""
+        current = list(self._current())
+        asked = tuple(c.name for c in current)
+        nothing = Context(
+            looked_up=asked, catalog_versions=tuple(f"{c.name}@{c.version}" for c in current)
+        )
+        found: dict[int, list[str]] = {}
+        hosts: dict[int, list[Neighbour]] = {}
+        for catalog in current:
+            for place, near in _answers(catalog, ra_deg, dec_deg):
+                if near[0].kind == "galaxies":
+                    # The first catalogue that has a galaxy near enough gives the host.
+                    hosts.setdefault(place, near)
+                found.setdefault(place, []).append(near[0].text())
+        contexts = [nothing] * len(ra_deg)
+        for place, texts in found.items():
+            contexts[place] = _context(nothing, texts, hosts.get(place))
+        return contexts
+
+    def _current(self) -> Iterator[_Catalog]:
+        for catalog in self.catalogs:
+            yield catalog.current(_kept) if isinstance(catalog, Following) else catalog
+
+
+def _answers(
+    catalog: _Catalog, ra_deg: FloatArray, dec_deg: FloatArray
+) -> Iterator[tuple[int, list[Neighbour]]]:
+    if isinstance(catalog, StoredCatalog):
+        yield from neighbours(catalog, ra_deg, dec_deg, None)
+        return
+    hosts = host_candidates(catalog, ra_deg, dec_deg)
+    offsets = hosts["host_offset_arcsec"]
+    for place in np.flatnonzero(offsets.is_valid().to_numpy()).tolist():
+        yield (
+            place,
+            [
+                Neighbour(
+                    catalog=catalog.name,
+                    kind="galaxies",
+                    separation_arcsec=offsets[place].as_py(),
+                    name=hosts["host_name"][place].as_py(),
+                    distance_mpc=hosts["host_distance_mpc"][place].as_py(),
+                )
+            ],
+        )
+
+
+def _context(
+    nothing: Context, texts: Sequence[str], galaxies: Sequence[Neighbour] | None
+) -> Context:
+    if not galaxies:
+        return replace(nothing, near=tuple(texts))
+    hosts = tuple((g.name, g.distance_mpc, g.separation_arcsec) for g in galaxies)
+    name, distance_mpc, offset_arcsec = hosts[0]
+    return replace(
+        nothing,
+        host_name=name,
+        host_distance_mpc=distance_mpc,
+        host_offset_arcsec=offset_arcsec,
+        near=tuple(texts),
+        hosts=hosts if len(hosts) > 1 else (),
+    )
+
+
+def _kept(error: CatalogError) -> None:
+    log.warning("catalog_kept", reason=error.reason, detail=error.detail)
+
+
+def _loaded(spec: str, store: Store | None) -> LocalCatalog | Following:
     if spec == BUILT_IN:
         return nearby_galaxies()
     name, equals, path = spec.partition("=")
-    if not (name and equals and path):
-        raise ConfigError(f"[match] catalogs: {spec!r} is not name=path (or {BUILT_IN})")
     try:
-        return LocalCatalog.load(name, Path(path).expanduser())
+        if not equals and store is not None and name in store.names():
+            return Following(store, name)
+        if name and path:
+            return LocalCatalog.load(name, Path(path).expanduser())
     except CatalogError as error:
         raise ConfigError(f"[match] catalogs: {name}: {error.detail} ({error.reason})") from error
+    added = "" if store is None else f" ({', '.join(store.names()) or 'none'})"
+    raise ConfigError(
+        f"[match] catalogs: {spec!r} is not one that was added{added}, name=path or {BUILT_IN}"
+    )

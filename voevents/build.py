@@ -51,7 +51,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Context": (
         "host_name", "host_distance", "host_offset", "star_galaxy_score",
-        "nearest_star_distance", "looked_up", "galactic_latitude", "ecliptic_latitude",
+        "nearest_star_distance", "nearby", "looked_up", "galactic_latitude", "ecliptic_latitude",
     ),
     "Provenance": (
         "feed", "feed_version", "notice_sha256", "skymap_sha256", "alert_sha256",

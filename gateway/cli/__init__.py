@@ -107,6 +107,7 @@ def _register() -> None:
         bench_decode,
         bench_packets,
         candidates,
+        catalogs,
         config,
         crossmatch,
         deadletter,
@@ -136,6 +137,7 @@ def _register() -> None:
     app.command("reprocess", epilog=reprocess.EPILOG)(reprocess.reprocess)
     app.add_typer(deadletter.app, name="deadletter")
     app.add_typer(archive.app, name="archive")
+    app.add_typer(catalogs.app, name="catalogs")
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
     bench.app.command("decode", epilog=bench_decode.EPILOG)(bench_decode.decode)

@@ -32,7 +32,7 @@ from crossmatch.errors import ServiceError
 from gateway import runfiles, services
 from gateway.config import Config
 from gateway.logs import EventLog
-from gateway.lookup import local_lookup
+from gateway.lookup import local_lookup, store_of
 from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
 from gateway.matcher.restoring import Regions, check_fit, restore
@@ -192,7 +192,7 @@ class MatchService:
         self, sources: Sources, archive: AlertArchive, aside: Aside, storage: Storage
     ) -> Engine:
         config = self._config
-        lookup, catalogs = local_lookup(config.match.catalogs)
+        lookup, catalogs = local_lookup(config.match.catalogs, store_of(config))
         collector = storage.collector(lambda: engine.step_number)
         keeper = storage.keeper(Readers(storage.reader))
         engine = Engine(

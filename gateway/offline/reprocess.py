@@ -27,7 +27,7 @@ from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import MultiOrderMap
 from crossmatch.verdicts import Verdict
 from gateway.config import Config
-from gateway.lookup import local_lookup
+from gateway.lookup import local_lookup, store_of
 from gateway.matcher.wiring import (
     Readers,
     code_version,
@@ -150,7 +150,7 @@ def settings_of(config: Config) -> Settings:
     ConfigError
         When a catalogue cannot be read.
     """
-    lookup, catalogs = local_lookup(config.match.catalogs)
+    lookup, catalogs = local_lookup(config.match.catalogs, store_of(config))
     return Settings(
         chains=config.chains,
         cuts=config.cuts,

@@ -1,0 +1,108 @@
+"""What catalogues have near a position: neighbours, and galaxies that may be its host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Host: TypeAlias = tuple[str | None, float | None, float]
+"""Name, distance in Mpc and separation in arcseconds of a galaxy."""
+
+SIGNIFICANT = 3.0
+"""Parallaxes and proper motions of as many sigma show that a source is a star of our Galaxy."""
+_CONSISTENT_SIGMA = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One source of a catalogue near a position.
+
+    Parameters
+    ----------
+    catalog : str
+        Name of the catalogue.
+    kind : str
+        stars, galaxies, agn, variables, transients or other.
+    separation_arcsec : float
+    name, type : str or None
+        As the catalogue has them.
+    magnitude, redshift, distance_mpc : float or None
+    parallax_sigma, motion_sigma : float or None
+        Parallax and proper motion of a star in units of their errors.
+    p_cc : float or None
+        Probability that a galaxy as bright lies so near by chance.
+    """
+
+    catalog: str
+    kind: str
+    separation_arcsec: float
+    name: str | None = None
+    type: str | None = None
+    magnitude: float | None = None
+    redshift: float | None = None
+    distance_mpc: float | None = None
+    parallax_sigma: float | None = None
+    motion_sigma: float | None = None
+    p_cc: float | None = None
+
+    @property
+    def is_star(self) -> bool:
+        """Whether its parallax or proper motion is significant."""
+        sigmas = (self.parallax_sigma, self.motion_sigma)
+        return any(sigma is not None and sigma >= SIGNIFICANT for sigma in sigmas)
+
+    def text(self) -> str:
+        """For people and candidates, as ``gaia: stars, 0.31 arcsec, parallax 12.0 sigma``."""
+        parts = [f"{self.catalog}: {self.kind}", f"{self.separation_arcsec:.2f} arcsec"]
+        parts += [text for text in (self.name, self.type) if text]
+        for label, value, unit in (
+            ("mag", self.magnitude, ""),
+            ("z", self.redshift, ""),
+            ("", self.distance_mpc, " Mpc"),
+            ("parallax", self.parallax_sigma, " sigma"),
+            ("proper motion", self.motion_sigma, " sigma"),
+            ("p_cc", self.p_cc, ""),
+        ):
+            if value is not None:
+                parts.append(f"{label} {value:.4g}{unit}".strip())
+        return ", ".join(parts)
+
+
+def chance_coincidence(separation_arcsec: float, magnitude: float) -> float:
+    """Probability of a galaxy at least as bright within that separation by chance.
+
+    Notes
+    -----
+    Berger 2010, ApJ 722, 1946, equations 1 and 2 (after Bloom et al. 2002): galaxies per
+    square arcsecond brighter than ``magnitude`` (r band), and 1 - exp(-pi r^2 sigma).
+    """
+    slope = 0.33
+    density = 10 ** (slope * (magnitude - 24) - 2.44) / (slope * math.log(10))
+    return -math.expm1(-math.pi * separation_arcsec**2 * density)
+
+
+def ranked_hosts(galaxies: Sequence[Neighbour]) -> list[Neighbour]:
+    """Galaxies by how likely they are the host, the most likely first.
+
+    By ``p_cc``, and those without one after them by separation.
+    """
+    return sorted(galaxies, key=lambda g: (g.p_cc is None, g.p_cc or 0.0, g.separation_arcsec))
+
+
+def host_at(hosts: Sequence[Host], mean_mpc: float | None, sigma_mpc: float | None) -> Host:
+    """The first of ``hosts`` that an event's distance allows.
+
+    Those within three sigma of it go before those whose distance is unknown, and these
+    before the others. Without the event's distance it is the first of all.
+    """
+    if mean_mpc is None or not sigma_mpc:
+        return hosts[0]
+
+    def away(host: Host) -> int:
+        if host[1] is None:
+            return 1
+        return 0 if abs(host[1] - mean_mpc) <= _CONSISTENT_SIGMA * sigma_mpc else 2
+
+    return min(hosts, key=away)

@@ -1,0 +1,342 @@
+"""``mmgateway catalogs``: local catalogues added, listed, tried, verified and removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from catalogs.kinds import Kind
+from gateway.cli import FAILED, options
+from gateway.cli.catalogs_tables import show_answers, show_facts_of, show_list
+
+if TYPE_CHECKING:
+    from catalogs.store import Store
+
+app = typer.Typer(
+    name="catalogs",
+    help="Local catalogues: survivors of matching are looked up in them.",
+    no_args_is_help=True,
+)
+ADD_EPILOG = (
+    "Examples:\n\nmmgateway catalogs add gaia.parquet --name gaia --kind stars\n\n"
+    "mmgateway catalogs add glade.csv --name glade --kind galaxies --columns name,distmpc,magb\n\n"
+    "mmgateway catalogs add hats/gaia_dr3 --name gaia --kind stars"
+    " --columns source_id,parallax,parallax_error --radius 2\n\n"
+    "Exit status: 0 added, or that version was there already; 2 bad usage, or a file that"
+    " is no catalogue."
+)
+LIST_EPILOG = (
+    "Examples:\n\nmmgateway catalogs list\n\n"
+    "mmgateway catalogs list --json | jq '.catalogs[] | [.name, .version, .rows]'"
+)
+SHOW_EPILOG = (
+    "Examples:\n\nmmgateway catalogs show gaia\n\n"
+    "mmgateway catalogs show gaia --version 0123456789ab --json"
+)
+TRY_EPILOG = (
+    "Examples:\n\nmmgateway catalogs try 197.4504 -23.3815\n\n"
+    "mmgateway catalogs try 269.452 4.693 --time 2026-03-01T00:00:00 --name gaia\n\n"
+    "mmgateway catalogs try 197.4504 -23.3815 --radius 30 --json"
+)
+USE_EPILOG = "Examples:\n\nmmgateway catalogs use gaia 0123456789ab"
+REMOVE_EPILOG = (
+    "Examples:\n\nmmgateway catalogs remove gaia --version 0123456789ab\n\n"
+    "mmgateway catalogs remove gaia --all"
+)
+VERIFY_EPILOG = (
+    "Examples:\n\nmmgateway catalogs verify\n\nmmgateway catalogs verify gaia --json\n\n"
+    "Exit status: 0 all is as it was added, 1 it is not, 2 bad usage or configuration."
+)
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+VersionOption = Annotated[
+    str | None, typer.Option("--version", metavar="VERSION", help="Default: the one in use.")
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As the list has it.")]
+
+
+@app.command("add", epilog=ADD_EPILOG)
+def add(
+    context: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="CSV, VOTable, FITS or Parquet file, or HATS folder."),
+    ],
+    name: Annotated[str, typer.Option("--name", help="What configuration and candidates call it.")],
+    kind: Annotated[Kind, typer.Option("--kind", help="What its sources are.")] = Kind.other,
+    ra: Annotated[
+        str | None, typer.Option("--ra", metavar="COL", help="Column; default: usual names.")
+    ] = None,
+    dec: Annotated[
+        str | None, typer.Option("--dec", metavar="COL", help="Column; default: usual names.")
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option("--unit", metavar="UNIT", help="Of ra and dec: deg, rad or hour (ra only)."),
+    ] = None,
+    columns: Annotated[
+        str, typer.Option("--columns", metavar="A,B", help="Columns to keep; default: all.")
+    ] = "",
+    radius: Annotated[
+        float | None,
+        typer.Option(
+            "--radius",
+            metavar="ARCSEC",
+            min=0.0,
+            help="Of look-ups; default: 60 for galaxies, 3 for agn, 2 for transients, else 1.5.",
+        ),
+    ] = None,
+    identifier: Annotated[
+        str | None,
+        typer.Option("--id", metavar="COL", help="Column that must have no value twice."),
+    ] = None,
+    epoch: Annotated[
+        float | None,
+        typer.Option(
+            "--epoch", metavar="YEAR", min=1800.0, max=2200.0, help="Of positions; for motions."
+        ),
+    ] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Leave rows without a position out.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a catalogue, or a new version of one, and put it in use.
+
+    The file is checked first; nothing is added if anything is wrong with it. A running
+    matcher takes the new version with its next batch.
+    """
+    from catalogs.ingest import Wanted
+
+    if unit not in (None, "deg", "rad", "hour"):
+        raise typer.BadParameter(f"{unit} is none of deg, rad, hour", param_hint="--unit")
+    wanted = Wanted(
+        name=name,
+        kind=kind,
+        radius_arcsec=radius,
+        ra=ra,
+        dec=dec,
+        id=identifier,
+        columns=tuple(c.strip() for c in columns.split(",") if c.strip()),
+        unit=unit,
+        epoch=epoch,
+        skip=skip,
+    )
+    with _usable(), _progress(quiet=as_json) as advance:
+        added = _store(context).add(path, wanted, datetime.now(UTC), advance)
+    if as_json:
+        typer.echo(json.dumps({"known": added.known, **_told(added.facts, used=True)}, indent=2))
+        return
+    said = "was there already and is in use" if added.known else "added and in use"
+    facts = added.facts
+    typer.echo(f"{name}@{added.version}: {facts['rows']:,} {kind}, {said}")
+    if facts["skipped"]:
+        typer.echo(f"  {facts['skipped']:,} rows without a position left out")
+    if facts["motion"]:
+        typer.echo(f"  proper motion from {', '.join(map(str, facts['motion']))}")
+
+
+@app.command("list", epilog=LIST_EPILOG)
+def list_catalogs(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List all catalogues and their versions."""
+    with _usable():
+        store = _store(context)
+        found = [
+            _told(store.facts(name, version), used=version == store.latest(name))
+            for name in store.names()
+            for version in store.versions(name)
+        ]
+    if as_json:
+        typer.echo(json.dumps({"folder": str(store.root), "catalogs": found}, indent=2))
+    else:
+        show_list(found, store.root)
+
+
+@app.command("show", epilog=SHOW_EPILOG)
+def show(
+    context: typer.Context,
+    name: NameArgument,
+    version: VersionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one catalogue: where it came from, its columns and what they mean to us."""
+    with _usable():
+        store = _store(context)
+        latest = store.latest(name)
+        catalog = store.open(name, version)
+        told = _told(store.facts(name, version or latest), used=(version or latest) == latest)
+    told |= {
+        "roles": dict(catalog.roles.columns),
+        "folder": str(catalog.folder),
+        "versions": store.versions(name),
+        "padding_arcsec_in_10_years": catalog.padding_arcsec(10.0),
+    }
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        show_facts_of(told)
+
+
+@app.command("try", epilog=TRY_EPILOG, context_settings={"ignore_unknown_options": True})
+def try_position(
+    context: typer.Context,
+    ra_deg: Annotated[float, typer.Argument(metavar="RA", help="Degrees, ICRS.")],
+    dec_deg: Annotated[float, typer.Argument(metavar="DEC", help="Degrees, ICRS.")],
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="Only this catalogue. Repeatable.")
+    ] = None,
+    radius: Annotated[
+        float | None,
+        typer.Option("--radius", metavar="ARCSEC", min=0.0, help="Default: each catalogue's."),
+    ] = None,
+    time: Annotated[
+        str, typer.Option("--time", metavar="TIME", help="UTC, ISO 8601; for proper motions.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show every source within the radius of a position, in each catalogue."""
+    import numpy as np
+
+    from catalogs.answers import described
+
+    if not (-360 <= ra_deg <= 360 and -90 <= dec_deg <= 90):
+        raise typer.BadParameter("RA in [-360, 360] and DEC in [-90, 90] degrees")
+    time_jd = None if not time else np.array([_julian_date(time)])
+    place = np.array([ra_deg]), np.array([dec_deg])
+    answers: list[dict[str, Any]] = []
+    with _usable():
+        store = _store(context)
+        for name in names or store.names():
+            catalog = store.open(name)
+            found = described(catalog, catalog.within(*place, radius, time_jd))
+            answers.append(
+                {
+                    "catalog": name,
+                    "version": catalog.version,
+                    "kind": str(catalog.kind),
+                    "radius_arcsec": catalog.radius_arcsec if radius is None else radius,
+                    "found": found,
+                }
+            )
+    if as_json:
+        from dataclasses import asdict
+
+        plain = [{**a, "found": [asdict(n) for n in a["found"]]} for a in answers]
+        typer.echo(json.dumps({"ra": ra_deg, "dec": dec_deg, "catalogs": plain}, indent=2))
+    else:
+        show_answers(answers)
+
+
+@app.command("use", epilog=USE_EPILOG)
+def use(
+    context: typer.Context,
+    name: NameArgument,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="As the list has it.")],
+) -> None:
+    """Put another version in use that is there already."""
+    with _usable():
+        _store(context).use(name, version)
+    typer.echo(f"{name}@{version}: in use")
+
+
+@app.command("remove", epilog=REMOVE_EPILOG)
+def remove(
+    context: typer.Context,
+    name: NameArgument,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="VERSION", help="Only this version.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every version of it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a version of a catalogue, or all; candidates that name it stay as they are."""
+    if everything == (version is not None):
+        raise typer.BadParameter("either --version VERSION or --all")
+    with _usable():
+        removed = _store(context).remove(name, version)
+    if as_json:
+        typer.echo(json.dumps({"name": name, "removed": removed}, indent=2))
+    else:
+        typer.echo(f"{name}: removed {', '.join(removed)}")
+
+
+@app.command("verify", epilog=VERIFY_EPILOG)
+def verify(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: all.")] = None,
+    version: VersionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the files with what was added: digests, rows, version."""
+    if version is not None and name is None:
+        raise typer.BadParameter("--version belongs to one NAME")
+    results = []
+    with _usable():
+        store = _store(context)
+        for each in [name] if name else store.names():
+            for one in [version or store.latest(each)] if name else store.versions(each):
+                results.append({"name": each, "version": one, "faults": store.verify(each, one)})
+    if as_json:
+        typer.echo(json.dumps({"catalogs": results}, indent=2))
+    else:
+        for result in results:
+            said = "; ".join(result["faults"]) or "as it was added"
+            typer.echo(f"{result['name']}@{result['version']}: {said}")
+    if any(result["faults"] for result in results):
+        raise typer.Exit(FAILED)
+
+
+def _store(context: typer.Context) -> Store:
+    from gateway.lookup import store_of
+
+    return store_of(options(context).load())
+
+
+def _told(facts: dict[str, Any], *, used: bool) -> dict[str, Any]:
+    """Facts for people and programs: without the digests of single files."""
+    return {**{k: v for k, v in facts.items() if k not in ("files", "order")}, "in_use": used}
+
+
+def _julian_date(text: str) -> float:
+    from crossmatch.times import jd_from_datetime
+
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no ISO 8601 time", param_hint="--time") from error
+    return jd_from_datetime(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """What is wrong with a catalogue is bad usage: exit status 2."""
+    from crossmatch.errors import CatalogError, ConfigError
+
+    try:
+        yield
+    except CatalogError as error:
+        raise ConfigError(f"{error.detail} ({error.reason})") from error
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from gateway.cli.screen import screen
+
+    columns = (TextColumn("{task.description:8}"), BarColumn(), TaskProgressColumn())
+    console = screen(stderr=True)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: float) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=1.0)
+            progress.update(tasks[what], completed=done)
+
+        yield advance
