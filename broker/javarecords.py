@@ -22,11 +22,13 @@ _BROKEN = "throw Broken.PACKET;"
 _ARGUMENTS = "byte[] b, int p, int end, Object[] read"
 # What is larger is checked against the packet's end at once.
 _SMALL_BYTES = 64
-# Java machines leave methods of more than 8,000 bytes of code to the interpreter, and a class has
-# room for some ten thousand fields; no alert has so many before the last one needed.
+# Java machines leave methods of more than 8,000 bytes of code to the interpreter; with more than
+# 65,535 they are none, and a class has room for some ten thousand methods. A schema of Rubin's
+# takes 20,000 characters.
 _METHOD_CHARACTERS = 8_000
 _INNER_CHARACTERS = 400
-_MAX_CHARACTERS = 400_000
+_MAX_STATEMENT_CHARACTERS = 32_000
+_MAX_CHARACTERS = 200_000
 
 
 def java_methods(survey: str, known: Sequence[Layout]) -> str:
@@ -242,6 +244,8 @@ def _pieces(code: list[str]) -> Iterator[list[str]]:
     """Statements in groups that are not too long."""
     piece: list[str] = []
     for line in code:
+        if len(line) > _MAX_STATEMENT_CHARACTERS:
+            raise AlertError("bad_schema", "a union of too many types")
         if piece and sum(map(len, piece)) + len(line) > _METHOD_CHARACTERS:
             yield piece
             piece = []

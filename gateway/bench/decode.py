@@ -57,7 +57,7 @@ Tell = Callable[[str], None]
 class Sizes:
     """How much is measured: packets a run of ours and of the peers, sizes of packets in kB."""
 
-    packets: int = 200_000
+    packets: int = 1_000_000
     by_peers: int = 1_000
     kilobytes: tuple[int, ...] = ()
     runs: int = 5
@@ -219,9 +219,10 @@ class _Case:
         return [{name: row[name] for name in self._names()} for row in rows]
 
     def _by_spark(self, expected: list[dict[str, Any]]) -> list[_Subject]:
-        # A job of Spark takes a tenth of a second before the first packet.
+        # A job of Spark takes a tenth of a second before the first packet: of a million packets, it
+        # is a tenth of what is measured.
         many = self._sizes.packets
-        few = max(self._sizes.by_peers, many // 20)
+        few = max(self._sizes.by_peers, many // 50)
         frame = self._frame(many)
         whole = peers.spark_whole(self._survey, sf.col("value"), self._schema)
         found = (

@@ -16,8 +16,8 @@ EPILOG = (
 
 def decode(
     packets: Annotated[
-        int, typer.Option(min=100, help="Packets a run of ours; peers read 1 in 200 of them.")
-    ] = 200_000,
+        int, typer.Option(min=100, help="Packets a run of ours; peers read 1 in 1,000 of them.")
+    ] = 1_000_000,
     size: Annotated[
         list[int] | None,
         typer.Option(metavar="KB", help="Only packets of so many kB: 3, 47, 82. Repeatable."),
@@ -42,7 +42,7 @@ def decode(
     count = 2_000 if small else packets
     sizes = Sizes(
         packets=count,
-        by_peers=max(20, count // 200),
+        by_peers=max(20, count // 1_000),
         kilobytes=tuple(size or ()),
         runs=1 if small else runs,
         seed=seed,

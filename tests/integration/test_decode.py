@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import math
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,84 @@ def test_every_flipped_byte_is_survived(spark: SparkSession) -> None:
     sync = [i for i in range(len(good)) if good.startswith(bytes(range(16)), i)]
     assert not any(leaves(row) for row in found[: sync[0] + 16])
     assert not any(leaves(row) for row in found[sync[1] :])
+
+
+NUMBERS: dict[str, Any] = {
+    "type": "record",
+    "name": "numbers",
+    "fields": [
+        {"name": "a", "type": "long"},
+        {"name": "b", "type": ["float", "null"]},
+        {"name": "c", "type": {"type": "enum", "name": "e", "symbols": ["X", "Y"]}},
+    ],
+}
+# A value of each type that may stand before what is needed.
+BEFORE: list[tuple[Any, list[Any]]] = [
+    ("boolean", [True]),
+    ("int", [-(2**31)]),
+    ("long", [2**62]),
+    ("float", [1.5]),
+    ("double", [1e300]),
+    ("string", ["", "Ω" * 100]),
+    ("bytes", [bytes(300)]),
+    ({"type": "fixed", "name": "small", "size": 3}, [b"abc"]),
+    ({"type": "fixed", "name": "large", "size": 300}, [bytes(300)]),
+    (["null", "double"], [None, 0.5]),
+    (["long", "null"], [None, -(2**40)]),
+    (["null", "string"], [None, "x"]),
+    (["null", "int", "string", "boolean"], [None, 7, "x", True]),
+    (["int", "string"], [7, "x"]),
+    (NUMBERS, [{"a": 1, "b": None, "c": "Y"}]),
+    (["null", "numbers"], [None, {"a": 2**50, "b": 1.0, "c": "X"}]),
+    ({"type": "array", "items": "numbers"}, [[], [{"a": 1, "b": 2.0, "c": "X"}] * 70]),
+    ({"type": "map", "values": ["null", "numbers"]}, [{}, {"k": None, "l": None}]),
+    ({"type": "array", "items": {"type": "array", "items": "float"}}, [[[1.0] * 3, []]]),
+]
+
+
+def test_every_type_is_passed_over_as_fastavro_does(spark: SparkSession) -> None:
+    fields = [{"name": f"x{i}", "type": kind} for i, (kind, _) in enumerate(BEFORE)]
+    schema = ALERT | {"fields": [*fields, *ALERT["fields"]]}
+    values = []
+    for turn in range(4):
+        before = {f"x{i}": found[turn % len(found)] for i, (_, found) in enumerate(BEFORE)}
+        stream = io.BytesIO()
+        fastavro.writer(stream, schema, [before | RECORD | {"objectId": f"é{turn}"}])
+        values.append(stream.getvalue())
+    found = rows(spark, values, texts=(decode.writer_schema(values[0]) or "",))
+    assert [row["objectId"] for row in found] == ["é0", "é1", "é2", "é3"]
+    assert [row["ra"] for row in found] == [10.25] * 4
+
+
+def test_arrays_in_blocks_of_both_kinds(spark: SparkSession) -> None:
+    """A negative count is followed by the block's bytes; an absurd one is refused at once."""
+    source = {"type": "record", "name": "s", "fields": [{"name": "ra", "type": "double"}]}
+    before = {"name": "x", "type": {"type": "array", "items": "int"}}
+    needed = {"name": "diaSource", "type": source}
+    schema = json.dumps({"type": "record", "name": "alert", "fields": [before, needed]})
+    arrays = [b"\x02\x01\x00", b"\x01\x04\x80\x01\x02\x01\x00", b"\x03\x04\x01\x01\x00", b"\x00"]
+    broken = [b"\xfe\xff\xff\xff\x0f", b"\x01\x80\x80\x80\x80\x08", b"\xff" * 10, b"\x01\x01"]
+    number = 0x90000001  # has no place in a signed number
+    start = b"\x00" + number.to_bytes(4, "big")
+    values = [start + array + struct.pack("<d", 10.25) for array in arrays + broken]
+    found = rows(spark, values, "lsst", {number: schema}, ())
+    assert [row["ra"] for row in found] == [10.25] * len(arrays) + [None] * len(broken)
+    assert {row["route"] for row in found} == {"jvm"}
+    (unknown,) = rows(spark, values[:1], "lsst", {}, ())
+    assert (unknown["route"], unknown["schema_id"]) == ("python", number)
+
+
+def test_both_orders_of_a_header_are_known(spark: SparkSession) -> None:
+    good = container()
+    codec = b"\x14avro.codec\x08null"
+    assert good.count(codec) == 1
+    without = good.replace(codec, b"", 1)
+    end = without.index(bytes(range(16))) - 1
+    last = without[:end] + codec + without[end:]
+    first = b"Obj\x01\x04" + codec + without[5:]
+    found = rows(spark, [first, last, without])
+    assert [row["route"] for row in found] == ["jvm", "jvm", "python"]
+    assert leaves(found[0]) == leaves(found[1]) != {}
 
 
 @pytest.mark.realdata
