@@ -27,12 +27,13 @@ from crossmatch.model import FloatArray, MultiOrderMap
 from crossmatch.region import distance_at
 from crossmatch.verdicts import Verdict, holding
 
-Lookup: TypeAlias = Callable[[FloatArray, FloatArray], Sequence[Context]]
+Lookup: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], Sequence[Context]]
+"""From right ascension, declination and Julian date of positions to what is near them."""
 Verdicts: TypeAlias = Mapping[str, Mapping[str, Verdict]]
 """By counterpart, then by their ids."""
 
 
-def no_lookup(ra_deg: FloatArray, _: FloatArray) -> Sequence[Context]:
+def no_lookup(ra_deg: FloatArray, *_: FloatArray) -> Sequence[Context]:
     """A look-up without catalogues."""
     return [Context()] * len(ra_deg)
 
@@ -155,7 +156,8 @@ class Teller:
         self, objects: Sequence[Sequence[MatchedAlert]]
     ) -> Iterator[tuple[Counterpart, Context]]:
         places = np.array([_place(ordered) for ordered in objects])
-        contexts = self._lookup(places[:, 0], places[:, 1])
+        times = np.array([ordered[-1].alert["time_jd"] for ordered in objects])
+        contexts = self._lookup(places[:, 0], places[:, 1], times)
         for ordered, context in zip(objects, contexts, strict=True):
             yield counterpart_of(ordered), context
 

@@ -15,6 +15,8 @@ from catalogs.tables import numbers, texts
 from crossmatch.model import FloatArray
 from crossmatch.neighbours import Neighbour, chance_coincidence, ranked_hosts
 
+# Catalogues write -999, 99 or 0 where they have no value. NaN is in no interval.
+_PLAUSIBLE = {"magnitude": (-5.0, 50.0), "redshift": (-0.1, 30.0), "distance_mpc": (0.0, np.inf)}
 MOST_HOSTS = 3
 """Galaxies that are told of a position: the most likely hosts."""
 
@@ -66,7 +68,7 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
     found = []
     for i, separation in enumerate(away):
         row = {role: column[i] for role, column in values.items()}
-        magnitude, distance = row.get("magnitude"), row.get("distance_mpc")
+        magnitude = row.get("magnitude")
         found.append(
             Neighbour(
                 catalog=name,
@@ -76,7 +78,7 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
                 type=row.get("type"),
                 magnitude=magnitude,
                 redshift=row.get("redshift"),
-                distance_mpc=distance if distance is not None and distance > 0 else None,
+                distance_mpc=row.get("distance_mpc"),
                 parallax_sigma=_ratio(row.get("parallax_mas"), row.get("parallax_error_mas")),
                 motion_sigma=_motion_sigma(row),
                 p_cc=chance_coincidence(separation, magnitude)
@@ -89,8 +91,8 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
 
 def _by_position(found: list[Neighbour], pairs: Pairs) -> Iterator[tuple[int, list[Neighbour]]]:
     position, first = np.unique(pairs.position, return_index=True)
-    ends = [*first.tolist()[1:], len(found)]
-    for place, low, high in zip(position.tolist(), first.tolist(), ends, strict=True):
+    ends = np.append(first, len(found))
+    for place, low, high in zip(position.tolist(), ends[:-1], ends[1:], strict=True):
         yield place, found[low:high]
 
 
@@ -98,7 +100,8 @@ def _values(column: pa.ChunkedArray, role: str) -> list[Any]:
     """Plain values, None for what is not there."""
     if role in TEXTS:
         return texts(column)
-    return [v if np.isfinite(v) else None for v in numbers(column).tolist()]
+    low, high = _PLAUSIBLE.get(role, (-np.inf, np.inf))
+    return [v if low < v < high else None for v in numbers(column).tolist()]
 
 
 def _ratio(value: float | None, error: float | None) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from catalogs.batches import Batch, Source
 from catalogs.kinds import ID_NAMES
@@ -152,8 +153,8 @@ class Identifiers:
 
     def __init__(self, column: str | None) -> None:
         self._column = column
-        self._seen: list[FloatArray] = []
-        self._rows: list[IntArray] = []
+        self._seen: list[NDArray[np.uint64]] = []
+        self._without: list[IntArray] = []
         self._starts: list[tuple[int, Path, int]] = []
         self._count = 0
 
@@ -162,7 +163,8 @@ class Identifiers:
         if self._column is None:
             return
         column = batch.rows.columns[self._column]
-        there = np.flatnonzero(column.is_valid().to_numpy())
+        if column.null_count:
+            self._without.append(self._count + np.flatnonzero(column.is_null().to_numpy()))
         some = column.drop_null()
         if pa.types.is_integer(some.type):
             seen = some.cast(pa.int64(), safe=False).to_numpy().view(np.uint64)
@@ -171,7 +173,6 @@ class Identifiers:
             seen = pd.util.hash_array(texts, categorize=False)
         self._starts.append((self._count, batch.file, batch.first_row))
         self._seen.append(seen)
-        self._rows.append(there + self._count)
         self._count += len(column)
 
     def refuse_twice(self) -> None:
@@ -179,13 +180,16 @@ class Identifiers:
         if not self._seen:
             return
         seen = np.concatenate(self._seen)
+        self._seen = [seen]
         order = np.sort(seen)
         twice = order[1:][order[1:] == order[:-1]]
         del order
         if not len(twice):
             return
-        rows = np.concatenate(self._rows)[np.flatnonzero(seen == twice[0])[:2]]
-        first, second = (self._place(int(row)) for row in rows)
+        rows = np.arange(self._count)
+        if self._without:
+            rows = np.delete(rows, np.concatenate(self._without))
+        first, second = (self._place(int(row)) for row in rows[seen == twice[0]][:2])
         raise CatalogError(
             "duplicate_id",
             f"{second[0]}: row {second[1]}, column {self._column}: the same as row {first[1]}"

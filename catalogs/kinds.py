@@ -38,7 +38,7 @@ RADIUS_ARCSEC: Mapping[Kind, float] = {
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "name": (
         *("name", "galaxy", "objname", "source_name", "main_id", "designation", "source_id"),
-        *("3hsp source name", "id"),
+        *("3hsp source name", "pgc", "hyperleda", "2mass", "objid", "id"),
     ),
     "type": ("type", "vartype", "var_type", "class", "otype", "obj_type", "objtype", "source"),
     "distance_mpc": ("distance_mpc", "distmpc", "dist_mpc", "d_mpc", "dist"),

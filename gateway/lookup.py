@@ -78,8 +78,13 @@ class CatalogLookup:
         """Versions in use: ``name@version``."""
         return tuple(f"{c.name}@{c.version}" for c in self._current())
 
-    def __call__(self, ra_deg: FloatArray, dec_deg: FloatArray) -> list[Context]:
-        """One context a position; those where nothing is near are one and the same."""
+    def __call__(
+        self, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray
+    ) -> list[Context]:
+        """One context a position; those where nothing is near are one and the same.
+
+        Stars are looked for where they are at the time of each position.
+        """
         current = list(self._current())
         asked = tuple(c.name for c in current)
         nothing = Context(
@@ -88,7 +93,7 @@ class CatalogLookup:
         found: dict[int, list[str]] = {}
         hosts: dict[int, list[Neighbour]] = {}
         for catalog in current:
-            for place, near in _answers(catalog, ra_deg, dec_deg):
+            for place, near in _answers(catalog, ra_deg, dec_deg, time_jd):
                 if near[0].kind == "galaxies":
                     # The first catalogue that has a galaxy near enough gives the host.
                     hosts.setdefault(place, near)
@@ -104,10 +109,10 @@ class CatalogLookup:
 
 
 def _answers(
-    catalog: _Catalog, ra_deg: FloatArray, dec_deg: FloatArray
+    catalog: _Catalog, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray
 ) -> Iterator[tuple[int, list[Neighbour]]]:
     if isinstance(catalog, StoredCatalog):
-        yield from neighbours(catalog, ra_deg, dec_deg, None)
+        yield from neighbours(catalog, ra_deg, dec_deg, time_jd)
         return
     hosts = host_candidates(catalog, ra_deg, dec_deg)
     offsets = hosts["host_offset_arcsec"]

@@ -139,7 +139,8 @@ def test_the_ledger_names_what_each_cut_removed_and_adds_up(new_engine):
 
 
 def test_catalogue_answers_stand_in_the_candidate(new_engine):
-    def lookup(ra, dec):
+    def lookup(ra, dec, time_jd):
+        assert time_jd.tolist() == [alert(1, 150.0, 2.0)["time_jd"]] * len(ra)
         return [Context(("galaxies",), "NGC 1", 40.0, 5.0, ("galaxies@1",)) for _ in ra]
 
     engine = new_engine(lookup=lookup)

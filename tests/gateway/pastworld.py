@@ -42,7 +42,7 @@ def settings(selection: str = "usual", **changed: Any) -> Settings:
         "chains": DEFAULT_CHAINS,
         "cuts": CUTS,
         "versions": Versions(cuts=selection, code="test 1"),
-        "lookup": lambda ra, _: [scene_context(x) for x in ra],
+        "lookup": lambda ra, *_: [scene_context(x) for x in ra],
         "include_tests": True,
     }
     return Settings(**(fields | changed))

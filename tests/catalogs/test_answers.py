@@ -1,0 +1,80 @@
+"""What a catalogue says of positions, by what its sources are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalogs.answers import MOST_HOSTS, neighbours
+from catalogs.ingest import Wanted
+from catalogs.kinds import Kind
+from catalogs.store import Store
+from catalogs.stored import StoredCatalog
+from crossmatch.neighbours import Neighbour
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def catalog(tmp_path: Path, text: str, kind: Kind, radius: float | None = None) -> StoredCatalog:
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    store = Store(tmp_path / "store")
+    store.add(path, Wanted(name="c", kind=kind, radius_arcsec=radius), NOW)
+    return store.open("c")
+
+
+def near(found: StoredCatalog, ra: list[float], dec: list[float]) -> dict[int, list[Neighbour]]:
+    return dict(neighbours(found, np.array(ra), np.array(dec), None))
+
+
+def test_the_nearest_significant_star_goes_before_a_nearer_source(tmp_path: Path) -> None:
+    text = (
+        "source_id,ra,dec,parallax,parallax_error,pmra,pmdec,pmra_error,pmdec_error\n"
+        "1,10,0.0001,0.1,0.2,0.1,0.1,0.2,0.2\n"
+        "2,10,0.0002,5,0.2,,,,\n"
+        "3,10,0.0003,0.1,0.2,30,40,1,1\n"
+        "4,20,0.0003,,,,,,\n"
+    )
+    found = near(catalog(tmp_path, text, Kind.stars), [10.0, 15.0, 20.0], [0.0, 0.0, 0.0])
+    assert list(found) == [0, 2]
+    (star,), (other,) = found[0], found[2]
+    assert (star.name, star.parallax_sigma, star.motion_sigma) == ("2", 25.0, None)
+    assert star.is_star
+    assert (other.name, other.is_star) == ("4", False)
+
+
+def test_hosts_are_the_likeliest_galaxies(tmp_path: Path) -> None:
+    text = (
+        "name,ra,dec,distmpc,mag\nfaint,10,0.001,,21\nbright,10,0.01,40.7,11\n"
+        "a,10,0.002,-999,20\nb,10,0.003,5,\nfar,10,0.02,5,1\n"
+    )
+    (hosts,) = near(catalog(tmp_path, text, Kind.galaxies), [10.0], [0.0]).values()
+    assert len(hosts) == MOST_HOSTS
+    assert [h.name for h in hosts] == ["bright", "faint", "a"]
+    assert [h.distance_mpc for h in hosts] == [40.7, None, None]
+    assert hosts[0].p_cc == pytest.approx(0.00084, rel=0.2)
+
+
+@pytest.mark.parametrize("kind", [Kind.agn, Kind.variables, Kind.transients, Kind.other])
+def test_of_everything_else_the_nearest_is_told(tmp_path: Path, kind: Kind) -> None:
+    text = "name,ra,dec,type,z\none,10,0.0002,QSO,0.5\ntwo,10,0.0001,BL Lac,\n"
+    (found,) = near(catalog(tmp_path, text, kind), [10.0], [0.0])[0]
+    assert (found.name, found.type, found.redshift) == ("two", "BL Lac", None)
+    assert found.kind == kind
+    assert found.parallax_sigma is None
+
+
+def test_marks_of_no_value_are_no_values(tmp_path: Path) -> None:
+    text = "name,ra,dec,distmpc,z,mag\none,10,0,-999,-999,99.9\n"
+    ((found,),) = near(catalog(tmp_path, text, Kind.galaxies), [10.0], [0.0]).values()
+    assert found == Neighbour("c", "galaxies", 0.0, name="one")
+
+
+def test_nothing_near_and_no_known_columns(tmp_path: Path) -> None:
+    found = catalog(tmp_path, "ra,dec\n1,1\n", Kind.galaxies)
+    assert near(found, [50.0], [50.0]) == {}
+    assert near(found, [], []) == {}
+    assert near(found, [1.0], [1.0])[0] == [Neighbour("c", "galaxies", 0.0)]

@@ -1,0 +1,59 @@
+"""Neighbours: what makes a star, chance coincidence, and which galaxy is the host."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from crossmatch.neighbours import Neighbour, chance_coincidence, host_at, ranked_hosts
+
+
+def galaxy(name: str, separation: float, p_cc: float | None = None) -> Neighbour:
+    return Neighbour("g", "galaxies", separation, name=name, p_cc=p_cc)
+
+
+@pytest.mark.parametrize(
+    ("parallax", "motion", "star"),
+    [(None, None, False), (2.9, 2.9, False), (3.0, None, True), (None, 8.0, True), (-9, 1, False)],
+)
+def test_a_star_has_a_significant_parallax_or_motion(
+    parallax: float | None, motion: float | None, star: bool
+) -> None:
+    assert Neighbour("g", "stars", 1, parallax_sigma=parallax, motion_sigma=motion).is_star is star
+
+
+def test_chance_coincidence_is_that_of_the_paper() -> None:
+    # Berger 2010: sigma(<= m) of galaxies brighter than 24 mag, a square arcsecond.
+    density = 10**-2.44 / (0.33 * math.log(10))
+    assert chance_coincidence(1.0, 24.0) == pytest.approx(1 - math.exp(-math.pi * density))
+    assert chance_coincidence(5.0, 22.0) == pytest.approx(0.0787, abs=2e-3)
+    assert chance_coincidence(0.0, 20.0) == 0.0
+    assert chance_coincidence(1e4, 24.0) == pytest.approx(1.0)
+
+
+def test_bright_galaxies_farther_off_go_before_faint_ones_near() -> None:
+    given = [galaxy("faint", 2, 0.2), galaxy("no mag near", 1), galaxy("bright", 9, 0.01),
+             galaxy("no mag far", 5)]  # fmt: skip
+    names = [g.name for g in ranked_hosts(given)]
+    assert names == ["bright", "faint", "no mag near", "no mag far"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "sigma", "name"),
+    [(None, None, "far"), (40.0, 10.0, "near"), (400.0, 10.0, "far"), (40.0, 0.0, "far"),
+     (4000.0, 1.0, "unknown")],
+)  # fmt: skip
+def test_the_host_is_one_that_the_events_distance_allows(
+    mean: float | None, sigma: float | None, name: str
+) -> None:
+    hosts = [("far", 380.0, 1.0), ("unknown", None, 2.0), ("near", 50.0, 9.0)]
+    assert host_at(hosts, mean, sigma)[0] == name
+
+
+def test_the_text_names_what_is_known() -> None:
+    star = Neighbour("gaia", "stars", 0.314, name="1", magnitude=18.0, parallax_sigma=12.0)
+    assert star.text() == "gaia: stars, 0.31 arcsec, 1, mag 18, parallax 12 sigma"
+    assert Neighbour("tde", "transients", 1.0).text() == "tde: transients, 1.00 arcsec"
+    host = Neighbour("g", "galaxies", 10, name="NGC 4993", distance_mpc=40.7, p_cc=0.0012345)
+    assert host.text() == "g: galaxies, 10.00 arcsec, NGC 4993, 40.7 Mpc, p_cc 0.001234"

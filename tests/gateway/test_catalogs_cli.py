@@ -1,0 +1,139 @@
+"""``mmgateway catalogs``: what people and programs are told, and exit statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+
+STARS = """\
+source_id,ra,dec,parallax,parallax_error,pmra,pmdec,ref_epoch
+1,10.0,0.0,5.0,0.1,1000.0,0.0,2016.0
+2,10.001,0.0,0.1,0.2,,,
+3,200.0,-23.38,0.1,0.2,0.5,0.5,2016.0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mmgateway.toml").write_text('[paths]\nstate = "state"\n')
+    Path("stars.csv").write_text(STARS)
+
+
+def add(*options: str) -> int:
+    return main(["catalogs", "add", "stars.csv", "--name", "gaia", "--kind", "stars", *options])
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    capsys.readouterr()
+    assert main(["catalogs", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_added_listed_shown_tried_verified_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["catalogs", "list"]) == 0
+    assert "none yet" in capsys.readouterr().out
+    assert add() == 0
+    assert "3 stars, added and in use" in capsys.readouterr().out
+    assert add() == 0
+    out = capsys.readouterr().out
+    assert "was there already" in out
+    assert "proper motion from pmra, pmdec, ref_epoch" in out
+    for words, part in (
+        (["list"], "gaia"),
+        (["show", "gaia"], "the fastest moves 1″ a year"),
+        (["try", "10", "0"], "parallax 50 sigma"),
+        (["try", "100", "-20"], "nothing within 1.5″"),
+        (["verify"], "as it was added"),
+        (["remove", "gaia", "--all"], "removed"),
+    ):
+        assert main(["catalogs", *words]) == 0
+        assert part in capsys.readouterr().out
+    assert main(["catalogs", "try", "10", "0"]) == 0
+    assert "no catalogues yet" in capsys.readouterr().out
+
+
+def test_json_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    added = told(capsys, "add", "stars.csv", "--name", "gaia", "--kind", "stars", "--radius", "4")
+    assert (added["known"], added["rows"], added["radius_arcsec"]) == (False, 3, 4.0)
+    (row,) = told(capsys, "list")["catalogs"]
+    assert (row["name"], row["version"], row["in_use"]) == ("gaia", added["version"], True)
+    shown = told(capsys, "show", "gaia")
+    assert shown["roles"]["parallax_mas"] == "parallax"
+    assert shown["padding_arcsec_in_10_years"] == 10.0
+    (answer,) = told(capsys, "try", "10", "0")["catalogs"]
+    assert [n["name"] for n in answer["found"]] == ["1", "2"]
+    assert answer["found"][1]["separation_arcsec"] == pytest.approx(3.6)
+    (answer,) = told(capsys, "try", "10", "0", "--time", "2026-01-01", "--name", "gaia")["catalogs"]
+    assert [n["name"] for n in answer["found"]] == ["2"]
+    (verified,) = told(capsys, "verify", "gaia")["catalogs"]
+    assert verified["faults"] == []
+    assert told(capsys, "remove", "gaia", "--all")["removed"] == [added["version"]]
+
+
+def test_versions_are_put_in_use_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    versions = [told(capsys, "add", "stars.csv", "--name", "gaia", "--radius", r)["version"]
+                for r in ("1", "2")]  # fmt: skip
+    assert main(["catalogs", "use", "gaia", versions[0]]) == 0
+    assert told(capsys, "show", "gaia")["version"] == versions[0]
+    assert main(["catalogs", "remove", "gaia", "--version", versions[0]]) == 2
+    assert "is in use" in capsys.readouterr().err
+    assert main(["catalogs", "remove", "gaia", "--version", versions[1]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["add", "none.csv", "--name", "x"], "none.csv (no_such_file)"),
+        (["add", "bad.csv", "--name", "x"], "bad.csv: row 2, column dec: no value"),
+        (["add", "stars.csv", "--name", "X"], "lower-case"),
+        (["add", "stars.csv", "--name", "x", "--unit", "gon"], "gon is none of deg, rad, hour"),
+        (["show", "x"], "x is not in"),
+        (["show", "gaia", "--version", "1"], "not_a_catalog"),
+        (["use", "gaia", "1"], "has no version 1"),
+        (["remove", "gaia"], "either --version VERSION or --all"),
+        (["try", "10", "91"], "DEC in [-90, 90]"),
+        (["try", "10", "1", "--time", "then"], "no ISO 8601 time"),
+        (["verify", "--version", "1"], "belongs to one NAME"),
+    ],
+)
+def test_bad_usage_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    Path("bad.csv").write_text("ra,dec\n1,2\n3,\n")
+    assert add() == 0
+    assert main(["catalogs", *words]) == 2
+    error = capsys.readouterr().err
+    assert sentence in " ".join(error.replace("│", " ").split())
+
+
+def test_verify_fails_where_files_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    version = told(capsys, "add", "stars.csv", "--name", "gaia")["version"]
+    array = Path("state/catalogs/gaia", version, "index/dec.npy")
+    array.write_bytes(array.read_bytes()[:-1] + b"\x7f")
+    assert main(["catalogs", "verify"]) == 1
+    assert "index/dec.npy: is not what was added" in capsys.readouterr().out
+
+
+def test_a_catalogue_is_configured_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mmgateway.toml").write_text('[paths]\nstate = "state"\n[match]\ncatalogs = ["gaia"]\n')
+    assert main(["config", "check"]) == 2
+    assert "'gaia' is not one that was added (none)" in capsys.readouterr().err
+    assert add() == 0
+    assert main(["config", "check"]) == 0
+
+
+@pytest.mark.realdata
+def test_a_real_catalogue_is_added_and_tried(
+    shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shared_data / "catalogs" / "glade_S190814bv_region.csv"
+    told(capsys, "add", str(path), "--name", "glade", "--kind", "galaxies")
+    (answer,) = told(capsys, "try", "11.7820", "-24.3710")["catalogs"]
+    (galaxy,) = answer["found"]
+    assert galaxy["distance_mpc"] == pytest.approx(244.25, abs=0.01)
+    assert 0 < galaxy["p_cc"] < 1e-3

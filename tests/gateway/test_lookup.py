@@ -1,0 +1,85 @@
+"""Look-ups of the configuration's catalogues: by name, by path, replaced while running."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalogs.ingest import Wanted
+from catalogs.kinds import Kind
+from catalogs.store import Store
+from crossmatch.errors import ConfigError
+from gateway.lookup import local_lookup
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+JD = 2461000.5
+GALAXIES = "name,ra,dec,distmpc,mag\nnear,10,0.001,400,20\nbright,10,0.003,40.7,12\n"
+STARS = "source_id,ra,dec,parallax,parallax_error\n7,10,0.0001,5,0.1\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def add(store: Store, name: str, kind: Kind, text: str) -> str:
+    path = store.root.parent / f"{name}.csv"
+    path.write_text(text)
+    return store.add(path, Wanted(name=name, kind=kind), NOW).version
+
+
+def test_each_position_has_what_all_catalogues_have_near(store: Store) -> None:
+    galaxies, stars = add(store, "g", Kind.galaxies, GALAXIES), add(store, "s", Kind.stars, STARS)
+    lookup, versions = local_lookup(["s", "g", "nearby_galaxies"], store)
+    assert versions[:2] == (f"s@{stars}", f"g@{galaxies}")
+    found = lookup(np.array([10.0, 200.0, 100.0]), np.array([0.0, 0.0, -50.0]), np.full(3, JD))
+    assert found[0].looked_up == ("s", "g", "nearby_galaxies")
+    assert found[0].catalog_versions == versions
+    assert (found[0].host_name, found[0].host_distance_mpc) == ("bright", 40.7)
+    assert [h[0] for h in found[0].hosts] == ["bright", "near"]
+    assert found[0].near == (
+        "s: stars, 0.36 arcsec, 7, parallax 50 sigma",
+        "g: galaxies, 10.80 arcsec, bright, mag 12, 40.7 Mpc, " + found[0].near[1].split(", ")[-1],
+    )
+    # One and the same for all that have nothing near.
+    assert found[1] is found[2]
+    assert (found[1].near, found[1].host_name) == ((), None)
+
+
+def test_the_first_catalogue_with_a_galaxy_gives_the_host(store: Store) -> None:
+    add(store, "a", Kind.galaxies, "name,ra,dec\nfar,10,0.01\n")
+    add(store, "b", Kind.galaxies, GALAXIES)
+    lookup, _ = local_lookup(["a", "b"], store)
+    (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
+    assert (found.host_name, found.hosts) == ("far", ())
+    assert len(found.near) == 2
+
+
+def test_a_replaced_catalogue_is_asked_with_the_next_call(store: Store) -> None:
+    one = add(store, "s", Kind.stars, STARS)
+    lookup, _ = local_lookup(["s"], store)
+    asked = np.array([10.0]), np.array([0.0]), np.array([JD])
+    assert lookup(*asked)[0].catalog_versions == (f"s@{one}",)
+    two = add(store, "s", Kind.stars, STARS.replace("7,10,", "8,90,"))
+    (found,) = lookup(*asked)
+    assert (found.catalog_versions, found.near) == ((f"s@{two}",), ())
+    store.remove("s")
+    assert lookup(*asked)[0].catalog_versions == (f"s@{two}",)
+
+
+def test_an_unknown_name_tells_which_were_added(store: Store) -> None:
+    add(store, "s", Kind.stars, STARS)
+    with pytest.raises(ConfigError, match=r"'gaia' is not one that was added \(s\), name=path or"):
+        local_lookup(["gaia"], store)
+
+
+def test_stars_are_looked_for_where_they_are_at_the_time(store: Store) -> None:
+    text = "source_id,ra,dec,pmra,pmdec,ref_epoch\n1,10,0,3600,0,2000\n"
+    add(store, "s", Kind.stars, text)
+    lookup, _ = local_lookup(["s"], store)
+    jd = 2451545.0 + 365.25 * np.array([0.0, 10.0, 10.0])
+    found = lookup(np.array([10.0, 10.0, 10.01]), np.zeros(3), jd)
+    assert [len(f.near) for f in found] == [1, 0, 1]
