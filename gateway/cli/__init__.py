@@ -104,6 +104,7 @@ def _register() -> None:
     from gateway.cli import (
         archive,
         bench,
+        bench_catalogue,
         bench_decode,
         bench_packets,
         candidates,
@@ -140,6 +141,7 @@ def _register() -> None:
     app.add_typer(catalogs.app, name="catalogs")
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
+    bench.app.command("catalogue", epilog=bench_catalogue.EPILOG)(bench_catalogue.catalogue)
     bench.app.command("decode", epilog=bench_decode.EPILOG)(bench_decode.decode)
     bench.app.command("packets", epilog=bench_packets.EPILOG)(bench_packets.packets)
     app.add_typer(bench.app, name="bench")
