@@ -17,6 +17,9 @@ from crossmatch.neighbours import Neighbour, chance_coincidence, ranked_hosts
 
 # Catalogues write -999, 99 or 0 where they have no value. NaN is in no interval.
 _PLAUSIBLE = {"magnitude": (-5.0, 50.0), "redshift": (-0.1, 30.0), "distance_mpc": (0.0, np.inf)}
+_YEAR = {"parallax": "", "pmra": "_yr", "pmdec": "_yr"}
+# In the order of the fields of `Neighbour`, after its texts.
+_FIGURES = ("magnitude", "redshift", "distance_mpc", "parallax_sigma", "motion_sigma", "p_cc")
 MOST_HOSTS = 3
 """Galaxies that are told of a position: the most likely hosts."""
 
@@ -62,31 +65,19 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
         return []
     columns = catalog.roles.columns
     table = catalog.columns(sorted(set(columns.values())), pairs.row)
-    values = {role: _values(table[name], role) for role, name in columns.items()}
-    away = pairs.separation_arcsec.tolist()
+    nothing: list[Any] = [None] * len(pairs.row)
+    told: dict[str, list[Any]] = {
+        role: texts(table[columns[role]]) for role in TEXTS if role in columns
+    }
+    values = {r: _numbers(table[c], r) for r, c in columns.items() if r not in TEXTS}
+    if catalog.kind is Kind.galaxies and "magnitude" in values:
+        values["p_cc"] = chance_coincidence(pairs.separation_arcsec, values["magnitude"])
+    values |= _sigmas(values)
+    told |= {role: _plain(values[role]) for role in _FIGURES if role in values}
+    fields = [told.get(role, nothing) for role in (*TEXTS, *_FIGURES)]
     kind, name = str(catalog.kind), catalog.name
-    found = []
-    for i, separation in enumerate(away):
-        row = {role: column[i] for role, column in values.items()}
-        magnitude = row.get("magnitude")
-        found.append(
-            Neighbour(
-                catalog=name,
-                kind=kind,
-                separation_arcsec=separation,
-                name=row.get("name"),
-                type=row.get("type"),
-                magnitude=magnitude,
-                redshift=row.get("redshift"),
-                distance_mpc=row.get("distance_mpc"),
-                parallax_sigma=_ratio(row.get("parallax_mas"), row.get("parallax_error_mas")),
-                motion_sigma=_motion_sigma(row),
-                p_cc=chance_coincidence(separation, magnitude)
-                if catalog.kind is Kind.galaxies and magnitude is not None
-                else None,
-            )
-        )
-    return found
+    away = pairs.separation_arcsec.tolist()
+    return [Neighbour(name, kind, *row) for row in zip(away, *fields, strict=True)]
 
 
 def _by_position(found: list[Neighbour], pairs: Pairs) -> Iterator[tuple[int, list[Neighbour]]]:
@@ -96,20 +87,38 @@ def _by_position(found: list[Neighbour], pairs: Pairs) -> Iterator[tuple[int, li
         yield place, found[low:high]
 
 
-def _values(column: pa.ChunkedArray, role: str) -> list[Any]:
-    """Plain values, None for what is not there."""
-    if role in TEXTS:
-        return texts(column)
+def _numbers(column: pa.ChunkedArray, role: str) -> FloatArray:
+    """Values that may be true, NaN for the others and for none."""
+    values = numbers(column)
     low, high = _PLAUSIBLE.get(role, (-np.inf, np.inf))
-    return [v if low < v < high else None for v in numbers(column).tolist()]
+    return np.where((low < values) & (values < high), values, np.nan)
 
 
-def _ratio(value: float | None, error: float | None) -> float | None:
-    return None if value is None or not error or error <= 0 else value / error
+def _plain(values: FloatArray) -> list[float | None]:
+    """Numbers, None for what is not there."""
+    found: list[float | None] = values.tolist()
+    for row in np.flatnonzero(np.isnan(values)).tolist():
+        found[row] = None
+    return found
 
 
-def _motion_sigma(row: Mapping[str, Any]) -> float | None:
-    """Length of the proper motion in units of its error, correlations left aside."""
-    east = _ratio(row.get("pmra_mas_yr"), row.get("pmra_error_mas_yr"))
-    north = _ratio(row.get("pmdec_mas_yr"), row.get("pmdec_error_mas_yr"))
-    return None if east is None or north is None else float(np.hypot(east, north))
+def _sigmas(values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Parallax, and length of the proper motion without correlations, in units of the error."""
+
+    def ratio(name: str) -> FloatArray | None:
+        value, error = values.get(f"{name}_mas{_YEAR[name]}"), values.get(_error(name))
+        if value is None or error is None:
+            return None
+        return value / np.where(error > 0, error, np.nan)
+
+    parallax, east, north = (ratio(name) for name in _YEAR)
+    found = {}
+    if parallax is not None:
+        found["parallax_sigma"] = parallax
+    if east is not None and north is not None:
+        found["motion_sigma"] = np.hypot(east, north)
+    return found
+
+
+def _error(name: str) -> str:
+    return f"{name}_error_mas{_YEAR[name]}"

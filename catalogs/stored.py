@@ -98,7 +98,7 @@ class StoredCatalog:
     def __len__(self) -> int:
         return len(self.sources)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """As it was added."""
         return str(self.facts["name"])
@@ -108,7 +108,7 @@ class StoredCatalog:
         """Digest of the content, 12 digits."""
         return str(self.facts["version"])
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """What its sources are."""
         return Kind(self.facts["kind"])

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
+from crossmatch.model import FloatArray
+
 Host: TypeAlias = tuple[str | None, float | None, float]
 """Name, distance in Mpc and separation in arcseconds of a galaxy."""
 
@@ -70,8 +74,8 @@ class Neighbour:
         return ", ".join(parts)
 
 
-def chance_coincidence(separation_arcsec: float, magnitude: float) -> float:
-    """Probability of a galaxy at least as bright within that separation by chance.
+def chance_coincidence(separation_arcsec: FloatArray, magnitude: FloatArray) -> FloatArray:
+    """Probability of a galaxy at least as bright within that separation by chance, (n,).
 
     Notes
     -----
@@ -80,7 +84,7 @@ def chance_coincidence(separation_arcsec: float, magnitude: float) -> float:
     """
     slope = 0.33
     density = 10 ** (slope * (magnitude - 24) - 2.44) / (slope * math.log(10))
-    return -math.expm1(-math.pi * separation_arcsec**2 * density)
+    return np.asarray(-np.expm1(-math.pi * separation_arcsec**2 * density), np.float64)
 
 
 def ranked_hosts(galaxies: Sequence[Neighbour]) -> list[Neighbour]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -134,15 +134,17 @@ def _answers(
 def _context(
     nothing: Context, texts: Sequence[str], galaxies: Sequence[Neighbour] | None
 ) -> Context:
+    asked, versions = nothing.looked_up, nothing.catalog_versions
     if not galaxies:
-        return replace(nothing, near=tuple(texts))
+        return Context(asked, catalog_versions=versions, near=tuple(texts))
     hosts = tuple((g.name, g.distance_mpc, g.separation_arcsec) for g in galaxies)
     name, distance_mpc, offset_arcsec = hosts[0]
-    return replace(
-        nothing,
-        host_name=name,
-        host_distance_mpc=distance_mpc,
-        host_offset_arcsec=offset_arcsec,
+    return Context(
+        asked,
+        name,
+        distance_mpc,
+        offset_arcsec,
+        versions,
         near=tuple(texts),
         hosts=hosts if len(hosts) > 1 else (),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from crossmatch.neighbours import Neighbour, chance_coincidence, host_at, ranked_hosts
@@ -26,10 +27,12 @@ def test_a_star_has_a_significant_parallax_or_motion(
 def test_chance_coincidence_is_that_of_the_paper() -> None:
     # Berger 2010: sigma(<= m) of galaxies brighter than 24 mag, a square arcsecond.
     density = 10**-2.44 / (0.33 * math.log(10))
-    assert chance_coincidence(1.0, 24.0) == pytest.approx(1 - math.exp(-math.pi * density))
-    assert chance_coincidence(5.0, 22.0) == pytest.approx(0.0787, abs=2e-3)
-    assert chance_coincidence(0.0, 20.0) == 0.0
-    assert chance_coincidence(1e4, 24.0) == pytest.approx(1.0)
+    away, magnitude = np.array([1.0, 5.0, 0.0, 1e4, 1.0]), np.array([24, 22, 20, 24.0, np.nan])
+    found = chance_coincidence(away, magnitude)
+    assert found[0] == pytest.approx(1 - math.exp(-math.pi * density))
+    assert found[1] == pytest.approx(0.0788, abs=1e-4)
+    assert found[2:4].tolist() == pytest.approx([0.0, 1.0])
+    assert np.isnan(found[4])
 
 
 def test_bright_galaxies_farther_off_go_before_faint_ones_near() -> None:
