@@ -125,7 +125,7 @@ class Store:
             known = (folder / version / FACTS).is_file()
             if not known:
                 _settle(beside)
-                beside.rename(folder / version)
+                known = not _named(beside, folder / version)
             self._point(wanted.name, version)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -257,6 +257,17 @@ def _parquet_faults(folder: Path, table: str, rows: int) -> list[str]:
         except (OSError, ValueError) as error:
             return [f"{table}: {file.relative_to(folder)}: {' '.join(str(error).split())[:120]}"]
     return [] if found == rows else [f"{table}: {found} rows, {rows} were added"]
+
+
+def _named(folder: Path, name: Path) -> bool:
+    """Give a folder its name; False where another process was faster with the same content."""
+    try:
+        folder.rename(name)
+    except OSError:
+        if not (name / FACTS).is_file():
+            raise
+        return False
+    return True
 
 
 def _settle(folder: Path) -> None:

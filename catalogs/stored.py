@@ -90,7 +90,10 @@ class StoredCatalog:
             raise CatalogError(
                 "not_a_catalog", f"{folder}: {type(error).__name__}: {error}; add it again"
             ) from error
-        return cls(folder, facts, sources, motion)
+        found = cls(folder, facts, sources, motion)
+        # Mapped now: the folder may be removed while the catalogue is in use.
+        _ = found._batches
+        return found
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
         return StoredCatalog.open, (self.folder,)

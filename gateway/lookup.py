@@ -42,8 +42,8 @@ def local_lookup(
     Parameters
     ----------
     specs : sequence of str
-        Names of catalogues that were added, ``name=path``, or ``nearby_galaxies`` for the
-        one that is shipped.
+        Names of catalogues that were added, ``name@version`` for one version of them alone,
+        ``name=path``, or ``nearby_galaxies`` for the one that is shipped.
     store : Store, optional
         Of those that were added.
 
@@ -71,7 +71,7 @@ def local_lookup(
 class CatalogLookup:
     """Contexts of positions from catalogues in the order of the configuration."""
 
-    catalogs: Sequence[LocalCatalog | Following]
+    catalogs: Sequence[_Catalog | Following]
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -154,13 +154,13 @@ def _kept(error: CatalogError) -> None:
     log.warning("catalog_kept", reason=error.reason, detail=error.detail)
 
 
-def _loaded(spec: str, store: Store | None) -> LocalCatalog | Following:
+def _loaded(spec: str, store: Store | None) -> _Catalog | Following:
     if spec == BUILT_IN:
         return nearby_galaxies()
     name, equals, path = spec.partition("=")
     try:
-        if not equals and store is not None and name in store.names():
-            return Following(store, name)
+        if not equals and store is not None and (at := name.partition("@"))[0] in store.names():
+            return store.open(at[0], at[2]) if at[1] else Following(store, name)
         if name and path:
             return LocalCatalog.load(name, Path(path).expanduser())
     except CatalogError as error:

@@ -18,6 +18,7 @@ import pytest
 from astropy import units as u
 
 from catalogs import batches, hats, runs
+from catalogs import store as store_module
 from catalogs.batches import properties, source_of
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
@@ -141,6 +142,20 @@ def test_positions_in_other_units(
     assert sorted(found.sources.ra_deg.tolist()) == pytest.approx([10.0, 11.0], abs=1e-6)
     assert sorted(found.sources.dec_deg.tolist()) == pytest.approx([-11.5, 10.0], abs=1e-6)
     assert properties(found.folder / "test")["hats_col_ra"] == "ra_deg"
+
+
+def test_the_table_of_tns_has_its_time_above(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "tns.csv"
+    path.write_text(
+        '"2026-03-01 00:00:00 - 23:59:59"\n"objid","name","ra","declination","type"\n'
+        '"1","2026abc","10.5","-3.5","SN Ia"\n"2","2026abd","11.5","4.5",""\n'
+    )
+    store.add(path, Wanted(name="tns", kind=Kind.transients), NOW)
+    found = store.open("tns")
+    row = found.closest(np.array([10.5]), np.array([-3.5])).row
+    assert found.columns(["name", "type"], row).to_pylist() == [
+        {"name": "2026abc", "type": "SN Ia"}
+    ]
 
 
 def test_the_unit_that_a_file_states_is_taken(store: Store, tmp_path: Path) -> None:
@@ -312,6 +327,23 @@ def test_what_a_killed_process_left_is_swept(store: Store, tmp_path: Path) -> No
 
 
 # --- versions ----------------------------------------------------------------------------------
+
+
+def test_two_that_add_the_same_at_once_both_succeed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.csv", table())
+    settle = store_module._settle
+
+    def other_first(folder: Path) -> None:
+        monkeypatch.setattr(store_module, "_settle", settle)
+        assert not store.add(path, WANTED, NOW).known
+        settle(folder)
+
+    monkeypatch.setattr(store_module, "_settle", other_first)
+    assert store.add(path, WANTED, NOW).known
+    assert store.versions("test") == [store.latest("test")]
+    assert store.verify("test") == []
 
 
 def test_versions_stay_side_by_side(store: Store, tmp_path: Path) -> None:

@@ -83,3 +83,22 @@ def test_stars_are_looked_for_where_they_are_at_the_time(store: Store) -> None:
     jd = 2451545.0 + 365.25 * np.array([0.0, 10.0, 10.0])
     found = lookup(np.array([10.0, 10.0, 10.01]), np.zeros(3), jd)
     assert [len(f.near) for f in found] == [1, 0, 1]
+
+
+def test_a_version_may_be_named(store: Store) -> None:
+    one = add(store, "s", Kind.stars, STARS)
+    lookup, versions = local_lookup([f"s@{one}"], store)
+    add(store, "s", Kind.stars, STARS.replace("7,10,", "8,90,"))
+    (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
+    assert versions == found.catalog_versions == (f"s@{one}",)
+    assert found.near
+    with pytest.raises(ConfigError, match="not_a_catalog"):
+        local_lookup(["s@0123"], store)
+
+
+def test_a_catalogue_that_was_removed_is_still_asked(store: Store) -> None:
+    add(store, "s", Kind.stars, STARS)
+    lookup, _ = local_lookup(["s"], store)
+    store.remove("s")
+    (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
+    assert found.near
