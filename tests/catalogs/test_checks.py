@@ -1,0 +1,125 @@
+"""What is wrong with a catalogue is told by row and column, and nothing is added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catalogs import batches
+from catalogs.ingest import Wanted
+from catalogs.store import Store
+from tests.catalogs.catalogfiles import NOW, WANTED, moving, refused, table, write
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "fits"])
+@pytest.mark.parametrize(
+    ("column", "row", "value", "reason"),
+    [
+        ("ra", 17, np.nan, "no_position"),
+        ("dec", 250, np.nan, "no_position"),
+        ("dec", 120, 91.0, "out_of_range"),
+        ("ra", 3, 361.0, "out_of_range"),
+        ("ra", 200, -181.0, "out_of_range"),
+    ],
+)
+def test_a_bad_position_is_told_by_row_and_column(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    column: str,
+    row: int,
+    value: float,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), 100))
+    given = table()
+    given[column][row - 1] = value
+    error = refused(store, write(tmp_path / f"a.{suffix}", given))
+    assert error.reason == reason
+    assert f"row {row}, column {column}:" in error.detail
+
+
+def test_rows_without_a_position_can_be_left_out(store: Store, tmp_path: Path) -> None:
+    given = table()
+    given["ra"][5] = np.nan
+    path = write(tmp_path / "a.parquet", given)
+    added = store.add(path, Wanted(name="test", skip=True), NOW)
+    assert (added.facts["rows"], added.facts["skipped"]) == (299, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "reason", "words"),
+    [
+        ("a,b\n1,2\n", {}, "no_position_columns", "--ra and --dec: a, b"),
+        ("ra,b\n1,2\n", {}, "no_position_columns", "declination"),
+        ("ra,dec\n1,2\n", {"ra": "alpha"}, "no_such_column", "no column alpha: ra, dec"),
+        ("ra,dec\n1,2\n", {"columns": ("z",)}, "no_such_column", "has no z: ra, dec"),
+        ("ra,dec\n1,2\n", {"id": "n"}, "no_such_column", "no column n"),
+        ("ra,dec\nx,2\n", {}, "not_a_position", "ra"),
+        ("ra,dec\n", {}, "empty", "no rows"),
+        ("", {}, "not_a_table", "row 0"),
+        ("ra,dec\n1,2\n", {"name": "A b"}, "bad_name", "lower-case"),
+    ],
+)
+def test_wrong_tables(
+    store: Store,
+    tmp_path: Path,
+    text: str,
+    options: dict[str, Any],
+    reason: str,
+    words: str,
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    error = refused(store, path, **options)
+    assert error.reason == reason
+    assert words in error.detail
+
+
+@pytest.mark.parametrize(
+    ("scale", "reason"), [((np.pi / 180, np.pi / 180), "radians_suspected"),
+                          ((1 / 15, 1), "hours_suspected")]
+)  # fmt: skip
+def test_radians_and_hours_are_suspected(
+    store: Store, tmp_path: Path, scale: tuple[float, float], reason: str
+) -> None:
+    given = table()
+    given["ra"], given["dec"] = given["ra"] * scale[0], given["dec"] * scale[1]
+    path = write(tmp_path / "a.parquet", given)
+    error = refused(store, path)
+    assert error.reason == reason
+    assert "--unit deg if they are" in error.detail
+    store.add(path, Wanted(name="test", unit="deg"), NOW)
+
+
+def test_a_small_field_at_the_origin_is_no_radians(store: Store, tmp_path: Path) -> None:
+    given = table(40)
+    given["ra"], given["dec"] = given["ra"] / 360, given["dec"] / 90
+    store.add(write(tmp_path / "a.parquet", given), WANTED, NOW)
+
+
+@pytest.mark.parametrize("kind", [np.int64, str])
+def test_identifiers_that_come_twice_are_told_by_their_rows(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), 100))
+    given = table()
+    given["source_id"][211] = given["source_id"][30]
+    given["source_id"] = given["source_id"].astype(kind)
+    error = refused(store, write(tmp_path / "a.parquet", given))
+    assert error.reason == "duplicate_id"
+    assert "row 212, column source_id: the same as row 31 (1 such)" in error.detail
+    given["other"] = [None, *given.pop("source_id")[1:].tolist()]
+    path = write(tmp_path / "b.parquet", given)
+    assert "row 212, column other: the same as row 31" in refused(store, path, id="other").detail
+    store.add(path, WANTED, NOW)
+
+
+def test_an_epoch_that_is_no_year_is_told(store: Store, tmp_path: Path) -> None:
+    path = moving(tmp_path / "a.parquet", [2016.0, 2016.0, 57388.0, 2016.0])
+    error = refused(store, path)
+    assert "row 3, column ref_epoch" in error.detail

@@ -1,0 +1,125 @@
+"""From file to catalogue: every format gives the same, real ones too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import astropy.table
+import numpy as np
+import pyarrow as pa
+import pytest
+from astropy import units as u
+
+from catalogs import batches, runs
+from catalogs.batches import properties
+from catalogs.ingest import Wanted
+from catalogs.kinds import Kind
+from catalogs.store import Store
+from tests.catalogs.catalogfiles import NOW, WANTED, table, write
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "fits", "vot"])
+def test_every_format_gives_the_same_catalogue(
+    store: Store, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), 70))
+    given = table()
+    store.add(write(tmp_path / f"a.{suffix}", given), WANTED, NOW)
+    found = store.open("test")
+    matches = found.closest(np.asarray(given["ra"]), np.asarray(given["dec"]))
+    assert (matches.separation_arcsec < 1e-6).all()
+    told = found.columns(["name", "mag"], matches.row)
+    assert told["name"].to_pylist() == given["name"]
+    assert told["mag"].to_pylist() == pytest.approx(given["mag"].tolist())
+    assert (np.diff(found.sources.ipix29) >= 0).all()
+
+
+def test_batches_do_not_change_the_version(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.parquet", table(2000))
+    whole = store.add(path, WANTED, NOW)
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), 130))
+    parts = store.add(path, WANTED, NOW)
+    assert (parts.version, parts.known) == (whole.version, True)
+    assert store.versions("test") == [whole.version]
+
+
+def test_only_some_columns_are_kept(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", table())
+    store.add(path, Wanted(name="test", columns=("mag",)), NOW)
+    assert set(store.open("test").facts["columns"]) == {"source_id", "ra", "dec", "mag"}
+
+
+def test_a_column_of_numbers_and_texts_becomes_text(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ra,dec,label\n1,1,5\n2,2,6\n3,3,x\n")
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), 2))
+    store.add(path, WANTED, NOW)
+    found = store.open("test")
+    rows = found.closest(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])).row
+    assert found.columns(["label"], rows)["label"].to_pylist() == ["5", "6", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("ra,dec\n00 40 00,+10 00 00\n00 44 00,-11 30 00\n", None),
+        ("ra,dec\n0.1745329252,0.1745329252\n0.1919862177,-0.2007128640\n", "rad"),
+        ("ra,dec\n0.6666666667,10\n0.7333333333,-11.5\n", "hour"),
+    ],
+)
+def test_positions_in_other_units(
+    store: Store, tmp_path: Path, text: str, unit: str | None
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    store.add(path, Wanted(name="test", unit=unit), NOW)
+    found = store.open("test")
+    assert sorted(found.sources.ra_deg.tolist()) == pytest.approx([10.0, 11.0], abs=1e-6)
+    assert sorted(found.sources.dec_deg.tolist()) == pytest.approx([-11.5, 10.0], abs=1e-6)
+    assert properties(found.folder / "test")["hats_col_ra"] == "ra_deg"
+
+
+def test_the_unit_that_a_file_states_is_taken(store: Store, tmp_path: Path) -> None:
+    given = table(100)
+    columns = {"ra": np.radians(given["ra"]) * u.rad, "dec": np.radians(given["dec"]) * u.rad}
+    astropy.table.Table(columns).write(tmp_path / "a.fits")
+    store.add(tmp_path / "a.fits", WANTED, NOW)
+    found = store.open("test").closest(given["ra"], given["dec"], 0.01)
+    assert (found.row >= 0).all()
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("file", "kind", "rows"),
+    [
+        ("3hsp.csv", Kind.agn, 2013),
+        ("4LAC-DR3-h.fits", Kind.agn, 3407),
+        ("CLU_mini.csv", Kind.galaxies, 10),
+        ("fermi_gbm_grb_2008-2021.votable.xml", Kind.other, 3120),
+        ("fermi_gll_psc_v27.csv", Kind.agn, 3637),
+        ("gcvs.parquet", Kind.variables, 59099),
+        ("glade_S190814bv_region.csv", Kind.galaxies, 2000),
+        ("symbiotic_and_cataclysmic.parquet", Kind.variables, 2857),
+        ("tde.parquet", Kind.transients, 44),
+    ],
+)
+def test_real_catalogues(store: Store, shared_data: Path, file: str, kind: Kind, rows: int) -> None:
+    added = store.add(shared_data / "catalogs" / file, Wanted(name="real", kind=kind), NOW)
+    found = store.open("real")
+    assert added.facts["rows"] == rows == len(found)
+    assert added.facts["skipped"] == 0
+    assert "name" in found.roles.columns or file in ("gcvs.parquet", "glade_S190814bv_region.csv")
+    step = max(rows // 200, 1)
+    ra, dec = found.sources.ra_deg[::step], found.sources.dec_deg[::step]
+    assert (found.closest(ra, dec).separation_arcsec < 1e-6).all()
+    assert store.verify("real") == []
+
+
+def test_schemas_meet_in_text() -> None:
+    kinds = [pa.int64(), pa.float64(), pa.string(), pa.null()]
+    met = [runs.unified([pa.schema([("c", k)]), pa.schema([("c", pa.int64())])]) for k in kinds]
+    assert [s.field("c").type for s in met] == [pa.int64(), pa.float64(), pa.string(), pa.int64()]
