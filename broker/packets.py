@@ -22,6 +22,7 @@ from broker import containers
 from broker.containers import MAX_PACKET_BYTES, Record
 from broker.surveys import (
     NATIVE_SCHEMAS,
+    SENTINEL_BELOW,
     ab_magnitude,
     plausible_jd,
     tai_mjd_to_utc_jd,
@@ -33,7 +34,6 @@ from crossmatch.lightcurve import Detection, merged
 ROWS_PER_BATCH = 50_000
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
 _ZTF_FILTERS: dict[float, str] = {1: "g", 2: "r", 3: "i"}
-_SENTINEL_BELOW = -99.0
 _FORCED_SIGMA = 5.0
 # The first ELAsTiCC challenge wrote fluxes with zero point 27.5; nJy have 31.4.
 ELASTICC_TO_NJY = 10 ** ((31.4 - 27.5) / 2.5)
@@ -276,10 +276,10 @@ def _number(value: Any) -> float | None:
 
 def _ztf_number(value: Any) -> float | None:
     # Of nearly all; what is no number, or not finite, fails one of the two comparisons.
-    if type(value) is float and _SENTINEL_BELOW <= value < math.inf:
+    if type(value) is float and SENTINEL_BELOW <= value < math.inf:
         return value
     number = _number(value)
-    return None if number is None or number < _SENTINEL_BELOW else number
+    return None if number is None or number < SENTINEL_BELOW else number
 
 
 def read_alerts(

@@ -25,6 +25,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from broker import decode, packets, topics
+from broker.carried import Carried
 from broker.codec import RegionRecord, encode_dead_letter
 from broker.commit import Committer, Input
 from broker.engine import Batch, Engine
@@ -71,6 +72,8 @@ class LiveMatcher:
         Gives the id of the checkpoint, so that a marker of another one is noticed.
     now : callable
         The clock of dead letters.
+    carried : Carried, optional
+        Holds the packets that come along with a batch while its step is made; without, none do.
     on_batch : callable, optional
         Called with the seconds that decoding took, after each batch.
     """
@@ -85,6 +88,7 @@ class LiveMatcher:
         read_region: Callable[[bytes], RegionRecord],
         query_id: Callable[[], str],
         now: Callable[[], datetime],
+        carried: Carried | None = None,
         on_batch: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._engine = engine
@@ -94,6 +98,7 @@ class LiveMatcher:
         self._read_region = read_region
         self._query_id = query_id
         self._now = now
+        self._carried = carried
         self._on_batch = on_batch
         self._writers = Writers(sources, new_reader().fetch)
         self._letter_bytes_left = MAX_LETTERS_BYTES
@@ -155,7 +160,12 @@ class LiveMatcher:
     def _made(self, rows: pa.Table, batch_id: int) -> None:
         """The step of a batch; a failure is noted at once, for the next batch may be far off."""
         with self._noting(batch_id):
-            self._do(rows, batch_id)
+            if self._carried is None:
+                self._do(rows, batch_id)
+                return
+            self._carried.hold(rows)
+            self._do(rows.drop_columns(["packet"]), batch_id)
+            self._carried.release()
 
     @contextmanager
     def _noting(self, batch_id: int) -> Iterator[None]:
@@ -172,10 +182,19 @@ class LiveMatcher:
 
     def _decoded(self, frame: DataFrame) -> pa.Table:
         """The batch decoded in the JVM; read once more when it brought schemas not seen before."""
-        rows = frame.select(*self._writers.columns).toArrow()
+        rows = self._slim(frame).toArrow()
         if self._writers.learn(rows) > MAX_BY_PYTHON:
-            rows = frame.select(*self._writers.columns).toArrow()
+            rows = self._slim(frame).toArrow()
+        if self._carried is not None:
+            self._carried.learn(rows, self._sources.max_offsets_per_trigger)
         return rows
+
+    def _slim(self, frame: DataFrame) -> DataFrame:
+        if self._carried is None:
+            return frame.select(*self._writers.columns)
+        surveys = sorted(set(self._sources.survey.values()))
+        slim = frame.select(*self._writers.columns, "value")
+        return slim.withColumns(self._carried.columns(surveys)).drop("value")
 
     def _do(self, rows: pa.Table, batch_id: int) -> None:
         letters: list[bytes] = []

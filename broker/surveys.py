@@ -74,11 +74,13 @@ _JD_MINUS_MJD = 2400000.5
 # 2000 to 2100: an alert outside has a broken clock or another time scale (Unix seconds, MJD).
 _JD_RANGE = (2451544.5, 2488069.5)
 # ZTF writes -999, and -99999 in forced photometry, for "no value"; no field kept here goes so low.
-_SENTINEL_BELOW = -99.0
+SENTINEL_BELOW = -99.0
+"""Numbers of ZTF's that are not above this one stand for no value."""
+
 _ZTF_FILTERS = pa.array(["g", "r", "i"])
 _LSST_BANDS = pa.array(["u", "g", "r", "i", "z", "y"])
 _TRUE_TEXTS = pa.array(["t", "1", "true", "1.0"])
-_FALSE_TEXTS = pa.array(["f", "0", "false", "0.0", "-1"])
+FALSE_TEXTS = pa.array(["f", "0", "false", "0.0", "-1"])
 _NULL_TEXTS = pa.array(["null", "none", "nan", ""])
 
 
@@ -208,7 +210,7 @@ def _ztf_columns(native: dict[str, pa.Array]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for target, source in _ZTF_NUMBERS.items():
         values = _floats(native[source])
-        columns[target] = _nullable(values, np.isfinite(values) & (values > _SENTINEL_BELOW))
+        columns[target] = _nullable(values, np.isfinite(values) & (values > SENTINEL_BELOW))
     # A damaged packet may have any number here; of a time of no calendar nothing can be said.
     first = _floats(native["jdstarthist"])
     columns["first_detection_jd"] = _nullable(first, plausible_jd(first))
@@ -334,7 +336,7 @@ def _text(column: Any) -> Any:
 def _truth(column: Any) -> Any:
     text = pc.utf8_lower(pc.utf8_trim_whitespace(column))
     yes = pc.is_in(text, value_set=_TRUE_TEXTS)
-    known = pc.or_(yes, pc.is_in(text, value_set=_FALSE_TEXTS))
+    known = pc.or_(yes, pc.is_in(text, value_set=FALSE_TEXTS))
     return pc.if_else(known, yes, pa.scalar(None, pa.bool_()))
 
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from broker import kafka_io, stream
 from broker.archive import AlertArchive
+from broker.carried import Carried
 from broker.codec import RegionRecord
 from broker.commit import Committed, Committer
 from broker.embedded.jars import SPARK, fetch_jars
@@ -273,13 +274,14 @@ class _Bench:
         folder, run = self._new_folder(), _Run()
         archive = AlertArchive(folder / "alerts")
         reader = PacketReader(self._bootstrap, {})
+        carried = Carried(self._cuts, reader.fetch)
         engine = Engine(
             chains=DEFAULT_CHAINS,
             cuts=self._cuts,
             versions=Versions(cuts="bench", code="bench"),
             archive=archive,
             now=lambda: datetime.now(UTC),
-            packets=packet_details(reader.fetch, self._sources.survey, {}),
+            packets=packet_details(carried.fetch, self._sources.survey, {}),
         )
         engine.restore(self._late, {})
         writer = Writer(self._bootstrap, {})
@@ -296,6 +298,7 @@ class _Bench:
             read_region=_none,
             query_id=lambda: stream.checkpoint_id(folder / "checkpoint"),
             now=lambda: datetime.now(UTC),
+            carried=carried,
         )
         self._play(matcher.take, folder, run)
         matcher.close()

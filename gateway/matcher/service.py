@@ -12,6 +12,7 @@ from typing import Any
 from broker import checkpoint, stream, topics
 from broker.archive import AlertArchive
 from broker.aside import Aside
+from broker.carried import Carried
 from broker.chores import Chore, Chores
 from broker.coldsqlite import SqliteColdStore
 from broker.commit import Committed, Committer
@@ -106,7 +107,8 @@ class MatchService:
         troubles = self._troubles = self._alarms(bootstrap)
         storage = self._store = self._storage(sources, bootstrap, troubles)
         aside = Aside(SqliteColdStore(self._state / "closed.sqlite"), regions.put_aside)
-        engine = self._engine(sources, archive, aside, storage)
+        carried = Carried(config.cuts, storage.keeper(Readers(storage.reader)).fetch)
+        engine = self._engine(sources, archive, aside, storage, carried)
         restore(engine, aside, writer, marker, regions, bootstrap, properties)
         committer = Committer(engine, writer, marker, self._committed)
         self._searcher = Searcher(engine, archive, committer.commit, self._fail)
@@ -121,6 +123,7 @@ class MatchService:
             read_region=regions.read,
             query_id=lambda: stream.checkpoint_id(self._checkpoint),
             now=self._now,
+            carried=carried,
         )
         progress = Progress(self._state, archive.nights)
         every = chores(
@@ -189,12 +192,16 @@ class MatchService:
         return Storage.of(self._config, reader, self._now, troubles.packets)
 
     def _engine(
-        self, sources: Sources, archive: AlertArchive, aside: Aside, storage: Storage
+        self,
+        sources: Sources,
+        archive: AlertArchive,
+        aside: Aside,
+        storage: Storage,
+        carried: Carried,
     ) -> Engine:
         config = self._config
         lookup, catalogs = local_lookup(config.match.catalogs, store_of(config))
         collector = storage.collector(lambda: engine.step_number)
-        keeper = storage.keeper(Readers(storage.reader))
         engine = Engine(
             chains=config.chains,
             cuts=config.cuts,
@@ -204,7 +211,7 @@ class MatchService:
             archive=archive,
             now=self._now,
             packets=stream.packet_details(
-                keeper.fetch, sources.survey, sources.lsst_schemas, collector.collect
+                carried.fetch, sources.survey, sources.lsst_schemas, collector.collect
             ),
             lookup=lookup,
             include_tests=config.match.include_tests,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker import kafka_io, stream
 from broker.archive import AlertArchive
+from broker.carried import Carried
 from broker.codec import decode, encode_region
 from broker.commit import Committer
 from broker.engine import Engine, Outcome
@@ -117,6 +118,7 @@ class World:
         names: dict[str, Any] = {"bootstrap": "", "ztf": (ALERTS,), "lsst": (LSST,)}
         self.sources = Sources(properties={}, **(names | sources))
         new_reader = new_reader or (lambda: self.messages)
+        self.carried = Carried(CUTS, new_reader().fetch)
         self.engine = Engine(
             chains=DEFAULT_CHAINS,
             cuts=CUTS,
@@ -124,7 +126,7 @@ class World:
             archive=self.archive,
             now=lambda: NOW,
             packets=stream.packet_details(
-                new_reader().fetch,
+                self.carried.fetch,
                 self.sources.survey,
                 self.sources.lsst_schemas,
                 self.kept.extend,
@@ -139,6 +141,7 @@ class World:
             read_region=Regions(_no_map, DEFAULT_CHAINS).read,
             query_id=lambda: "query",
             now=lambda: NOW,
+            carried=self.carried,
         )
         self.batch = -1
 
