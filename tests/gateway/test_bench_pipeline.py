@@ -9,10 +9,21 @@ import pytest
 from typer.testing import CliRunner
 
 from broker import packets, surveys
+from broker.commit import Committed
 from broker.judge import Judge
+from broker.steps import Outcome
+from broker.writer import Marker
 from crossmatch.index import RegionIndex
 from crossmatch.shapes import shape_of
-from gateway.bench import alertpackets, pipeline, sky30
+from gateway.bench import (
+    alertpackets,
+    pipeline,
+    pipeline_costs,
+    pipeline_jobs,
+    pipeline_plain,
+    pipeline_world,
+    sky30,
+)
 from gateway.bench.measure import OURS
 from gateway.cli import app
 from gateway.config import load
@@ -22,14 +33,17 @@ CUTS = load(None, environ={}).cuts
 
 @pytest.fixture(scope="module")
 def late():
-    return [record.region for record in pipeline.regions(150, seed=3)]
+    return [record.region for record in pipeline_world.regions(150, seed=3)]
 
 
 def test_regions_are_circles_and_maps_whose_windows_hold_the_night(late):
-    areas = {kind: [r.area90_deg2 for r in late if r.messenger == kind] for kind in ("grb", "gw")}
-    assert (len(areas["grb"]), len(areas["gw"])) == (120, 30)
-    assert all(8 < area < 2500 for area in areas["gw"])
-    night = sky30.night(sky30.sources(1000, 1), pipeline._NIGHT, 1000, 1)["time_jd"].to_numpy()
+    held = {
+        kind: [shape_of(r.localization).area_deg2(r.level) for r in late if r.messenger == kind]
+        for kind in ("grb", "gw")
+    }
+    assert (len(held["grb"]), len(held["gw"])) == (120, 30)
+    assert all(8 < area < 2500 for area in held["gw"])
+    night = sky30.night(sky30.sources(1000, 1), pipeline_world.NIGHT, 1000, 1)["time_jd"].to_numpy()
     columns = RegionIndex.build(late).tables.columns
     since = night[:, None] - columns.trigger_jd
     assert (since > columns.window_start_days).all()
@@ -37,7 +51,7 @@ def test_regions_are_circles_and_maps_whose_windows_hold_the_night(late):
 
 
 def test_the_plain_job_matches_what_the_join_matches(late):
-    rows = sky30.night(sky30.sources(4000, 1), pipeline._NIGHT, 4000, 1)
+    rows = sky30.night(sky30.sources(4000, 1), pipeline_world.NIGHT, 4000, 1)
     judge, index = Judge(CUTS), RegionIndex.build(late)
     good = rows.filter(judge.cut(rows).keep)
     pairs = judge.pairs(good, index)
@@ -49,14 +63,14 @@ def test_the_plain_job_matches_what_the_join_matches(late):
 
     found = set()
     for packet in alertpackets.ztf_of(good, stamp_bytes=0):
-        found |= set(pipeline._plain_matches(packet, shapes, CUTS))
+        found |= set(pipeline_plain.plain_matches(packet, shapes, CUTS))
 
     assert len(expected) > 20
     assert found == expected
 
 
 def test_a_rate_leaves_the_first_batch_out():
-    run = pipeline._Run()
+    run = pipeline_jobs.Run()
     run.batches = [(100.0, 50), (101.0, 40), (104.0, 60)]
     assert run.alerts == 150
     assert run.per_s == pytest.approx(25.0)
@@ -66,10 +80,77 @@ def test_rows_tell_our_part_of_each_rate():
     row = pipeline._row(
         "other", [10.0, 20.0, 40.0], [8.0, 18.0, 20.0], 82e3, pipeline.Sizes(), None
     )
-    assert (row.case, row.subject) == ("82 kB, 1000 regions", "other")
+    assert (row.case, row.subject) == ("82 kB, 1,000 regions", "other")
     assert row.facts["alerts_per_s"] == 20
     assert row.facts["our_part_of_its_rate"] == 0.8
     assert (row.facts["least"], row.facts["most"]) == (0.5, 0.9)
+
+
+def committed(alerts: int, step: float, publish: float) -> Committed:
+    outcome = Outcome("alerts", 1, 1, "", [], {}, {}, {"received": alerts}, [])
+    return Committed(outcome, Marker(1, "", 0), step, publish)
+
+
+def test_costs_are_those_of_an_alert_after_the_first_batch():
+    now = iter([1.0, 4.0, 10.0, 15.0])
+    costs = pipeline_costs.Costs(clock=lambda: next(now))
+    for decoded, archive, join, done in (
+        (9.0, 5.0, 5.0, committed(7, 8.0, 1.0)),
+        (2.0, 0.5, 0.25, committed(10, 3.0, 1.5)),
+    ):
+        costs.decoded(decoded)
+        costs.watch.seconds.update({"archive": archive, "cuts and join": join})
+        costs.committed(done)
+
+    assert costs.per_alert() == pytest.approx({
+        "hand-over": 0.2,
+        "columns": 0.05,
+        "archive": 0.05,
+        "cuts and join": 0.025,
+        "whole packets of matches": 0.0,
+        "candidates": 0.225,
+        "publishing": 0.15,
+    })  # fmt: skip
+
+
+def test_a_run_of_one_batch_tells_no_costs():
+    costs = pipeline_costs.Costs()
+    costs.decoded(1.0)
+    costs.committed(committed(5, 1.0, 1.0))
+    assert costs.per_alert() == {}
+
+
+def test_what_the_matcher_hands_over_is_told_without_reading_and_decoding():
+    rest = dict.fromkeys(pipeline_costs.STEPS[3:], 0.5)
+    steps = pipeline_costs.split(
+        [{"hand-over": 6.0} | rest, {"hand-over": 4.0} | rest], [1.0, 2.0, 3.0], [4.0, 5.0, 1.0]
+    )
+    assert tuple(steps) == pipeline_costs.STEPS
+    assert steps["reading"] == [1.0, 2.0, 3.0]
+    assert steps["decoding in the JVM"] == [2.0, 3.0, 0.0]
+    assert steps["hand-over"] == [2.0, 0.0]
+
+
+def test_rows_tell_rates_and_the_part_of_each_step():
+    def run(per_s: float, costs: dict[str, float] | None = None) -> pipeline_jobs.Run:
+        batches = [(0.0, 5), (1.0, per_s)]
+        return pipeline_jobs.Run(batches=batches, costs=costs or {})
+
+    costs = {"hand-over": 0.6} | dict.fromkeys(pipeline_costs.STEPS[3:], 0.1)
+    runs = {
+        OURS: [run(5, costs)],
+        pipeline.DECODING: [run(2)],
+        pipeline.COUNTING: [run(10)],
+    }
+    rows = pipeline.rows(runs, 3e3, pipeline.Sizes(packets=100), equal=True)
+
+    assert [r.per_s for r in rows[:3]] == pytest.approx([5, 2, 10])
+    split = {r.subject: r for r in rows[3:]}
+    assert tuple(split) == pipeline_costs.STEPS
+    assert {r.case for r in split.values()} == {"cost by step, 3 kB, 1,000 regions"}
+    assert sum(r.ratio_to_ours for r in split.values()) == pytest.approx(1.0)
+    assert split["decoding in the JVM"].us_per_item == pytest.approx(0.4e6)
+    assert split["hand-over"].us_per_item == pytest.approx(0.1e6)
 
 
 @pytest.mark.parametrize("equal", [True, False])

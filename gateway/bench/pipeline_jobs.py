@@ -1,0 +1,175 @@
+"""Jobs that ``mmgateway bench pipeline`` times: the live matcher, and Spark alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from broker import stream
+from broker.archive import AlertArchive
+from broker.carried import Carried
+from broker.codec import RegionRecord
+from broker.commit import Committed, Committer
+from broker.engine import Engine
+from broker.kafka_io import PacketReader
+from broker.sources import Sources, raw_rows, slim_columns
+from broker.stream import LiveMatcher, packet_details
+from broker.writer import Writer
+from crossmatch.candidate import Versions
+from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.cuts import Cuts
+from crossmatch.errors import Rejected, ServiceError
+from gateway.bench.pipeline_costs import Costs, TimedArchive, TimedJudge
+from gateway.bench.pipeline_world import TOPIC, Matches, Sizes
+from gateway.night import packets as ztf_packets
+
+_PATIENCE_S = 900.0
+
+
+@dataclass(slots=True)
+class Run:
+    """Ends of batches and the alerts they took in; what steps cost an alert, if that is known."""
+
+    batches: list[tuple[float, int]] = field(default_factory=list)
+    matches: Matches = field(default_factory=set)
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def note(self, alerts: int) -> None:
+        """A batch has ended."""
+        self.batches.append((time.monotonic(), alerts))
+
+    @property
+    def alerts(self) -> int:
+        """All that was taken in."""
+        return sum(alerts for _, alerts in self.batches)
+
+    @property
+    def per_s(self) -> float:
+        """Alerts a second after the first batch."""
+        first, last = self.batches[0], self.batches[-1]
+        return (self.alerts - first[1]) / (last[0] - first[0])
+
+
+class Jobs:
+    """Ours and those of Spark alone, by one Spark on one topic."""
+
+    def __init__(
+        self,
+        spark: Any,
+        bootstrap: str,
+        work: Path,
+        sizes: Sizes,
+        late: Sequence[RegionRecord],
+        cuts: Cuts,
+    ) -> None:
+        self._spark, self._bootstrap, self._work, self._sizes = spark, bootstrap, work, sizes
+        self._late = late
+        self._cuts = cuts
+        self._sources = Sources(
+            bootstrap=bootstrap,
+            properties={},
+            ztf=(TOPIC,),
+            lsst=(),
+            max_offsets_per_trigger=sizes.batch,
+        )
+        self._number = 0
+
+    def matching(self) -> Run:
+        """The live matcher: decoding, archive, cuts, join, candidates, one transaction a batch."""
+        folder, run = self._new_folder(), Run()
+        costs = Costs()
+        reader = PacketReader(self._bootstrap, {})
+        carried = Carried(self._cuts, reader.fetch)
+        engine = Engine(
+            chains=DEFAULT_CHAINS,
+            cuts=self._cuts,
+            versions=Versions(cuts="bench", code="bench"),
+            archive=TimedArchive(AlertArchive(folder / "alerts"), costs.watch),
+            now=lambda: datetime.now(UTC),
+        )
+        packets = packet_details(carried.fetch, self._sources.survey, {})
+        engine.judge = TimedJudge(self._cuts, packets, costs.watch)
+        engine.restore(self._late, {})
+        writer = Writer(self._bootstrap, {})
+        writer.start()
+
+        def committed(done: Committed) -> None:
+            costs.committed(done)
+            run.note(done.outcome.ledger.get("received", 0))
+
+        matcher = LiveMatcher(
+            engine=engine,
+            committer=Committer(engine, writer, None, committed),
+            sources=self._sources,
+            new_reader=lambda: PacketReader(self._bootstrap, {}),
+            read_region=_none,
+            query_id=lambda: stream.checkpoint_id(folder / "checkpoint"),
+            now=lambda: datetime.now(UTC),
+            carried=carried,
+            on_batch=costs.decoded,
+        )
+        self._play(matcher.take, folder, run)
+        matcher.close()
+        run.matches = {(key.event_id, key.object_id) for key in engine.groups}
+        run.costs = costs.per_alert()
+        reader.close()
+        return run
+
+    def decoding(self) -> Run:
+        """The same columns decoded in the JVM, and dropped there."""
+        columns = slim_columns(self._sources, {"ztf": (ztf_packets.schema_json(),), "lsst": ()})
+
+        def take(frame: Any, _batch_id: int) -> None:
+            frame.select(*columns).write.format("noop").mode("append").save()
+
+        return self._counted(take)
+
+    def counting(self) -> Run:
+        """Reading alone."""
+
+        def take(frame: Any, _batch_id: int) -> None:
+            frame.selectExpr("sum(length(value))").collect()
+
+        return self._counted(take)
+
+    def _counted(self, take: Callable[[Any, int], None]) -> Run:
+        folder, run = self._new_folder(), Run()
+
+        def note(frame: Any, batch_id: int) -> None:
+            take(frame, batch_id)
+            # Each batch is full but for the last one, whatever the partitions have.
+            left = self._sizes.packets - run.alerts
+            run.note(min(self._sizes.batch, left))
+
+        self._play(note, folder, run)
+        return run
+
+    def _play(self, take: Callable[[Any, int], None], folder: Path, run: Run) -> None:
+        query = (
+            raw_rows(self._spark, self._sources)
+            .writeStream.foreachBatch(take)
+            .option("checkpointLocation", str(folder / "checkpoint"))
+            .start()
+        )
+        until = time.monotonic() + _PATIENCE_S
+        while run.alerts < self._sizes.packets:
+            if not query.isActive:
+                raise ServiceError(f"the query ended: {str(query.exception())[:500]}")
+            if time.monotonic() > until:
+                raise ServiceError(f"a query did not end within {_PATIENCE_S:.0f} s")
+            time.sleep(0.01)
+        query.stop()
+
+    def _new_folder(self) -> Path:
+        self._number += 1
+        folder = self._work / f"run-{self._number}"
+        folder.mkdir()
+        return folder
+
+
+def _none(_: bytes) -> RegionRecord:
+    raise Rejected("no_region", "the bench has no topic of regions")
