@@ -13,7 +13,7 @@ from catalogs.sources import Pairs
 from catalogs.stored import StoredCatalog
 from catalogs.tables import numbers, texts
 from crossmatch.model import FloatArray
-from crossmatch.neighbours import Neighbour, chance_coincidence, ranked_hosts
+from crossmatch.neighbours import SIGNIFICANT, Neighbour, chance_coincidence
 
 # Catalogues write -999, 99 or 0 where they have no value. NaN is in no interval.
 _PLAUSIBLE = {"magnitude": (-5.0, 50.0), "redshift": (-0.1, 30.0), "distance_mpc": (0.0, np.inf)}
@@ -52,11 +52,8 @@ def neighbours(
         nearest = catalog.closest(ra_deg, dec_deg, time_jd=time_jd)
         some = np.flatnonzero(nearest.row >= 0)
         pairs = Pairs(some, nearest.row[some], nearest.separation_arcsec[some])
-    for position, found in _by_position(described(catalog, pairs), pairs):
-        if catalog.kind is Kind.galaxies:
-            yield position, ranked_hosts(found)[:MOST_HOSTS]
-        else:
-            yield position, [next((star for star in found if star.is_star), found[0])]
+    pairs = _best(catalog, pairs)
+    yield from _by_position(described(catalog, pairs), pairs)
 
 
 def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
@@ -65,19 +62,52 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
         return []
     columns = catalog.roles.columns
     table = catalog.columns(sorted(set(columns.values())), pairs.row)
-    nothing: list[Any] = [None] * len(pairs.row)
     told: dict[str, list[Any]] = {
         role: texts(table[columns[role]]) for role in TEXTS if role in columns
     }
-    values = {r: _numbers(table[c], r) for r, c in columns.items() if r not in TEXTS}
-    if catalog.kind is Kind.galaxies and "magnitude" in values:
-        values["p_cc"] = chance_coincidence(pairs.separation_arcsec, values["magnitude"])
-    values |= _sigmas(values)
-    told |= {role: _plain(values[role]) for role in _FIGURES if role in values}
+    told |= {role: _plain(values) for role, values in _figures(catalog, table, pairs).items()}
+    nothing: list[Any] = [None] * len(pairs.row)
     fields = [told.get(role, nothing) for role in (*TEXTS, *_FIGURES)]
     kind, name = str(catalog.kind), catalog.name
     away = pairs.separation_arcsec.tolist()
     return [Neighbour(name, kind, *row) for row in zip(away, *fields, strict=True)]
+
+
+def _best(catalog: StoredCatalog, pairs: Pairs) -> Pairs:
+    """Those of a position that are told of, the best first.
+
+    Of stars the nearest significant one, else the nearest. Of galaxies those with the lowest
+    P_cc, and after them those without one by separation. Found in arrays, since a crowded
+    catalogue has hundreds near a position.
+    """
+    most = MOST_HOSTS if catalog.kind is Kind.galaxies else 1
+    if catalog.kind not in (Kind.stars, Kind.galaxies) or not len(pairs.row):
+        return pairs
+    columns = {r: c for r, c in catalog.roles.columns.items() if r not in TEXTS}
+    table = catalog.columns(sorted(set(columns.values())), pairs.row)
+    figures = _figures(catalog, table, pairs)
+    nothing = np.full(len(pairs.row), np.nan)
+    if catalog.kind is Kind.galaxies:
+        # NaN goes last.
+        rank = figures.get("p_cc", nothing)
+    else:
+        sigmas = [figures.get(name, nothing) for name in ("parallax_sigma", "motion_sigma")]
+        rank = 1.0 - (np.fmax(*sigmas) >= SIGNIFICANT)
+    order = np.lexsort((pairs.row, pairs.separation_arcsec, rank, pairs.position))
+    position = pairs.position[order]
+    number = np.arange(len(order)) - np.searchsorted(position, position)
+    order = order[number < most]
+    return Pairs(pairs.position[order], pairs.row[order], pairs.separation_arcsec[order])
+
+
+def _figures(catalog: StoredCatalog, table: pa.Table, pairs: Pairs) -> dict[str, FloatArray]:
+    """Numbers of `Neighbour` as far as the catalogue has them, NaN where it has none."""
+    columns = catalog.roles.columns
+    values = {r: _numbers(table[c], r) for r, c in columns.items() if r not in TEXTS}
+    if catalog.kind is Kind.galaxies and "magnitude" in values:
+        values["p_cc"] = chance_coincidence(pairs.separation_arcsec, values["magnitude"])
+    values |= _sigmas(values)
+    return {role: values[role] for role in _FIGURES if role in values}
 
 
 def _by_position(found: list[Neighbour], pairs: Pairs) -> Iterator[tuple[int, list[Neighbour]]]:

@@ -87,14 +87,6 @@ def chance_coincidence(separation_arcsec: FloatArray, magnitude: FloatArray) -> 
     return np.asarray(-np.expm1(-math.pi * separation_arcsec**2 * density), np.float64)
 
 
-def ranked_hosts(galaxies: Sequence[Neighbour]) -> list[Neighbour]:
-    """Galaxies by how likely they are the host, the most likely first.
-
-    By ``p_cc``, and those without one after them by separation.
-    """
-    return sorted(galaxies, key=lambda g: (g.p_cc is None, g.p_cc or 0.0, g.separation_arcsec))
-
-
 def host_at(hosts: Sequence[Host], mean_mpc: float | None, sigma_mpc: float | None) -> Host:
     """The first of ``hosts`` that an event's distance allows.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalogs.answers import MOST_HOSTS, neighbours
+from catalogs.answers import MOST_HOSTS, described, neighbours
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
 from catalogs.store import Store
@@ -56,6 +56,25 @@ def test_hosts_are_the_likeliest_galaxies(tmp_path: Path) -> None:
     assert [h.name for h in hosts] == ["bright", "faint", "a"]
     assert [h.distance_mpc for h in hosts] == [40.7, None, None]
     assert hosts[0].p_cc == pytest.approx(0.00084, rel=0.2)
+
+
+def test_many_near_many_positions_are_ranked_each_for_itself(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        f"g{i},{10 + i % 7 + rng.uniform(0, 0.01)},{rng.uniform(0, 0.01)},{rng.uniform(14, 22)}"
+        for i in range(300)
+    ]
+    rows[3::5] = [row.rpartition(",")[0] + "," for row in rows[3::5]]
+    found = catalog(tmp_path, "\n".join(["name,ra,dec,mag", *rows]), Kind.galaxies)
+    ra, dec = 10 + np.arange(7.0), np.full(7, 0.005)
+    pairs = found.within(ra, dec)
+    every = described(found, pairs)
+    hosts = dict(neighbours(found, ra, dec, None))
+    for position in range(7):
+        mine = [every[i] for i in np.flatnonzero(pairs.position == position)]
+        assert len(mine) > 20
+        mine.sort(key=lambda g: (g.p_cc is None, g.p_cc or 0.0, g.separation_arcsec))
+        assert hosts[position] == mine[:MOST_HOSTS]
 
 
 @pytest.mark.parametrize("kind", [Kind.agn, Kind.variables, Kind.transients, Kind.other])
