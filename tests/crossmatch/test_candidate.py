@@ -144,3 +144,14 @@ def test_the_names_of_a_joint_event_are_listed():
         "Swift_2",
     ]
     assert columns(alerts)["joint_events"] == []
+
+
+def test_the_host_is_the_likeliest_that_the_events_distance_allows():
+    hosts = (("far", 300.0, 1.0), ("near", 42.0, 9.0))
+    context = Context(("g",), *hosts[0], ("g@1",), near=("g: galaxies, 1.00 arcsec",), hosts=hosts)
+    alerts = [matched(1, 0.5, 17.5)]
+    without = columns(alerts, context=context)
+    assert (without["host_name"], without["nearby"]) == ("far", ["g: galaxies, 1.00 arcsec"])
+    there = columns(alerts, context=context, distance=EventDistance(40.0, 5.0))
+    assert (there["host_name"], there["host_distance"], there["host_offset"]) == ("near", 42.0, 9.0)
+    assert columns(alerts)["nearby"] is None
