@@ -81,7 +81,8 @@ def source_of(path: Path) -> Source:
     Raises
     ------
     CatalogError
-        ``no_such_file``, ``unreadable``, ``not_hats`` for another folder, ``truncated``.
+        ``no_such_file``, ``unreadable``, ``not_hats`` for another folder, ``truncated``,
+        ``compressed``.
     """
     if path.is_dir():
         return _hats_source(path)
@@ -99,6 +100,8 @@ def source_of(path: Path) -> Source:
         if tail != b"PAR1":
             raise CatalogError("truncated", f"{path}: the Parquet file has no end; copy it again")
         return Source(path, "parquet", (path,))
+    if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ")):
+        raise CatalogError("compressed", f"{path}: unpack it first")
     if head[:9] == b"SIMPLE  =":
         return Source(path, "fits", (path,))
     if head.lstrip()[:1] == b"<":

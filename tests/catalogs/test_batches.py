@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,13 @@ def test_a_damaged_parquet_file_says_after_which_row(store: Store, tmp_path: Pat
 def test_paths_that_are_nothing(store: Store, tmp_path: Path) -> None:
     assert refused(store, tmp_path / "none.csv").reason == "no_such_file"
     assert refused(store, tmp_path).reason == "not_hats"
+
+
+def test_compressed_files_are_to_be_unpacked(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"ra,dec\n1,2\n"))
+    error = refused(store, path)
+    assert (error.reason, error.detail) == ("compressed", f"{path}: unpack it first")
 
 
 def test_sources_are_told_by_their_first_bytes(tmp_path: Path) -> None:
