@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import tempfile
@@ -20,7 +19,7 @@ from broker.search import Commit
 from broker.writer import Writer
 from crossmatch.cuts import Cuts
 from gateway import services
-from gateway.bench import latency, sky30
+from gateway.bench import latency, own, sky30
 from gateway.bench.late_region import (
     Answer,
     Late,
@@ -35,7 +34,6 @@ NewCommit: TypeAlias = Callable[[Engine], Commit]
 """From an engine to what makes its steps and commits them."""
 BENCH = "late-region"
 PACKAGES = ("mmgateway", "deltalake", "pyarrow", "numpy", "healpy", "confluent-kafka")
-_SETTINGS = "[paths]\nstate = {state}\n[kafka]\nport = 0\ncontroller_port = 0\n"
 
 Tell = Callable[[str], None]
 
@@ -85,20 +83,15 @@ def _commits(kafka: bool, tell: Tell) -> Iterator[NewCommit]:
     if not kafka:
         yield _to_nowhere
         return
-    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
-        path = Path(folder) / "mmgateway.toml"
-        path.write_text(_SETTINGS.format(state=json.dumps(f"{folder}/data")), "utf-8")
-        config = load(path, environ={})
-        tell("starting Kafka")
-        try:
-            services.up(config, ["kafka"], config_path=path, timeout=120)
-            bootstrap = services.find_bootstrap(config)
-            services.ensure_all_topics(config, bootstrap)
-            writer = Writer(bootstrap, config.kafka.properties)
-            writer.start()
-            yield lambda engine: Committer(engine, writer, None).commit
-        finally:
-            services.down(config)
+    tell("starting Kafka")
+    with (
+        tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder,
+        own.running(Path(folder), ["kafka"]) as gateway,
+    ):
+        services.ensure_all_topics(gateway.config, gateway.bootstrap)
+        writer = Writer(gateway.bootstrap, gateway.config.kafka.properties)
+        writer.start()
+        yield lambda engine: Committer(engine, writer, None).commit
 
 
 def _to_nowhere(_: Engine) -> Commit:

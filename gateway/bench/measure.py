@@ -7,9 +7,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 OURS = "mmgateway"
 
@@ -39,6 +43,8 @@ class Row:
 
     ``seconds`` is the median over ``runs``, ``ratio_to_ours`` how often slower than ours it
     is. ``compared`` says in words what was done and compared; ``facts`` holds further figures.
+    Of a delay (:func:`delays_row`) there is one item, and ``quantiles_s`` has its distribution:
+    0, 1, ... 100 %.
     """
 
     bench: str
@@ -55,6 +61,7 @@ class Row:
     seconds_max: float
     compared: str = ""
     facts: Mapping[str, float | int | str] = field(default_factory=dict)
+    quantiles_s: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON line."""
@@ -120,8 +127,37 @@ def row_of(
     )
 
 
+def delays_row(
+    bench: str,
+    case: str,
+    delays: Sequence[float],
+    alone: Sequence[float],
+    sent_per_s: float,
+    *,
+    compared: str,
+) -> Row:
+    """Row of seconds that single items waited; ``alone`` are those with nothing beside.
+
+    The spread is from 1 % to 99 %.
+    """
+    p01, p50, p99 = np.percentile(delays, [1, 50, 99]).tolist()
+    alone50, alone99 = np.percentile(alone, [50, 99]).tolist()
+    row = row_of(bench, case, OURS, 1, [p50], alone50, equal=None, compared=compared)
+    facts: dict[str, float | int | str] = {
+        "measured": len(delays),
+        "sent_per_s": sent_per_s,
+        "p50_s": round(p50, 3),
+        "p99_s": round(p99, 3),
+        "max_s": round(max(delays), 3),
+    }
+    if alone is not delays:
+        facts |= {"p50_ratio": round(p50 / alone50, 2), "p99_ratio": round(p99 / alone99, 2)}
+    quantiles = np.percentile(delays, range(101)).round(5).tolist()
+    return replace(row, seconds_min=p01, seconds_max=p99, facts=facts, quantiles_s=tuple(quantiles))
+
+
 def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """What the figures were measured on: load before it began, processors, versions."""
+    """What the figures were measured on: date, load before it began, processors, versions."""
     versions = {}
     for name in packages:
         try:
@@ -129,9 +165,22 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return {
+        "began_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "load_1min": round(os.getloadavg()[0], 2),
         "processors": os.cpu_count(),
+        "processor": _processor(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
     }
+
+
+def _processor(table: Path = Path("/proc/cpuinfo")) -> str:
+    """What the processors call themselves, where the system tells."""
+    try:
+        lines = table.read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

@@ -23,7 +23,7 @@ from gateway.bench.pipeline_plain import of, one_after_another
 from gateway.bench.pipeline_world import NIGHT, Sizes, Tell, regions, send
 from gateway.config import load
 
-__all__ = ["BENCH", "PACKAGES", "Sizes", "cases", "rows"]
+__all__ = ["BENCH", "PACKAGES", "Sizes", "cases"]
 BENCH = "pipeline"
 PACKAGES = ("mmgateway", "pyspark", "pyarrow", "deltalake", "confluent-kafka", "fastavro")
 DECODING = "Spark, reading and decoding the prefix"
@@ -59,7 +59,11 @@ def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
     tell(f"one region after another, {sizes.plain} packets")
     looked, expected, seconds = one_after_another(alerts, late, cuts, sizes)
     equal = all(of(run.matches, looked) == expected for run in runs[OURS])
-    return [*rows(runs, mean, sizes, equal), _plain(seconds, runs, mean, sizes, equal)]
+    return [
+        *rates(runs, mean, sizes, equal),
+        _plain(seconds, runs, mean, sizes, equal),
+        *steps(runs, mean, sizes),
+    ]
 
 
 def _taken(jobs: Jobs, sizes: Sizes, tell: Tell) -> dict[str, list[Run]]:
@@ -79,8 +83,8 @@ def _taken(jobs: Jobs, sizes: Sizes, tell: Tell) -> dict[str, list[Run]]:
     return runs
 
 
-def rows(runs: Mapping[str, Sequence[Run]], mean: float, sizes: Sizes, equal: bool) -> list[Row]:
-    """Rows of the rates of all jobs, and of what the steps of ours cost.
+def rates(runs: Mapping[str, Sequence[Run]], mean: float, sizes: Sizes, equal: bool) -> list[Row]:
+    """Rows of all jobs.
 
     Parameters
     ----------
@@ -92,19 +96,23 @@ def rows(runs: Mapping[str, Sequence[Run]], mean: float, sizes: Sizes, equal: bo
         Whether ours found what plain looks at single regions find.
     """
     per_s = {name: [run.per_s for run in mine] for name, mine in runs.items()}
-    found = [
+    return [
         _row(name, per_s[name], per_s[OURS], mean, sizes, equal if name == OURS else None)
         for name in runs
     ]
+
+
+def steps(runs: Mapping[str, Sequence[Run]], mean: float, sizes: Sizes) -> list[Row]:
+    """Rows of what the steps of ours cost; none if there is no batch after the first."""
     costs = [run.costs for run in runs[OURS] if run.costs]
     if not costs:
-        return found
-    reading, decoding = ([1 / rate for rate in per_s[name]] for name in (COUNTING, DECODING))
-    return found + _split(pipeline_costs.split(costs, reading, decoding), mean, sizes)
+        return []
+    reading, decoding = ([1 / run.per_s for run in runs[name]] for name in (COUNTING, DECODING))
+    return _split(pipeline_costs.split(costs, reading, decoding), mean, sizes)
 
 
-def _split(steps: Mapping[str, Sequence[float]], mean: float, sizes: Sizes) -> list[Row]:
-    whole = sum(statistics.median(seconds) for seconds in steps.values())
+def _split(split: Mapping[str, Sequence[float]], mean: float, sizes: Sizes) -> list[Row]:
+    whole = sum(statistics.median(seconds) for seconds in split.values())
     return [
         row_of(
             BENCH,
@@ -121,7 +129,7 @@ def _split(steps: Mapping[str, Sequence[float]], mean: float, sizes: Sizes) -> l
                 " the matcher takes more for it, also since both want the processors"
             ),
         )
-        for name, taken in steps.items()
+        for name, taken in split.items()
     ]
 
 

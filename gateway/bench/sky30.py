@@ -23,9 +23,10 @@ from crossmatch import sky
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.model import BoolArray, FloatArray, IntArray
 from crossmatch.times import datetime_from_jd
+from gateway.bench.sky30_classes import SOUTH_DEG, magnitudes, neighbours, positions
 from gateway.night.alerts import image_numbers
 from gateway.night.population import AGN, ASTEROID, BOGUS, NEW_SN, OLD_SN, STAR
-from gateway.night.sky import ecliptic_coordinates, fields, galactic_coordinates
+from gateway.night.sky import fields
 
 FIRST_JD = 2461346.5
 """Midnight UTC before the first night: 1 November 2026."""
@@ -33,7 +34,6 @@ SURVEY = "ztf"
 TOPIC = "alerts.ztf"
 # Of what is made: nights on disk of another one are not used.
 _VERSION = 3
-_SOUTH_DEG = -30.0
 # Right ascensions seen in a night, east and west of what culminates at midnight.
 _REACH_DEG = 80.0
 _DUSK = 0.11
@@ -73,7 +73,7 @@ def sources(alerts: int, seed: int) -> Sources:
     lasting = sum(_SHARES[kind] for kind in _LASTING)
     counts = {k: max(1, int(_SOURCES * alerts * _SHARES[k] / lasting)) for k in _LASTING}
     kind: IntArray = np.repeat(np.array(_LASTING), list(counts.values()))
-    parts = [_positions(k, n, rng, 0.0, 180.0) for k, n in counts.items()]
+    parts = [positions(k, n, rng, 0.0, 180.0) for k, n in counts.items()]
     ra, dec = (np.concatenate(part) for part in zip(*parts, strict=True))
     grid = fields()
     # Within a field in random order: neighbours in a row are none on the sky.
@@ -84,8 +84,8 @@ def sources(alerts: int, seed: int) -> Sources:
     first = np.searchsorted(field, np.arange(len(grid.ra_deg) + 1))
     age = np.where(kind == OLD_SN, rng.uniform(4, 90, len(kind)), rng.uniform(35, 1000, len(kind)))
     age = np.where(kind == NEW_SN, -rng.uniform(0, 30, len(kind)), age)
-    distance, score = _neighbours(kind, rng)
-    return Sources(kind, ra, dec, _magnitudes(kind, rng), FIRST_JD - age, distance, score, first)
+    distance, score = neighbours(kind, rng)
+    return Sources(kind, ra, dec, magnitudes(kind, rng), FIRST_JD - age, distance, score, first)
 
 
 def night(sky_of: Sources, number: int, alerts: int, seed: int) -> pa.Table:
@@ -191,7 +191,7 @@ def _plan(number: int) -> _Plan:
     grid = fields()
     middle = (35.0 + number) % 360
     off = (grid.ra_deg - middle + 180) % 360 - 180
-    up = np.flatnonzero((grid.dec_deg > _SOUTH_DEG + 4) & (np.abs(off) < _REACH_DEG))
+    up = np.flatnonzero((grid.dec_deg > SOUTH_DEG + 4) & (np.abs(off) < _REACH_DEG))
     up = up[np.argsort(off[up], kind="stable")]
     field, colour = [], []
     for block in np.array_split(up, 6):
@@ -228,7 +228,7 @@ def _lone(
     ra, dec = np.empty(count), np.empty(count)
     for which in _SINGLE:
         here = np.flatnonzero(kind == which)
-        ra[here], dec[here] = _positions(
+        ra[here], dec[here] = positions(
             which, len(here), rng, plan.middle_deg, _REACH_DEG + 8, within=seen
         )
     by_field = np.argsort(plan.field, kind="stable")
@@ -247,7 +247,7 @@ def _joined(
     """Lasting and lone detections, one after the other."""
     kind, ra, dec, at = lone
     n = len(kind)
-    distance, score = _neighbours(kind, rng)
+    distance, score = neighbours(kind, rng)
     noise = 0.1 / 3600
     jitter = rng.normal(0, noise, len(source)) / np.cos(np.radians(sky_of.dec_deg[source]))
     north = np.clip(sky_of.dec_deg[source] + rng.normal(0, noise, len(source)), -90, 90)
@@ -257,7 +257,7 @@ def _joined(
         ra_deg=np.concatenate([sky_of.ra_deg[source] + jitter, ra]) % 360,
         dec_deg=np.concatenate([north, dec]),
         exposure=np.concatenate([exposure, at]),
-        mag=np.concatenate([sky_of.mag[source], _magnitudes(kind, rng)]),
+        mag=np.concatenate([sky_of.mag[source], magnitudes(kind, rng)]),
         start_jd=np.concatenate([sky_of.start_jd[source], np.full(n, np.nan)]),
         ps1_distance_arcsec=np.concatenate([sky_of.ps1_distance_arcsec[source], distance]),
         ps1_star_score=np.concatenate([sky_of.ps1_star_score[source], score]),
@@ -331,69 +331,6 @@ def _companions(rows: _Rows, mag: FloatArray, rng: np.random.Generator) -> dict[
         "gaia_distance_arcsec": _short(gaia),
         "gaia_mag": _short(np.clip(mag - rng.uniform(0, 2, n), 11, 21)),
     }
-
-
-def _positions(
-    kind: int,
-    count: int,
-    rng: np.random.Generator,
-    middle_deg: float,
-    reach_deg: float,
-    within: BoolArray | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Positions near a right ascension, as dense as the class is; none below -30 degrees.
-
-    ``within`` (f,) says which fields count; None: all.
-    """
-    grid = fields()
-    low = np.sin(np.radians(_SOUTH_DEG))
-    ras, decs, have = [np.empty(0)], [np.empty(0)], 0
-    while have < count:
-        tried = max(1000, min(3 * (count - have), 2_000_000))
-        ra = (middle_deg + rng.uniform(-reach_deg, reach_deg, tried)) % 360
-        dec = np.degrees(np.arcsin(rng.uniform(low, 1.0, tried)))
-        keep = rng.random(tried) < _density(kind, ra, dec)
-        if within is not None:
-            keep[keep] = within[grid.of(ra[keep], dec[keep])]
-        ras.append(ra[keep])
-        decs.append(dec[keep])
-        have += int(keep.sum())
-    return np.concatenate(ras)[:count], np.concatenate(decs)[:count]
-
-
-def _density(kind: int, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-    """(n,) density of a class, 1 where it is densest."""
-    if kind == ASTEROID:
-        latitude = ecliptic_coordinates(ra_deg, dec_deg)[1]
-        return np.asarray(0.02 + 0.98 * np.exp(-0.5 * (latitude / 9) ** 2))
-    height = np.abs(galactic_coordinates(ra_deg, dec_deg)[1])
-    if kind == STAR:
-        return np.asarray(0.08 + 0.92 * np.exp(-height / 10))
-    if kind == BOGUS:
-        # Crowded fields subtract badly.
-        return np.asarray(0.35 + 0.65 * np.exp(-height / 12))
-    # Dust hides what lies behind the plane.
-    return np.where(height > 5, 10 ** (-0.06 / np.sin(np.radians(height + 1))), 0.0)
-
-
-def _neighbours(kind: IntArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Distance (arcsec) and star score of the nearest PS1 source, by class."""
-    n = len(kind)
-    itself = (kind == STAR) | (kind == AGN)
-    host = (kind == OLD_SN) | (kind == NEW_SN)
-    distance = rng.rayleigh(np.where(itself, 0.25, 8.0), n)
-    distance = np.where(host, 0.5 + rng.exponential(3.0, n), distance)
-    score = np.where(rng.random(n) < 0.45, rng.beta(9, 0.6, n), rng.beta(0.8, 5, n))
-    score = np.where(kind == STAR, 1 - rng.beta(0.5, 12, n), score)
-    # Too crowded or too faint to be told from a galaxy.
-    score = np.where((kind == STAR) & (rng.random(n) < 0.04), 0.5, score)
-    return distance, np.where(host, rng.beta(0.5, 20, n), score)
-
-
-def _magnitudes(kind: IntArray, rng: np.random.Generator) -> FloatArray:
-    """Magnitudes whose counts rise towards the limit."""
-    faint = 20.7 - rng.exponential(np.where(kind == STAR, 1.5, 0.85), len(kind))
-    return np.clip(faint, 12.5, 20.6)
 
 
 def _alert_ids(jd: FloatArray, exposure: IntArray) -> IntArray:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 from collections import Counter
 
 import pytest
 
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.errors import ServiceError
 from crossmatch.skymap import read_skymap
-from gateway.bench import notices, samples
-from gateway.bench.measure import OURS, Subject, measured
+from gateway.bench import notices, own, samples
+from gateway.bench.measure import OURS, Subject, delays_row, machine, measured
 from gateway.cli import main
 from gateway.feeds.registry import load_feeds
 from gateway.understand import understand
@@ -44,6 +46,36 @@ def test_rows_tell_medians_and_ratios_of_subjects_that_take_turns():
     assert (ours.seconds, peer.seconds) == (1.0, 2.0)
     assert (ours.ratio_to_ours, peer.ratio_to_ours) == (1.0, 2.0)
     assert (ours.per_s, ours.us_per_item, peer.runs) == (10.0, 1e5, 3)
+
+
+def test_the_spread_of_delays_leaves_out_a_hundredth_at_each_end():
+    row = delays_row("b", "c", [float(i) for i in range(101)], [25.0], 7.0, compared="")
+    assert (row.items, row.seconds, row.seconds_min, row.seconds_max) == (1, 50.0, 1.0, 99.0)
+    assert row.ratio_to_ours == row.facts["p50_ratio"] == 2.0
+    assert row.quantiles_s == tuple(float(i) for i in range(101))
+
+
+def test_the_machine_is_told_without_its_name():
+    facts = machine(["numpy", "no-such-package"])
+    assert facts["versions"]["no-such-package"] == "not installed"
+    assert facts["processors"] >= 1
+    assert facts["memory_gb"] > 0
+    assert platform.node() not in json.dumps(facts)
+
+
+def test_services_of_the_bench_have_free_ports_and_end_when_it_fails(tmp_path, monkeypatch):
+    calls = []
+
+    def up(config, names, *, config_path, timeout):
+        ports = config.kafka.port, config.vtp.receiver_port, config.vtp.broadcast_port
+        calls.append((names, ports, config.match.alert_topics_ztf))
+        raise ServiceError("no room")
+
+    monkeypatch.setattr(own.services, "up", up)
+    monkeypatch.setattr(own.services, "down", lambda config: calls.append(config.paths.state))
+    with pytest.raises(ServiceError, match="no room"), own.running(tmp_path, ["kafka"], alerts="a"):
+        pass
+    assert calls == [(["kafka"], (0, 0, 0), ("a",)), own.state_folder(tmp_path)]
 
 
 def test_bench_notices_prints_a_json_line_a_subject(capsys):

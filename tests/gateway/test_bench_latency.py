@@ -82,6 +82,11 @@ def test_the_command_tells_quantiles(monkeypatch):
 
     assert done.exit_code == 0, done.output
     (row,) = map(json.loads, done.stdout.splitlines())
-    assert (row["bench"], row["case"], row["items"]) == ("latency", "alone", 3)
-    assert row["facts"]["p50_s"] == 0.2
+    assert (row["bench"], row["case"], row["items"]) == ("latency", "alone", 1)
+    assert (row["seconds"], row["facts"]["measured"], row["facts"]["p50_s"]) == (0.2, 3, 0.2)
+    assert (len(row["quantiles_s"]), row["quantiles_s"][0], row["quantiles_s"][-1]) == (
+        101,
+        0.1,
+        0.3,
+    )
     assert row["facts"]["p50_ratio"] == 1.0

@@ -142,10 +142,10 @@ def test_rows_tell_rates_and_the_part_of_each_step():
         pipeline.DECODING: [run(2)],
         pipeline.COUNTING: [run(10)],
     }
-    rows = pipeline.rows(runs, 3e3, pipeline.Sizes(packets=100), equal=True)
+    sizes = pipeline.Sizes(packets=100)
 
-    assert [r.per_s for r in rows[:3]] == pytest.approx([5, 2, 10])
-    split = {r.subject: r for r in rows[3:]}
+    assert [r.per_s for r in pipeline.rates(runs, 3e3, sizes, True)] == pytest.approx([5, 2, 10])
+    split = {r.subject: r for r in pipeline.steps(runs, 3e3, sizes)}
     assert tuple(split) == pipeline_costs.STEPS
     assert {r.case for r in split.values()} == {"cost by step, 3 kB, 1,000 regions"}
     assert sum(r.ratio_to_ours for r in split.values()) == pytest.approx(1.0)

@@ -1,0 +1,71 @@
+"""Services of the bench's own: on ports that are free, in a folder that goes away with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway import services
+from gateway.config import Config, load
+
+_SETTINGS = """\
+[paths]
+state = {state}
+[kafka]
+port = 0
+controller_port = 0
+[vtp]
+receiver_port = 0
+broadcast_port = 0
+[match]
+alert_topics_ztf = {alerts}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What runs: its configuration, and the address of its Kafka."""
+
+    config: Config
+    bootstrap: str
+
+
+def state_folder(folder: Path) -> Path:
+    """Where services that :func:`running` starts in a folder keep what they know."""
+    return folder / "data"
+
+
+@contextmanager
+def running(
+    folder: Path, names: Sequence[str], *, alerts: Sequence[str] = (), timeout: float = 180.0
+) -> Iterator[Own]:
+    """Services that run meanwhile, all but their ports and topics as configured by default.
+
+    Parameters
+    ----------
+    folder : Path
+        For their configuration and state.
+    names : sequence of str
+        ``kafka``, ``listen``, ``match``.
+    alerts : sequence of str
+        Topics of ZTF's alerts.
+    timeout : float
+        Seconds within which they must be ready.
+
+    Raises
+    ------
+    ServiceError
+        If one does not start.
+    """
+    path = folder / "mmgateway.toml"
+    state = json.dumps(str(state_folder(folder)))
+    path.write_text(_SETTINGS.format(state=state, alerts=json.dumps(list(alerts))), "utf-8")
+    config = load(path, environ={})
+    try:
+        services.up(config, list(names), config_path=path, timeout=timeout)
+        yield Own(config, services.find_bootstrap(config))
+    finally:
+        services.down(config)
