@@ -6,44 +6,37 @@ Each case runs in a process of its own, so that its peak of memory is its own.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from broker.archive import AlertArchive
-from broker.aside import Aside
-from broker.codec import RegionRecord, decode_region, encode_region, encode_retraction
-from broker.coldsqlite import SqliteColdStore
-from broker.coldstore import ColdStore
-from broker.engine import Batch, Engine, Outcome
-from broker.search import work_off
-from crossmatch.candidate import Versions
-from crossmatch.chains import DEFAULT_CHAINS
-from crossmatch.columns import ALERT_SCHEMA
+from broker.codec import RegionRecord
 from crossmatch.errors import ServiceError
-from crossmatch.model import Circle, Notice, Window
-from crossmatch.region import make_region
+from crossmatch.model import Circle, Window
 from crossmatch.times import datetime_from_jd
 from gateway.bench import sky30
-from gateway.config import load
+from gateway.bench.bounds_world import (
+    LONGEST_DAYS,
+    World,
+    events,
+    peak_mb,
+    record,
+    resident_mb,
+)
+from gateway.bench.measure import OURS, Row, row_of
 
+BENCH = "bounds"
 PACKAGES = ("mmgateway", "deltalake", "pyarrow", "numpy")
 BATCH = 50
-OPEN_DAYS = 3.0
-LONGEST_DAYS = 8.0
-"""Of the windows in the month: what began in its first days is over by day 12."""
 STEADY_DAY = 12
-_MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,82 +67,9 @@ class Sizes:
         )
 
 
-class World:
-    """An engine with an archive, and a clock that is set.
-
-    Parameters
-    ----------
-    archive : object
-        As the engine and searches need it; one on disk is also tidied.
-    store : ColdStore
-        For what is put aside.
-    """
-
-    def __init__(self, archive: Any, store: ColdStore) -> None:
-        self.now = datetime_from_jd(sky30.FIRST_JD)
-        self.archive = archive
-        self.engine = Engine(
-            chains=DEFAULT_CHAINS,
-            cuts=load(None, environ={}).cuts,
-            versions=Versions(cuts="bench", code="bench"),
-            archive=archive,
-            now=lambda: self.now,
-            aside=Aside(store, decode_region),
-        )
-        self.statements = 0
-        self._batch = 0
-
-    @classmethod
-    def on_disk(cls, folder: Path) -> World:
-        """A world whose archive and whose file of ended events are in a folder."""
-        return cls(AlertArchive(folder / "alerts"), SqliteColdStore(folder / "aside.sqlite"))
-
-    def take(self, alerts: Any = None, records: Sequence[RegionRecord] = ()) -> float:
-        """Make a step of the next batch; the seconds that it took."""
-        self._batch += 1
-        rows = ALERT_SCHEMA.empty_table() if alerts is None else alerts
-        begin = time.perf_counter()
-        self.commit(lambda: self.engine.step(Batch(self._batch, rows, records)))
-        return time.perf_counter() - begin
-
-    def commit(self, take: Callable[[], Outcome | None]) -> Outcome | None:
-        """Make a step."""
-        outcome = take()
-        self.statements += 0 if outcome is None else len(outcome.statements)
-        return outcome
-
-    def search(self) -> float:
-        """Do what searches are owed; the seconds that it took."""
-        begin = time.perf_counter()
-        work_off(self.engine, self.archive, self.commit)
-        return time.perf_counter() - begin
-
-    def close(self) -> None:
-        """Put aside what is over."""
-        while self.commit(lambda: self.engine.close_ended(self.engine.clock_jd - OPEN_DAYS)):
-            pass
-
-    def tidy(self) -> None:
-        """Make few files of many, where there are files."""
-        if isinstance(self.archive, AlertArchive):
-            self.archive.tidy(datetime.now(UTC))
-
-    def sizes(self) -> dict[str, int]:
-        """How much is in memory."""
-        engine = self.engine
-        return {
-            "events": len(engine.events.in_force()),
-            "families": len(engine.events.families),
-            "index": len(engine._index),
-            "groups": len(engine.groups),
-            "alerts": sum(len(group.alerts) for group in engine.groups.values()),
-            "searches": len(engine.searches),
-        }
-
-
 def burst(world: World, sizes: Sizes) -> dict[str, Any]:
     """A batch of very many alerts among small ones, with 200 regions in force."""
-    world.take(records=list(_events(200, 0, sizes.seed)))
+    world.take(records=list(events(200, 0, sizes.seed)))
     world.search()
     calm = 2 * sizes.calm * BATCH
     rows = _night(sizes.burst + calm, sizes.seed)
@@ -162,6 +82,8 @@ def burst(world: World, sizes: Sizes) -> dict[str, Any]:
     quick = 2 * median(before)
     return {
         "told": f"{sizes.burst:,} alerts in one batch, 200 regions in force",
+        "items": sizes.burst,
+        "seconds": took,
         "step_before_ms": _ms(median(before)),
         "burst_s": round(took, 2),
         "step_after_ms": _ms(median(after)),
@@ -178,7 +100,7 @@ def regions(world: World, sizes: Sizes) -> dict[str, Any]:
     rows = _filled(world, sizes)
     before = [world.take(rows.slice(at, BATCH)) for at in range(0, sizes.calm * BATCH, BATCH)]
     base = resident_mb()
-    took = world.take(records=list(_events(sizes.regions, 0, sizes.seed, radius=(0.5, 4.0))))
+    took = world.take(records=list(events(sizes.regions, 0, sizes.seed, radius=(0.5, 4.0))))
     searched = world.search()
     after = [
         world.take(rows.slice(at, BATCH))
@@ -186,6 +108,8 @@ def regions(world: World, sizes: Sizes) -> dict[str, Any]:
     ]
     return {
         "told": f"{sizes.regions:,} regions in one batch, {sizes.archived:,} alerts archived",
+        "items": sizes.regions,
+        "seconds": took + searched,
         "step_before_ms": _ms(median(before)),
         "step_with_regions_s": round(took, 2),
         "searches_s": round(searched, 2),
@@ -203,11 +127,13 @@ def half_sky(world: World, sizes: Sizes) -> dict[str, Any]:
     _filled(world, sizes)
     base = resident_mb()
     place = Circle(ra_deg=35.0, dec_deg=20.0, radius_deg=90.0, containment=0.9)
-    region = _record("half", place, datetime_from_jd(sky30.FIRST_JD), Window(0.0, 20.0), level=0.9)
+    region = record("half", place, datetime_from_jd(sky30.FIRST_JD), Window(0.0, 20.0), level=0.9)
     took = world.take(records=[region])
     searched = world.search()
     return {
         "told": f"half the sky, {sizes.archived:,} alerts archived",
+        "items": sizes.archived,
+        "seconds": took + searched,
         "step_s": round(took, 2),
         "search_s": round(searched, 2),
         "statements": world.statements,
@@ -221,6 +147,7 @@ def half_sky(world: World, sizes: Sizes) -> dict[str, Any]:
 def month(world: World, sizes: Sizes) -> dict[str, Any]:
     """Alerts and events day after day; what is over is put aside."""
     days: list[dict[str, int]] = []
+    begin = time.perf_counter()
     sky_of = sky30.sources(sizes.alerts_a_day, sizes.seed)
     took: list[float] = []
     for day in range(sizes.days):
@@ -244,6 +171,8 @@ def month(world: World, sizes: Sizes) -> dict[str, Any]:
     return {
         "told": f"{sizes.days} days of {sizes.alerts_a_day:,} alerts and {sizes.events_a_day}"
         f" events with windows of 3 to {LONGEST_DAYS:g} days",
+        "items": sizes.days * sizes.alerts_a_day,
+        "seconds": time.perf_counter() - begin,
         "statements": world.statements,
         "step_first_week_ms": _ms(median(took[:7])),
         "step_last_week_ms": _ms(median(took[-7:])),
@@ -286,15 +215,21 @@ def measured(
     return results
 
 
-def resident_mb() -> int:
-    """Memory of this process now, in MB."""
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return pages * resource.getpagesize() // _MEGABYTE
-
-
-def peak_mb() -> int:
-    """The most memory that this process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // _MEGABYTE
+def row(result: dict[str, Any]) -> Row:
+    """A result as a row: the items that the case took in, and the seconds that it took for them."""
+    seconds = [result["seconds"]]
+    facts = {name: value for name, value in result.items() if isinstance(value, int | float)}
+    return row_of(
+        BENCH,
+        result["case"],
+        OURS,
+        result["items"],
+        seconds,
+        seconds[0],
+        equal=None,
+        compared=f"{result['told']}; memory and time of one run in a process of its own",
+        facts=facts | {"bounded": "yes" if result["bounded"] else "no"},
+    )
 
 
 def _filled(world: World, sizes: Sizes) -> Any:
@@ -316,67 +251,7 @@ def _night(alerts: int, seed: int) -> Any:
 
 
 def _events_of(sizes: Sizes, day: int, version: int) -> Iterator[RegionRecord]:
-    return _events(sizes.events_a_day, day, sizes.seed, version=version, radius=sizes.radius_deg)
-
-
-def _events(
-    count: int,
-    day: int,
-    seed: int,
-    *,
-    version: int = 1,
-    radius: tuple[float, float] = (2.0, 10.0),
-) -> Iterator[RegionRecord]:
-    """Bursts of a day; the second version of each is half as large, of every fifth a retraction."""
-    rng = np.random.default_rng([seed, 3, day])
-    for number in range(count):
-        place = Circle(
-            ra_deg=float(35.0 + day + rng.uniform(-80, 80)) % 360,
-            dec_deg=float(np.degrees(np.arcsin(rng.uniform(-0.5, 1)))),
-            radius_deg=float(rng.uniform(*radius)) / version,
-            containment=0.9,
-        )
-        window = Window(-1.0, float(rng.uniform(3.0, LONGEST_DAYS)))
-        # Apart by more than joins bursts of several missions.
-        when = datetime_from_jd(sky30.FIRST_JD + day) + timedelta(minutes=3 * number)
-        gone = version > 1 and number % 5 == 0
-        yield _record(
-            f"grb-{day}-{number}", place, when, window, version=version, is_retraction=gone
-        )
-
-
-def _record(
-    event: str,
-    place: Circle,
-    trigger: datetime,
-    window: Window,
-    *,
-    version: int = 1,
-    level: float | None = None,
-    is_retraction: bool = False,
-) -> RegionRecord:
-    issued = trigger + timedelta(minutes=version)
-    notice = Notice(
-        feed="bench",
-        mission="Fermi",
-        instrument="GBM",
-        kind="bench",
-        notice_id=f"ivo://mmgateway.bench/{event}#{version}",
-        event_id=event,
-        trigger_id=event,
-        messenger="grb",
-        role="observation",
-        alert_type="retraction" if is_retraction else "initial" if version == 1 else "update",
-        issued=issued,
-        order=(issued.timestamp(), 0, version),
-        trigger_time=trigger,
-        localization=place,
-        sha256=f"{event}-{version}",
-    )
-    if is_retraction:
-        return decode_region(encode_retraction(notice))
-    region = make_region(notice, version, DEFAULT_CHAINS, level=level, window=window)
-    return decode_region(encode_region(region))
+    return events(sizes.events_a_day, day, sizes.seed, version=version, radius=sizes.radius_deg)
 
 
 def _largest(days: Sequence[dict[str, int]], name: str) -> int:
@@ -392,7 +267,7 @@ def main() -> None:
     name, sizes = sys.argv[1], Sizes(**json.loads(sys.argv[2]))
     with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
         result = CASES[name](World.on_disk(Path(folder)), sizes)
-    print(json.dumps({"bench": "bounds", "case": name} | result))
+    print(json.dumps({"bench": BENCH, "case": name} | result))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gateway.cli.bench_options import AsJson, Runs, Seed, scratch, tell, told
 
 EPILOG = (
     "Examples:\n\nmmgateway bench decode\n\nmmgateway bench decode --size 82 --runs 7 --json"
@@ -22,17 +22,14 @@ def decode(
         list[int] | None,
         typer.Option(metavar="KB", help="Only packets of so many kB: 3, 47, 82. Repeatable."),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Counted runs; the median is told.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the packets.")] = 1,
+    runs: Runs = 5,
+    seed: Seed = 1,
     small: Annotated[bool, typer.Option("--small", help="2,000 packets, one run.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """From alert packets to the columns that matching needs, beside those who read all of them."""
     from gateway.bench.decode import CASES, PACKAGES, Sizes, cases
     from gateway.bench.measure import machine
-    from gateway.cli.bench import show
 
     known = sorted({kilobytes for _, kilobytes in CASES})
     if unknown := set(size or ()) - set(known):
@@ -48,12 +45,6 @@ def decode(
         seed=seed,
     )
     facts = machine(PACKAGES)
-    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
-        rows = cases(Path(folder), sizes, _tell)
-    show(rows, facts, as_json)
-    if any(row.equal is False for row in rows):
-        raise typer.Exit(1)
-
-
-def _tell(what: str) -> None:
-    typer.echo(f"measuring: {what} …", err=True)
+    with scratch() as folder:
+        rows = cases(folder, sizes, tell)
+    told(rows, facts, as_json)

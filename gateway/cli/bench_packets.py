@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gateway.cli.bench_options import AsJson, Seed, scratch, teller, told
 
 EPILOG = (
     "Examples:\n\nmmgateway bench packets\n\nmmgateway bench packets --packets 2000 --json"
@@ -24,23 +25,16 @@ def packets(
         Path | None,
         typer.Option(help="Folder with real ZTF packets, *.avro; else packets are made."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the packets that are made.")] = 1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, one line a case.")
-    ] = False,
+    seed: Seed = 1,
+    as_json: AsJson = False,
 ) -> None:
     """What keeping every packet costs: rate, processor time, the matching beside it, GB a night."""
     from gateway.bench.measure import machine
     from gateway.bench.packets import PACKAGES, Sizes, cases
-    from gateway.cli.bench import show
 
     facts = machine(PACKAGES)
-    tell = (lambda _: None) if as_json else _tell
+    tell = teller(as_json)
     sizes = Sizes(packets=count, batch=batch, tasks=tasks, seed=seed, folder=samples)
-    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
-        rows = cases(Path(folder), sizes, tell)
-    show(rows, facts, as_json)
-
-
-def _tell(what: str) -> None:
-    typer.echo(f"measuring: {what} …", err=True)
+    with scratch() as folder:
+        rows = cases(folder, sizes, tell)
+    told(rows, facts, as_json)

@@ -140,6 +140,25 @@ def test_an_unknown_case_of_the_bounds_is_named_with_those_that_are_known():
     assert all(name in str(done.exception or done.output) for name in bounds.CASES)
 
 
+def test_lines_of_the_bounds_have_the_keys_of_all_benches(monkeypatch):
+    result = {
+        "bench": "bounds", "case": "burst", "told": "many", "items": 200, "seconds": 4.0,
+        "peak_mb": 300, "day": [{"events": 1}], "bounded": True,
+    }  # fmt: skip
+    monkeypatch.setattr(bounds, "measured", lambda *_, **__: [result])
+    done = CliRunner().invoke(app, ["bench", "bounds", "--json"])
+
+    assert done.exit_code == 0, done.output
+    (line,) = map(json.loads, done.stdout.splitlines())
+    assert (line["bench"], line["case"], line["items"], line["per_s"]) == (
+        "bounds", "burst", 200, 50.0,
+    )  # fmt: skip
+    assert line["facts"]["bounded"] == "yes"
+    assert line["facts"]["peak_mb"] == 300
+    assert line["result"]["day"] == [{"events": 1}]
+    assert line["machine"]["processors"] >= 1
+
+
 def test_cuts_that_go_before_reading_leave_the_same_rows(archive):
     """Small row groups of their own: what is left lies in some of them only."""
     ranges = np.array([[0, sky.N_PIX // 3], [sky.N_PIX // 2, sky.N_PIX]])
