@@ -104,6 +104,7 @@ def _register() -> None:
     from gateway.cli import (
         archive,
         bench,
+        bench_all,
         bench_catalogue,
         bench_decode,
         bench_packets,
@@ -144,6 +145,7 @@ def _register() -> None:
     bench.app.command("catalogue", epilog=bench_catalogue.EPILOG)(bench_catalogue.catalogue)
     bench.app.command("decode", epilog=bench_decode.EPILOG)(bench_decode.decode)
     bench.app.command("packets", epilog=bench_packets.EPILOG)(bench_packets.packets)
+    bench.app.command("all", epilog=bench_all.EPILOG)(bench_all.every)
     app.add_typer(bench.app, name="bench")
     # What the supervisor runs; people use `up`.
     app.command("kafka", hidden=True)(services.kafka)

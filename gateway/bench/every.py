@@ -1,0 +1,162 @@
+"""All benches one after another, each in a process of its own, and the file of their lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from crossmatch.errors import ConfigError, ServiceError
+
+Line: TypeAlias = Mapping[str, Any]
+KEYS = (
+    "bench", "case", "subject", "items", "seconds", "per_s", "us_per_item", "ratio_to_ours",
+    "equal",
+)  # fmt: skip
+"""What every line has; more may follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A bench, and the arguments of each time that it is run: in full, and for a first look."""
+
+    name: str
+    full: tuple[tuple[str, ...], ...] = ((),)
+    short: tuple[tuple[str, ...], ...] = (("--small",),)
+
+
+BENCHES = (
+    Asked(name="join"),
+    Asked(name="decode"),
+    Asked(
+        name="pipeline",
+        full=((), ("--stamps", "0", "--packets", "200000", "--batch", "20000")),
+        short=(("--small",),),
+    ),
+    Asked(
+        name="notices",
+        short=(
+            (
+                "--voevents", "100", "--records", "100", "--cells", "20000", "--runs", "2",
+                "--live-notices", "100",
+            ),
+        ),
+    ),
+    Asked(name="catalogue"),
+    Asked(name="late-region", short=(("--small", "--no-live", "--runs", "1"),)),
+    Asked(name="latency", short=(("--candidates", "200"),)),
+    Asked(name="packets", short=(("--packets", "1000", "--batch", "500"),)),
+    Asked(name="bounds", short=(("burst", "half-sky", "--small"),)),
+)  # fmt: skip
+"""In the order in which they are run and told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a bench ended, and what it printed."""
+
+    status: int
+    printed: str
+
+
+Run: TypeAlias = Callable[[Sequence[str]], Done]
+
+
+def in_process(arguments: Sequence[str]) -> Done:
+    """Run ``mmgateway`` in a process of its own; what it says to people goes on to them."""
+    command = [sys.executable, "-m", "gateway.cli", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return Done(done.returncode, done.stdout)
+
+
+def chosen(names: Sequence[str]) -> list[Asked]:
+    """Benches of these names in their order; all of them if there are no names.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is none.
+    """
+    known = [asked.name for asked in BENCHES]
+    if unknown := sorted(set(names) - set(known)):
+        raise ConfigError(f"no bench {unknown[0]!r}; there are: {', '.join(known)}")
+    return [asked for asked in BENCHES if not names or asked.name in names]
+
+
+def run_all(
+    benches: Sequence[Asked],
+    path: Path,
+    *,
+    short: bool,
+    run: Run = in_process,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run benches and put their lines into a file, in place of those that it had of them.
+
+    The file is written after each bench, and lines of others stay: a run that was broken off
+    can be gone on with, and a single bench be measured anew.
+
+    Raises
+    ------
+    ServiceError
+        When a bench failed or found results that differ; the others were run nevertheless.
+    """
+    problems = []
+    for asked in benches:
+        found: list[Line] = []
+        for arguments in asked.short if short else asked.full:
+            told = " ".join(["bench", asked.name, *arguments])
+            tell(told)
+            done = run(["bench", asked.name, *arguments, "--json"])
+            found += [line | {"short": short} for line in _parsed(done.printed, told)]
+            if done.status:
+                problems.append(f"mmgateway {told} ended with status {done.status}")
+        if found:
+            write(path, _merged(read(path) if path.exists() else [], asked.name, found))
+    if problems:
+        raise ServiceError("; ".join(problems))
+
+
+def _parsed(printed: str, told: str) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in printed.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise ServiceError(f"mmgateway {told} printed what is no JSON: {error}") from error
+
+
+def _merged(before: Sequence[Line], name: str, found: Sequence[Line]) -> list[Line]:
+    order = {asked.name: number for number, asked in enumerate(BENCHES)}
+    lines = [line for line in before if line["bench"] != name] + list(found)
+    return sorted(lines, key=lambda line: order.get(line["bench"], len(order)))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Lines of a file.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or a line is none of a bench.
+    """
+    try:
+        lines = [json.loads(t) for t in path.read_text("utf-8").splitlines() if t.strip()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: no lines of benches: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or (missing := [k for k in KEYS if k not in line]):
+            lacks = f"lacks {', '.join(missing)}" if isinstance(line, dict) else "is no object"
+            raise ConfigError(f"{path}: line {number} {lacks}")
+    return lines
+
+
+def write(path: Path, lines: Sequence[Line]) -> None:
+    """Put lines into a file, all or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    os.replace(part, path)
