@@ -1,7 +1,8 @@
 """Events that are over leave the memory, and come back when something of them is heard.
 
 Putting an event aside changes no answer: a notice about it, an alert of its window, however
-late, or a verdict on one of its counterparts brings it back as it was.
+late, a verdict on one of its counterparts or what a catalogue answers about one brings it back as
+it was.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from broker.families import OpenFamily, names_of
 from broker.groups import Group, GroupKey, Groups
 from crossmatch.counterpart import counterpart_id
 from crossmatch.model import FloatArray, Region
+from crossmatch.remote import Answer
 from crossmatch.verdicts import Verdict
 from crossmatch.versions import Name
 
@@ -106,11 +108,13 @@ class Aside:
         records: Sequence[RegionRecord],
         alerts: pa.Table,
         verdicts: Sequence[Verdict],
+        answers: Sequence[Answer],
         step: int,
     ) -> list[Taken]:
         """Families of which a batch speaks: by a name, an exposure in a window, a counterpart."""
         names = {name for record in records for name in names_of(record)}
         names |= {_object(verdict.counterpart_id) for verdict in verdicts}
+        names |= {_object(answer.counterpart_id) for answer in answers}
         # The survey may give another time with an alert that it takes back.
         taken_back = alerts.filter(pc.field("withdrawn")).select(["survey", "object_id"])
         names |= {_object(counterpart_id(**row)) for row in taken_back.to_pylist()}

@@ -21,7 +21,7 @@ class Input:
     ----------
     query : str
         Id of Spark's checkpoint.
-    regions_next, verdicts_next : int or None
+    regions_next, verdicts_next, lookups_next : int or None
         First messages that were not taken in; None: as before.
     alerts_next : mapping of str to int
         Next offset of alert partitions, ``topic/partition``.
@@ -32,6 +32,7 @@ class Input:
     query: str
     regions_next: int | None = None
     verdicts_next: int | None = None
+    lookups_next: int | None = None
     alerts_next: Mapping[str, int] = field(default_factory=dict)
     letters: Sequence[bytes] = ()
 
@@ -135,13 +136,15 @@ class Committer:
 
     def _next(self, outcome: Outcome, read: Input) -> Marker:
         before = self.marker or Marker(-1, "", 0)
-        regions, verdicts = read.regions_next, read.verdicts_next
+        regions, verdicts, lookups = read.regions_next, read.verdicts_next, read.lookups_next
         return replace(
             before,
             batch_id=outcome.batch_id,
             query=read.query,
             regions_next=before.regions_next if regions is None else regions,
             verdicts_next=before.verdicts_next if verdicts is None else verdicts,
+            lookups_next=before.lookups_next if lookups is None else lookups,
+            lookups=self._engine.answers.count(),
             totals=added([before.totals, outcome.ledger]),
             alerts_next={**before.alerts_next, **read.alerts_next},
             step=outcome.step,

@@ -1,4 +1,4 @@
-"""Steps of the broker: alerts, regions and verdicts in, statements out.
+"""Steps of the broker: alerts, regions, verdicts and answers of catalogues in, statements out.
 
 No Spark and no Kafka here: the live query, the in-memory runner of the tests and the
 replay of an archive call the same methods. Each method that gives an :class:`Outcome` is a
@@ -17,12 +17,14 @@ import pyarrow as pa
 
 from broker.archive import night_of
 from broker.aside import Aside
+from broker.awaited import Awaited
 from broker.codec import RegionRecord
 from broker.events import Change, Events
 from broker.fold import Why
 from broker.fresh import count, is_withdrawn, sort_out
 from broker.groups import Group, GroupKey, Groups
 from broker.judge import Judge, Matches, PacketSource, no_packets
+from broker.lookups import AnswerStore, MemoryAnswers
 from broker.owed import OwedSearch, owed_by
 from broker.steps import Archive, Batch, Kind, Outcome, Turn
 from broker.told import Drafts, Lookup, Teller, no_lookup
@@ -32,6 +34,7 @@ from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
 from crossmatch.model import BoolArray, Region
+from crossmatch.remote import NOWHERE, Answer, Remote
 from crossmatch.times import iso_utc, jd_from_datetime
 from crossmatch.verdicts import Verdict
 from crossmatch.versions import Name, world_of
@@ -58,6 +61,10 @@ class Engine:
         Whether test events are matched.
     aside : Aside, optional
         Where events go when they are over; without it they stay.
+    remote : Remote
+        Catalogues elsewhere, whose answers come later.
+    answers : AnswerStore, optional
+        Their answers; in memory by default.
     """
 
     def __init__(
@@ -72,6 +79,8 @@ class Engine:
         lookup: Lookup = no_lookup,
         include_tests: bool = False,
         aside: Aside | None = None,
+        remote: Remote = NOWHERE,
+        answers: AnswerStore | None = None,
     ) -> None:
         self.chains = chains
         self.judge = Judge(cuts, packets)
@@ -87,13 +96,18 @@ class Engine:
         """Last batch of which the archive got alerts."""
         self._versions = versions
         tests = ("tests",) if include_tests else ()
-        self.rules = " ".join((versions.cuts, *versions.catalogs, *tests))
+        elsewhere = (remote.rule,) if remote.catalogs else ()
+        self.rules = " ".join((versions.cuts, *versions.catalogs, *elsewhere, *tests))
         """By what everything open is judged: cuts and chains, catalogues, whether tests count."""
         self.selection = f"{self.rules} {versions.code}"
         """The rules and the code: what a step needs to be done once more."""
         self._archive = archive
         self._now = now
-        self._teller = Teller(self.events, chains, versions, lookup)
+        self.answers: AnswerStore = MemoryAnswers() if answers is None else answers
+        self.awaited = Awaited(remote)
+        """What has to be asked elsewhere."""
+        self._remote = remote
+        self._teller = Teller(self.events, chains, versions, lookup, remote, self.answers)
         self._aside = aside
         self._index = RegionIndex.build([])
         self._last_batch = -1
@@ -111,10 +125,13 @@ class Engine:
     ) -> None:
         """State as after the last committed step, of that number.
 
-        Of the region records those of events that were put aside are left out.
+        Of the region records those of events that were put aside are left out. The answers
+        of catalogues are those of the store.
         """
         self.events.apply(records)
         self.groups = Groups(groups)
+        for key, group in self.groups.items():
+            self.awaited.note(key, group)
         self.searches = {search.event: search for search in searches}
         self._learn(verdicts)
         self.step_number, self._last_batch = step + 1, batch_id
@@ -131,6 +148,7 @@ class Engine:
         nights = night_of(batch.alerts["time_jd"])
         self._take_up(batch, turn)
         self._heed_verdicts(batch.verdicts, turn)
+        self._heed_answers(batch.lookups, turn)
         for change in self.events.apply(batch.records):
             self._heed(change, turn)
         seen = self._archive.seen(batch.alerts, batch.batch_id)
@@ -224,6 +242,7 @@ class Engine:
         if self._aside is None:
             return None
         owed = {name for search in self.searches.values() for name in self._names(search)}
+        owed |= self.awaited.events()
         closed = self._aside.close(self.events, self.groups, before_jd, owed, limit, self.rules)
         if not closed:
             return None
@@ -233,6 +252,7 @@ class Engine:
             self._forget(one.regions)
             for key in one.keys:
                 del self.groups[key]
+                self.awaited.forget(key)
                 turn.groups[key] = None
         turn.tally.add_total("events_closed", len(closed))
         return self._finish(turn)
@@ -264,10 +284,11 @@ class Engine:
         if self._aside is None:
             return
         for taken in self._aside.take(
-            batch.records, batch.alerts, batch.verdicts, self.step_number
+            batch.records, batch.alerts, batch.verdicts, batch.lookups, self.step_number
         ):
             for key, group in taken.groups.items():
                 self.groups[key] = turn.groups[key] = group
+                self.awaited.note(key, group)
             events = {key.event for key in taken.groups}
             for change in self.events.apply(taken.records):
                 if change.after is not None:
@@ -289,6 +310,17 @@ class Engine:
         for verdict in verdicts:
             for key in self.groups.of_counterpart(verdict.counterpart_id):
                 turn.touched[key] = Why("verdict", verdict.verdict_id)
+
+    def _heed_answers(self, answers: Sequence[Answer], turn: Turn) -> None:
+        self.answers.add(answers, self.step_number)
+        if answers:
+            turn.tally.add_total("lookups", len(answers))
+        for answer in answers:
+            if answer.catalog in self._remote.catalogs:
+                why = Why("looked_up", f"{answer.catalog}@{answer.version}")
+                for key in self.groups.of_counterpart(answer.counterpart_id):
+                    if self.groups[key].alerts:
+                        turn.touched.setdefault(key, why)
 
     def _heed(self, change: Change, turn: Turn) -> None:
         """Judge the groups of an event anew that stands otherwise; owe a search if it stands."""
@@ -412,6 +444,7 @@ class Engine:
         )
         for key in turn.touched:
             turn.groups[key] = self.groups[key]
+            self.awaited.note(key, self.groups[key])
         if statements:
             turn.tally.add_total("statements", len(statements))
         outcome = Outcome(

@@ -1,4 +1,4 @@
-"""What the live query reads: alert topics and ``mm.regionlog``, as slim rows made in the JVM."""
+"""What the live query reads: alert topics and topics of ours, as slim rows made in the JVM."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pyspark.sql import functions as sf
 
 from broker import decode, topics
 from crossmatch.errors import ConfigError
+
+OWN = (topics.REGION_LOG, topics.VERDICTS, topics.LOOKUPS)
+"""Topics of ours that it reads: regions, verdicts and answers of catalogues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +74,18 @@ _NOT_FOR_THE_JVM = ("ssl.certificate.", "ssl.key.", "ssl.keystore.", "sasl.oauth
 
 
 def raw_rows(spark: SparkSession, sources: Sources) -> DataFrame:
-    """Streaming rows of ``topic, partition, offset, value``: alerts, regions and verdicts."""
-    alerts, regions = list(sources.survey), [topics.REGION_LOG, topics.VERDICTS]
+    """Streaming rows of ``topic, partition, offset, value``: alerts, and messages of ours."""
+    alerts, ours = list(sources.survey), list(OWN)
     own = (spark, sources.bootstrap, sources.properties)
     if not sources.alert_bootstrap and sources.starting_offsets == "earliest":
-        return _read(*own, [*alerts, *regions], sources, "earliest")
+        return _read(*own, [*alerts, *ours], sources, "earliest")
     theirs = (
         (spark, sources.alert_bootstrap, sources.alert_properties)
         if sources.alert_bootstrap
         else own
     )
-    # Wherever the alerts begin, all regions and verdicts are read.
-    return _read(*own, regions, sources, "earliest").unionByName(
+    # Wherever the alerts begin, all of ours is read.
+    return _read(*own, ours, sources, "earliest").unionByName(
         _read(*theirs, alerts, sources, sources.starting_offsets)
     )
 
@@ -94,7 +97,7 @@ def slim_columns(
 ) -> list[Column]:
     """Columns ``topic, partition, offset, own, ztf, lsst`` of raw rows, decoded in the JVM.
 
-    ``own`` has the bytes of a message of ours, a region or a verdict; ``ztf`` and ``lsst``
+    ``own`` has the bytes of a message of ours (`OWN`); ``ztf`` and ``lsst``
     are structs of native columns, ``route`` and ``schema_id``, with nulls in the rows of other
     topics. ``learned`` has the texts of writers' schemas by survey, ``numbers`` those of LSST's
     schemas that the JVM is to read: None for all.
@@ -104,7 +107,7 @@ def slim_columns(
         topic,
         sf.col("partition"),
         sf.col("offset"),
-        sf.when(topic.isin(topics.REGION_LOG, topics.VERDICTS), value).alias("own"),
+        sf.when(topic.isin(*OWN), value).alias("own"),
     ]
     if sources.ztf:
         mine = sf.when(topic.isin(*sources.ztf), value)

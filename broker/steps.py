@@ -15,6 +15,7 @@ from broker.groups import Group, GroupKey
 from broker.owed import OwedSearch
 from broker.tally import Tally
 from broker.told import Drafts
+from crossmatch.remote import Answer
 from crossmatch.verdicts import Verdict
 
 Kind: TypeAlias = Literal["alerts", "search", "selection", "close"]
@@ -32,10 +33,11 @@ class Archive(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Input of a step: good alerts, region records and verdicts in order, what was rejected.
+    """Input of a step: good alerts, region records, verdicts and answers of catalogues in order.
 
-    ``rejected`` counts by reason and alert topic, ``lost`` by topic what Kafka deleted before it
-    was read; ``messages`` is the number of Kafka messages that bore the alerts.
+
+    ``rejected`` counts what was rejected by reason and alert topic, ``lost`` by topic what Kafka
+    deleted before it was read; ``messages`` is the number of Kafka messages that bore the alerts.
     """
 
     batch_id: int
@@ -45,6 +47,7 @@ class Batch:
     verdicts: Sequence[Verdict] = ()
     messages: int = 0
     lost: Mapping[str, int] = field(default_factory=dict)
+    lookups: Sequence[Answer] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """The live query: Spark reads alerts and regions from Kafka, the driver takes a step a batch.
 
-One streaming query subscribes to the alert topics, ``mm.regionlog`` and ``mm.verdicts``, so
-that a region wakes it as an alert does and the checkpoint has the offsets of all. The JVM
-decodes only the columns that matching needs; slim rows come to the driver as Arrow. While the
-driver makes the step of a batch, the JVM reads and decodes the next one.
+One streaming query subscribes to the alert topics, ``mm.regionlog``, ``mm.verdicts`` and
+``mm.lookups``, so that a region wakes it as an alert does and the checkpoint has the offsets of
+all. The JVM decodes only the columns that matching needs; slim rows come to the driver as Arrow.
+While the driver makes the step of a batch, the JVM reads and decodes the next one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from broker.commit import Committer, Input
 from broker.engine import Batch, Engine
 from broker.judge import Address, PacketDetail, PacketSource, address_of
 from broker.kafka_io import PacketReader
-from broker.sources import Sources
+from broker.lookuplog import decode_answer
+from broker.sources import OWN, Sources
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from broker.verdictlog import decode_verdict
 from broker.writers import Writers
@@ -47,7 +48,7 @@ MAX_BY_PYTHON = 50
 """With more packets of a new schema in a batch it is worth reading the batch once more."""
 
 _FETCH = 500
-_OWN = [topics.REGION_LOG, topics.VERDICTS]
+_OWN = list(OWN)
 _HOW_READ = [pa.field("route", pa.string()), pa.field("schema_id", pa.int64())]
 _T = TypeVar("_T")
 
@@ -202,14 +203,16 @@ class LiveMatcher:
         own = self._own(rows)
         records = self._understood(own, topics.REGION_LOG, self._read_region, "regions", letters)
         verdicts = self._understood(own, topics.VERDICTS, decode_verdict, "verdicts", letters)
+        lookups = self._understood(own, topics.LOOKUPS, decode_answer, "lookups", letters)
         alerts, rejected = self._alerts(rows, letters)
         alerts_next, lost = self._positions(rows)
         messages = rows.num_rows - own.num_rows
-        batch = Batch(batch_id, alerts, records, rejected, verdicts, messages, lost)
+        batch = Batch(batch_id, alerts, records, rejected, verdicts, messages, lost, lookups)
         read = Input(
             query=self._query_id(),
             regions_next=_next_of(own, topics.REGION_LOG),
             verdicts_next=_next_of(own, topics.VERDICTS),
+            lookups_next=_next_of(own, topics.LOOKUPS),
             alerts_next=alerts_next,
             letters=letters,
         )

@@ -14,6 +14,7 @@ from broker.events import Events, InForce
 from broker.fold import Why
 from broker.groups import GroupKey, Groups
 from broker.judge import Matches
+from broker.lookups import AnswerStore
 from crossmatch.candidate import Context, EventDistance, Versions, assess
 from crossmatch.chains import Chain
 from crossmatch.counterpart import (
@@ -25,6 +26,7 @@ from crossmatch.counterpart import (
 )
 from crossmatch.model import FloatArray, MultiOrderMap
 from crossmatch.region import distance_at
+from crossmatch.remote import Answer, Answers, Remote
 from crossmatch.verdicts import Verdict, holding
 
 Lookup: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], Sequence[Context]]
@@ -49,13 +51,15 @@ class Draft:
     standing: InForce
     alerts: Sequence[MatchedAlert]
     verdict: Verdict | None
+    answers: Sequence[Answer]
     context: Context
     columns: dict[str, Any]
 
-    def holds(self, held: Held, verdict: Verdict | None) -> bool:
+    def holds(self, held: Held, verdict: Verdict | None, answers: Sequence[Answer]) -> bool:
         """Whether it would be made again so; regions are not compared, but known again."""
         standing, alerts = held
-        return self.standing is standing and self.verdict == verdict and self.alerts == alerts
+        same = self.standing is standing and self.verdict == verdict and self.alerts == alerts
+        return same and self.answers == answers
 
 
 Drafts: TypeAlias = Mapping[GroupKey, Draft]
@@ -71,15 +75,27 @@ class Teller:
     versions : Versions
     lookup : callable
         Catalogue answers by position.
+    remote : Remote
+        Catalogues that answer later.
+    answers : AnswerStore
+        What they answered so far.
     """
 
     def __init__(
-        self, events: Events, chains: Mapping[str, Chain], versions: Versions, lookup: Lookup
+        self,
+        events: Events,
+        chains: Mapping[str, Chain],
+        versions: Versions,
+        lookup: Lookup,
+        remote: Remote,
+        answers: AnswerStore,
     ) -> None:
         self._events = events
         self._chains = chains
         self._versions = versions
         self._lookup = lookup
+        self._remote = remote
+        self._answers = answers
 
     def draft(self, found: Matches, verdicts: Verdicts) -> Drafts:
         """Candidates of what was found, made while others take steps.
@@ -92,7 +108,7 @@ class Teller:
             for key, standing in standings.items()
             if standing is not None
         }
-        return dict(self._drafted(held, verdicts))
+        return dict(self._drafted(held, verdicts, self._answers_about(held)))
 
     def tell(
         self,
@@ -113,17 +129,26 @@ class Teller:
             statements += [said] if said else []
         keys = sorted(k for k in touched if groups[k].alerts)
         held = {key: (self._standing(key), list(groups[key].alerts.values())) for key in keys}
-        made = {key: drafts[key] for key in keys if _holds(drafts, key, held[key], verdicts)}
+        answers = self._answers_about(held)
+        made = {
+            key: drafts[key] for key in keys if _holds(drafts, key, held[key], verdicts, answers)
+        }
         left = {key: one for key, one in held.items() if key not in made}
-        made |= self._drafted(left, verdicts)
+        made |= self._drafted(left, verdicts, answers)
         for key in keys:
             groups[key].context = made[key].context
             said = fold.revised(key, groups[key], made[key].columns, touched[key], moment)
             statements += [said] if said else []
         return statements
 
+    def _answers_about(self, held: Mapping[GroupKey, Held]) -> Answers:
+        """What catalogues elsewhere answered about the objects of groups."""
+        if not self._remote.catalogs:
+            return {}
+        return self._answers.of({key.counterpart_id for key in held})
+
     def _drafted(
-        self, held: Mapping[GroupKey, Held], verdicts: Verdicts
+        self, held: Mapping[GroupKey, Held], verdicts: Verdicts, answers: Answers
     ) -> Iterator[tuple[GroupKey, Draft]]:
         """Candidates; catalogues are asked for all of them at once."""
         if not held:
@@ -131,7 +156,7 @@ class Teller:
         ordered = {key: in_order(alerts) for key, (_, alerts) in held.items()}
         # One object lies in many regions; what its alerts and its place tell is the same for all.
         objects = {sameness(alerts): alerts for alerts in ordered.values()}
-        known = dict(zip(objects, self._known(list(objects.values())), strict=True))
+        known = dict(zip(objects, self._known(list(objects.values()), answers), strict=True))
         distances = _distances(
             [standing for standing, _ in held.values()],
             np.array([_place(alerts) for alerts in ordered.values()]),
@@ -150,16 +175,19 @@ class Teller:
                 joint_events=standing.members if len(standing.members) > 1 else (),
                 counterpart=counterpart,
             )
-            yield key, Draft(standing, alerts, verdict, context, columns)
+            told = answers.get(key.counterpart_id, ())
+            yield key, Draft(standing, alerts, verdict, told, context, columns)
 
     def _known(
-        self, objects: Sequence[Sequence[MatchedAlert]]
+        self, objects: Sequence[Sequence[MatchedAlert]], answers: Answers
     ) -> Iterator[tuple[Counterpart, Context]]:
         places = np.array([_place(ordered) for ordered in objects])
         times = np.array([ordered[-1].alert["time_jd"] for ordered in objects])
         contexts = self._lookup(places[:, 0], places[:, 1], times)
         for ordered, context in zip(objects, contexts, strict=True):
-            yield counterpart_of(ordered), context
+            counterpart = counterpart_of(ordered)
+            told = answers.get(counterpart.columns["counterpart_id"], ())
+            yield counterpart, self._remote.joined(context, told, *_place(ordered))
 
     def _standing(self, key: GroupKey) -> InForce:
         standing = self._events.standing(*key.event)
@@ -167,9 +195,12 @@ class Teller:
         return standing
 
 
-def _holds(drafts: Drafts, key: GroupKey, held: Held, verdicts: Verdicts) -> bool:
+def _holds(drafts: Drafts, key: GroupKey, held: Held, verdicts: Verdicts, answers: Answers) -> bool:
     draft = drafts.get(key)
-    return draft is not None and draft.holds(held, _holding(verdicts, key, held[0].members))
+    if draft is None:
+        return False
+    verdict = _holding(verdicts, key, held[0].members)
+    return draft.holds(held, verdict, answers.get(key.counterpart_id, ()))
 
 
 def _distances(standings: Sequence[InForce], places: FloatArray) -> list[EventDistance]:

@@ -22,12 +22,17 @@ CANDIDATES_PREFIX = "mm.candidates."
 VOEVENTS = "mm.voevents"
 VERDICTS = "mm.verdicts"
 """What people found out about counterparts; the matcher reads it as it reads regions."""
+LOOKUPS = "mm.lookups"
+"""What catalogues elsewhere answered about counterparts; the matcher reads it in the same way."""
 LEDGER = "mm.ledger"
 STATE = "mm.state"
 MARKER = "mm.marker"
 
 OPERATOR_ONLY = frozenset(
-    {NOTICES, REGION_LOG, HELD, ALARMS, DEAD_LETTER, RETRY, VERDICTS, LEDGER, STATE, MARKER}
+    {
+        *(NOTICES, REGION_LOG, HELD, ALARMS, DEAD_LETTER, RETRY),
+        *(VERDICTS, LOOKUPS, LEDGER, STATE, MARKER),
+    }
 )
 """What only the gateway and its operators may read: it holds or betrays private data."""
 

@@ -39,8 +39,9 @@ class Marker:
         Last batch of Spark's; -1 before the first.
     query : str
         Id of Spark's checkpoint.
-    regions_next, verdicts_next : int
-        First messages of ``mm.regionlog`` and ``mm.verdicts`` that no committed step took in.
+    regions_next, verdicts_next, lookups_next : int
+        First messages of ``mm.regionlog``, ``mm.verdicts`` and ``mm.lookups`` that no committed
+        step took in.
     totals : mapping of str to int
         The ledger so far.
     alerts_next : mapping of str to int
@@ -57,6 +58,8 @@ class Marker:
     groups, aside : int
         How many groups are open, and how many families of events are put aside: what a start
         must find.
+    lookups : int
+        How many answers of ``mm.lookups`` were taken in.
     """
 
     batch_id: int
@@ -71,6 +74,8 @@ class Marker:
     archived: int = -1
     groups: int = 0
     aside: int = 0
+    lookups_next: int = 0
+    lookups: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +223,7 @@ class Writer:
 
 def entry_of(outcome: Outcome, marker: Marker, before: Marker | None) -> dict[str, Any]:
     """Entry of a step in the ledger: what it counted, and what one needs to do it once more."""
-    regions, verdicts = (0, 0) if before is None else (before.regions_next, before.verdicts_next)
+    was = before or Marker(-1, "", 0)
     return {
         "kind": outcome.kind,
         "step": outcome.step,
@@ -226,8 +231,9 @@ def entry_of(outcome: Outcome, marker: Marker, before: Marker | None) -> dict[st
         "moment": outcome.moment,
         "counts": outcome.ledger,
         "parts": outcome.parts,
-        "regions": [regions, marker.regions_next],
-        "verdicts": [verdicts, marker.verdicts_next],
+        "regions": [was.regions_next, marker.regions_next],
+        "verdicts": [was.verdicts_next, marker.verdicts_next],
+        "lookups": [was.lookups_next, marker.lookups_next],
         "searches": list(outcome.search),
         "selection": marker.selection,
     }

@@ -23,6 +23,7 @@ SECONDS_PER_DAY = 86400.0
 class Context:
     """What catalogues say about a position; ``looked_up`` names the ones that were asked.
 
+    ``not_looked_up`` names those that are to be asked and have not answered yet.
     ``near`` has a text for each neighbour. ``hosts`` are galaxies that may be the host, the
     most likely first, where there are several; the first is that of ``host_name``.
     """
@@ -34,6 +35,7 @@ class Context:
     catalog_versions: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
     hosts: tuple[Host, ...] = ()
+    not_looked_up: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def assess(
         "host_distance": context.host_distance_mpc,
         "host_offset": context.host_offset_arcsec,
         "nearby": list(context.near) or None,
-        "looked_up": ",".join(context.looked_up) or "not_looked_up",
+        "looked_up": _looked_up(context),
         "credible_level": latest.credible_level,
         "probability_density": latest.density_per_sr,
         "separation": latest.separation_deg,
@@ -136,6 +138,11 @@ def assess(
         "cuts_version": versions.cuts,
         "code_version": versions.code,
     }
+
+
+def _looked_up(context: Context) -> str:
+    waiting = (f"{name}:not_looked_up" for name in context.not_looked_up)
+    return ",".join((*context.looked_up, *waiting)) or "not_looked_up"
 
 
 def _with_host(context: Context, host: Host) -> Context:

@@ -164,7 +164,8 @@ CANDIDATE_FIELDS: tuple[Field, ...] = (
           doc="what the catalogues have near it: catalogue, kind, separation, name, values"),
     Field("absolute_magnitude", "double", "mag", "phys.magAbs", "at the host or event"),
     Field("looked_up", "string", ucd="meta.note", required=True,
-          doc="catalogues asked, or not_looked_up"),
+          doc="catalogues asked, name:not_looked_up for one that did not answer yet, or"
+              " not_looked_up"),
     Field("tier", "string", ucd="meta.code.qual", required=True, doc="bronze, silver or gold"),
     Field("score", "double", ucd="stat.likelihood", required=True,
           doc="orders the candidates of one event: tier 0, 1 or 2 plus a part below 1"),

@@ -38,7 +38,7 @@ done
 #
 # Every service looks whether all topics are there and makes those that are not: Describe, Create.
 # Names of groups and transactions are those that the services use; Spark invents the rest of its own.
-# What lies on mm.notices, mm.regionlog, mm.held, mm.deadletter, mm.retry, mm.verdicts, mm.alarms,
+# What lies on mm.notices, mm.regionlog, mm.held, mm.deadletter, mm.retry, mm.verdicts, mm.lookups, mm.alarms,
 # mm.ledger, mm.state and mm.marker holds or betrays private data: readers and streams must not have it.
 # Operators give verdicts and send dead letters again.
 table() {
@@ -69,6 +69,7 @@ mmgateway-match   | Describe,Create | topic | prefixed | mm.
 mmgateway-match   | Describe,Create,Read | topic | prefixed | alerts.
 mmgateway-match   | Read | topic | literal | mm.regionlog
 mmgateway-match   | Read | topic | literal | mm.verdicts
+mmgateway-match   | Read,Write | topic | literal | mm.lookups
 mmgateway-match   | Read,Write | topic | prefixed | mm.candidates.
 mmgateway-match   | Read,Write | topic | prefixed | mm.private.
 mmgateway-match   | Read,Write | topic | literal | mm.state
@@ -94,6 +95,7 @@ mmgateway-publish | Read | group | literal | mmgateway-reader
 mmgateway-alerts  | Describe,Create,Write | topic | prefixed | alerts.
 mmgateway-operator | Read | topic | prefixed | mm.
 mmgateway-operator | Write | topic | literal | mm.verdicts
+mmgateway-operator | Write | topic | literal | mm.lookups
 mmgateway-operator | Write | topic | literal | mm.retry
 mmgateway-operator | Write | topic | literal | mm.regionlog
 mmgateway-operator | Write | topic | literal | mm.marker

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import tomllib
 import types
 import typing
@@ -29,6 +30,7 @@ from gateway.feeds.spec import STREAM_NAME
 ENV_PREFIX = "MMGATEWAY_"
 # Tables of tables: of each there may be any number, under names of their own.
 _NAMED = ("chains", "streams")
+_CDS_NAME = re.compile(r"simbad|vizier:[A-Za-z0-9+_./-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,21 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cds:
+    """Look-ups in Simbad and VizieR after a candidate went out."""
+
+    enabled: bool
+    catalogs: tuple[str, ...]
+    radius_arcsec: float
+    private: bool
+    url: str
+    tap_url: str
+    timeout_seconds: float
+    batch: int
+    per_minute: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
     """What is kept of the alerts, and for how long."""
 
@@ -172,6 +189,7 @@ class Config:
     maps: Maps
     alarms: Alarms
     match: Match
+    cds: Cds
     archive: Archive
     cuts: Cuts
     publish: Publish
@@ -407,6 +425,7 @@ def _validate(config: Config) -> None:
         raise ConfigError("[listen] parser_seconds: above 0")
     if not config.maps.retry_minutes or any(m < 0 for m in config.maps.retry_minutes):
         raise ConfigError("[maps] retry_minutes: at least one, none negative")
+    _validate_cds(config.cds)
     if config.archive.packets not in ("matched", "all", "none"):
         raise ConfigError(
             f"[archive] packets: matched, all or none, not {config.archive.packets!r}"
@@ -421,6 +440,28 @@ def _validate(config: Config) -> None:
         raise ConfigError("[match] max_offsets_per_trigger: at least 1")
     if config.match.starting_offsets not in ("earliest", "latest"):
         raise ConfigError("[match] starting_offsets: earliest or latest")
+
+
+def _validate_cds(cds: Cds) -> None:
+    for name in cds.catalogs:
+        if not _CDS_NAME.fullmatch(name):
+            raise ConfigError(
+                f"[cds] catalogs: {name!r} is neither simbad nor a table of VizieR's, as in"
+                " vizier:I/355/gaiadr3"
+            )
+    if len(set(cds.catalogs)) < len(cds.catalogs):
+        raise ConfigError("[cds] catalogs: a name stands there twice")
+    if cds.enabled and not cds.catalogs:
+        raise ConfigError('[cds] enabled, but without catalogs; Simbad is catalogs = ["simbad"]')
+    if not 0 < cds.radius_arcsec <= 60:
+        raise ConfigError("[cds] radius_arcsec: above 0, at most 60")
+    if cds.timeout_seconds <= 0 or cds.per_minute <= 0:
+        raise ConfigError("[cds] timeout_seconds, per_minute: above 0")
+    if not 1 <= cds.batch <= 10_000:
+        raise ConfigError("[cds] batch: from 1 to 10000 positions")
+    for where, url in (("url", cds.url), ("tap_url", cds.tap_url)):
+        if not url.startswith(("https://", "http://")) and (url or where == "url"):
+            raise ConfigError(f"[cds] {where}: {url!r} is no http(s) address")
 
 
 def as_dict(config: Config) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from crossmatch.candidate import Context
 from crossmatch.errors import CatalogError, ConfigError
 from crossmatch.model import FloatArray
 from crossmatch.neighbours import Neighbour
+from crossmatch.remote import Remote
 from gateway.config import Config
 from gateway.logs import EventLog
 
@@ -32,6 +33,14 @@ _Catalog: TypeAlias = LocalCatalog | StoredCatalog
 def store_of(config: Config) -> Store:
     """The store of catalogues that were added."""
     return Store(config.paths.state.expanduser() / "catalogs")
+
+
+def remote_of(config: Config) -> Remote:
+    """The catalogues at CDS that candidates are looked up in later; none unless enabled."""
+    cds = config.cds
+    if not cds.enabled:
+        return Remote()
+    return Remote(cds.catalogs, cds.radius_arcsec, cds.private)
 
 
 def local_lookup(

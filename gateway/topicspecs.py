@@ -48,6 +48,7 @@ def topic_specs(alert_topics: Iterable[str] = (), streams: Iterable[str] = ()) -
         *(TopicSpec(name, 1, _KEEP | _LARGE) for name in topics.all_candidates()),
         TopicSpec(topics.VOEVENTS, 1, _KEEP),
         TopicSpec(topics.VERDICTS, 1, _ALL),
+        TopicSpec(topics.LOOKUPS, 1, _ALL),
         TopicSpec(topics.LEDGER, 1, _KEEP),
         TopicSpec(topics.ALARMS, 1, _KEEP),
         # A group with many alerts exceeds 1 MiB.

@@ -125,7 +125,9 @@ def _object_facts(newest: Statement) -> list[tuple[str, str]]:
 
 
 def _looked_up(catalogues: str) -> str:
-    return "nowhere yet" if catalogues == "not_looked_up" else catalogues.replace(",", ", ")
+    if catalogues == "not_looked_up":
+        return "nowhere yet"
+    return catalogues.replace(":not_looked_up", " (not yet)").replace(",", ", ")
 
 
 def _event_facts(latest: Statement) -> list[tuple[str, str]]:

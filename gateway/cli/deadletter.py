@@ -52,6 +52,7 @@ class Kind(StrEnum):
     notices = "notices"
     regions = "regions"
     verdicts = "verdicts"
+    lookups = "lookups"
     publish = "publish"
 
 

@@ -14,6 +14,8 @@ from broker.archive import AlertArchive
 from broker.aside import Aside
 from broker.codec import RegionRecord, decode_region
 from broker.engine import Engine
+from broker.lookuplog import readable
+from broker.lookups import SqliteAnswers
 from broker.verdictlog import decode_verdict
 from broker.writer import Marker, Writer
 from crossmatch.errors import Rejected, ServiceError
@@ -95,6 +97,7 @@ def restore(
     writer: Writer,
     marker: Marker | None,
     regions: Regions,
+    answers: SqliteAnswers,
     bootstrap: str,
     properties: Mapping[str, str],
 ) -> None:
@@ -107,9 +110,13 @@ def restore(
     """
     aside.restore(-1 if marker is None else marker.step)
     if marker is None:
+        answers.restore(-1, 0, lambda: ())
         return
     _check_topic(bootstrap, properties, topics.REGION_LOG, marker.regions_next)
     _check_topic(bootstrap, properties, topics.VERDICTS, marker.verdicts_next)
+    _check_topic(bootstrap, properties, topics.LOOKUPS, marker.lookups_next)
+    answered = kafka_io.read_all(bootstrap, properties, topics.LOOKUPS, end=marker.lookups_next)
+    answers.restore(marker.step, marker.lookups, lambda: readable(m.value for m in answered))
     said = kafka_io.read_all(bootstrap, properties, topics.REGION_LOG, end=marker.regions_next)
     verdicts = kafka_io.read_all(bootstrap, properties, topics.VERDICTS, end=marker.verdicts_next)
     state = writer.state()

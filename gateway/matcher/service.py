@@ -22,6 +22,7 @@ from broker.embedded.spark import spark_session
 from broker.engine import Engine
 from broker.kafka_io import PacketReader, send
 from broker.kafka_io import producer as producer_of
+from broker.lookups import SqliteAnswers
 from broker.owed import told_key
 from broker.rawquery import CHECKPOINT, RawQuery, RawReport, start_raw_query
 from broker.search import Searcher
@@ -33,7 +34,7 @@ from crossmatch.errors import ServiceError
 from gateway import runfiles, services
 from gateway.config import Config
 from gateway.logs import EventLog
-from gateway.lookup import local_lookup, store_of
+from gateway.lookup import local_lookup, remote_of, store_of
 from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
 from gateway.matcher.restoring import Regions, check_fit, restore
@@ -108,8 +109,9 @@ class MatchService:
         storage = self._store = self._storage(sources, bootstrap, troubles)
         aside = Aside(SqliteColdStore(self._state / "closed.sqlite"), regions.put_aside)
         carried = Carried(config.cuts, storage.keeper(Readers(storage.reader)).fetch)
-        engine = self._engine(sources, archive, aside, storage, carried)
-        restore(engine, aside, writer, marker, regions, bootstrap, properties)
+        answers = SqliteAnswers(self._state / "lookups.sqlite")
+        engine = self._engine(sources, archive, aside, storage, carried, answers)
+        restore(engine, aside, writer, marker, regions, answers, bootstrap, properties)
         committer = Committer(engine, writer, marker, self._committed)
         self._searcher = Searcher(engine, archive, committer.commit, self._fail)
         self._reselect(engine, committer)
@@ -198,6 +200,7 @@ class MatchService:
         aside: Aside,
         storage: Storage,
         carried: Carried,
+        answers: SqliteAnswers,
     ) -> Engine:
         config = self._config
         lookup, catalogs = local_lookup(config.match.catalogs, store_of(config))
@@ -216,6 +219,8 @@ class MatchService:
             lookup=lookup,
             include_tests=config.match.include_tests,
             aside=aside,
+            remote=remote_of(config),
+            answers=answers,
         )
         return engine
 

@@ -177,12 +177,12 @@ def _received(kind: str, counts: Mapping[str, int], night: str, feed: str) -> It
 
 
 def _steps(entries: Sequence[Entry]) -> Iterator[Hole]:
-    """Steps, Spark's batches, and the ranges of regions and verdicts follow one another."""
+    """Steps, Spark's batches, and the ranges of messages of ours follow one another."""
     steps = [e for e in of_kind(entries, *ledger.MATCHER_KINDS) if e.get("step") is not None]
     yield from _sequence("step", [int(e["step"]) for e in steps])
     batches = [e for e in of_kind(entries, "alerts") if e.get("batch_id") is not None]
     yield from _sequence("batch", [int(e["batch_id"]) for e in batches])
-    for name in ("regions", "verdicts"):
+    for name in ("regions", "verdicts", "lookups"):
         ranged = [e for e in steps if e.get(name)]
         for before, after in pairwise(ranged):
             jump = int(after[name][0]) - int(before[name][1])

@@ -31,7 +31,11 @@ _CUT_AT = 1 << 20
 """Of longer packets of alerts only this much is kept (``broker.stream.MAX_LETTER_BYTES``)."""
 _PART = 100
 _PART_BYTES = 32 << 20
-_LOGS = {"regions": topics.REGION_LOG, "verdicts": topics.VERDICTS}
+_LOGS = {
+    "regions": topics.REGION_LOG,
+    "verdicts": topics.VERDICTS,
+    "lookups": topics.LOOKUPS,
+}
 """Topics of ours that the matcher reads, by the source of letters from them."""
 _DOORS = ("alerts", "publish", *_LOGS)
 
@@ -66,7 +70,7 @@ class Letter:
 
     @property
     def kind(self) -> str:
-        """``alerts``, ``regions``, ``verdicts`` and ``publish``; ``notices`` are all others."""
+        """``alerts``, ``regions``, ``verdicts``, ``lookups``, ``publish``; ``notices`` else."""
         source = str(self.fields["source"])
         return source if source in _DOORS else "notices"
 
@@ -178,7 +182,7 @@ def sending(
         match letter.kind:
             case "alerts":
                 record = _alert(letter, own_alert_topics, packets)
-            case "regions" | "verdicts":
+            case "regions" | "verdicts" | "lookups":
                 record = Record(_LOGS[letter.kind], _key_of(letter), _whole(letter))
             case "publish":
                 origin = str(letter.fields["topic"]).encode()

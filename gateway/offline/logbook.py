@@ -1,4 +1,4 @@
-"""What the gateway's own topics hold of its past: steps, notices by families, verdicts.
+"""What the gateway's own topics hold of its past: steps, notices by families, verdicts, answers.
 
 The ledger has one entry for each step of the matcher, in the same transaction as what the step
 said, with the offsets of what it took in. From these, the archive and the configuration every
@@ -17,9 +17,11 @@ from typing import Any
 from broker import topics
 from broker.codec import decode, from_iso
 from broker.ledger import MATCHER_KINDS
+from broker.lookuplog import decode_answer
 from broker.verdictlog import decode_verdict
 from crossmatch import joint
 from crossmatch.errors import Rejected, ServiceError
+from crossmatch.remote import Answer
 from crossmatch.verdicts import Verdict
 from gateway.offline.evidence import Topics
 
@@ -49,8 +51,8 @@ class Search:
 class Step:
     """A committed step of the matcher, from the ledger.
 
-    ``regions`` and ``verdicts`` are half-open spans of offsets of ``mm.regionlog`` and
-    ``mm.verdicts``.
+    ``regions``, ``verdicts`` and ``lookups`` are half-open spans of offsets of
+    ``mm.regionlog``, ``mm.verdicts`` and ``mm.lookups``.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Step:
     verdicts: tuple[int, int]
     searches: tuple[Search, ...]
     selection: str
+    lookups: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)
@@ -112,6 +115,18 @@ def read_verdicts(kafka: Topics) -> dict[int, Verdict]:
         for message in kafka.read(topics.VERDICTS):
             try:
                 found[message.offset] = decode_verdict(message.value)
+            except Rejected:
+                continue
+    return found
+
+
+def read_answers(kafka: Topics) -> dict[int, Answer]:
+    """Answers of catalogues by offset; messages that are none are left out, as the matcher does."""
+    found = {}
+    if topics.LOOKUPS in kafka.names():
+        for message in kafka.read(topics.LOOKUPS):
+            try:
+                found[message.offset] = decode_answer(message.value)
             except Rejected:
                 continue
     return found
@@ -181,6 +196,8 @@ def _step(value: bytes, offset: int) -> Step | None:
             verdicts=_span(entry["verdicts"]),
             searches=tuple(_search(one) for one in entry["searches"]),
             selection=entry["selection"],
+            # Entries of earlier versions have none: nothing was asked then.
+            lookups=_span(entry.get("lookups", (0, 0))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ServiceError(

@@ -24,6 +24,7 @@ from crossmatch.chains import Chain
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.cuts import apply_cuts
 from crossmatch.model import Region
+from crossmatch.remote import Answer as LookupAnswer
 from crossmatch.times import iso_utc
 from crossmatch.verdicts import Verdict
 from gateway.offline.pastalerts import PastAlerts
@@ -80,8 +81,9 @@ def answer(
     settings: Settings,
     packets: Packets,
     last_batch: int,
+    lookups: Iterable[LookupAnswer] = (),
 ) -> Answer:
-    """Candidates in force once all records, verdicts and archived alerts have arrived.
+    """Candidates in force once all records, verdicts, archived alerts and lookups have arrived.
 
     Statements bear the time at which the event's notice was issued, so that they are the same
     whenever they are made, and with whichever other events.
@@ -94,7 +96,7 @@ def answer(
     packets.read(alerts)
     engine = new_engine(settings, packets.details, lambda: moment)
     rows = alerts.rows.select(ALERT_SCHEMA.names)
-    engine.step(Batch(0, rows, records, verdicts=list(verdicts)))
+    engine.step(Batch(0, rows, records, verdicts=list(verdicts), lookups=list(lookups)))
     candidates = {}
     for key, group in engine.groups.items():
         region = engine.events.region(*key.event)

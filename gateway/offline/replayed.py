@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
 from crossmatch.model import Region
+from crossmatch.remote import NOWHERE, Answer, Remote
 from crossmatch.verdicts import Verdict
 from gateway.offline.logbook import Search, Step
 from gateway.offline.pastalerts import Alerts
@@ -38,6 +40,7 @@ class Settings:
     versions: Versions
     lookup: Lookup
     include_tests: bool
+    remote: Remote = NOWHERE
 
 
 @dataclass(slots=True)
@@ -112,6 +115,7 @@ def new_engine(settings: Settings, packets: PacketSource, clock: Callable[[], An
         packets=packets,
         lookup=settings.lookup,
         include_tests=settings.include_tests,
+        remote=settings.remote,
     )
 
 
@@ -122,6 +126,7 @@ def replay(
     alerts: Alerts,
     settings: Settings,
     packets: PacketSource,
+    lookups: Mapping[int, Answer] = MappingProxyType({}),
 ) -> Replay:
     """Do the steps once more for some events.
 
@@ -138,8 +143,10 @@ def replay(
     settings : Settings
     packets : callable
         What whole packets tell.
+    lookups : mapping of int to Answer
+        What catalogues elsewhere answered: all, by their offsets.
     """
-    player = _Player(records, verdicts, alerts, settings, packets)
+    player = _Player(records, verdicts, alerts, settings, packets, lookups)
     result = Replay()
     selection: str | None = None
     for step in steps:
@@ -164,16 +171,19 @@ class _Player:
         alerts: Alerts,
         settings: Settings,
         packets: PacketSource,
+        lookups: Mapping[int, Answer],
     ) -> None:
         self._records = records
         self._offsets = sorted(records)
         self._verdicts = verdicts
         self._said = sorted(verdicts)
+        self._lookups = lookups
+        self._answered = sorted(lookups)
         self._alerts = alerts
         self._batches = alerts.batches()
         self._step: Step | None = None
         self._engine = new_engine(settings, packets, self._now)
-        self._learned = 0
+        self._learned = self._looked_up = 0
         self._searched: dict[Search, Matches] = {}
 
     def has_begun(self, step: Step) -> bool:
@@ -196,13 +206,16 @@ class _Player:
         # Also those that came before the events.
         said = _within(self._said, self._learned, step.verdicts[1])
         self._learned = max(self._learned, step.verdicts[1])
-        if not records and not said and step.batch_id not in self._batches:
+        answered = _within(self._answered, self._looked_up, step.lookups[1])
+        self._looked_up = max(self._looked_up, step.lookups[1])
+        if not records and not said and not answered and step.batch_id not in self._batches:
             return []
         batch = Batch(
             step.batch_id,
             self._alerts.batch(step.batch_id),
             records,
             verdicts=[self._verdicts[o] for o in said],
+            lookups=[self._lookups[o] for o in answered],
         )
         return self._engine.step(batch).statements
 

@@ -25,9 +25,10 @@ from broker.stream import packet_details
 from crossmatch.candidate import Versions
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import MultiOrderMap
+from crossmatch.remote import Answer as LookupAnswer
 from crossmatch.verdicts import Verdict
 from gateway.config import Config
-from gateway.lookup import local_lookup, store_of
+from gateway.lookup import local_lookup, remote_of, store_of
 from gateway.matcher.wiring import (
     Readers,
     code_version,
@@ -41,6 +42,7 @@ from gateway.offline.logbook import (
     Step,
     chosen,
     eras,
+    read_answers,
     read_families,
     read_steps,
     read_verdicts,
@@ -80,6 +82,7 @@ class Past:
     verdicts: Mapping[int, Verdict]
     families: Sequence[Family]
     messages: Mapping[int, bytes]
+    lookups: Mapping[int, LookupAnswer] = field(default_factory=dict)
 
     @property
     def last_batch(self) -> int:
@@ -157,6 +160,7 @@ def settings_of(config: Config) -> Settings:
         versions=Versions(cuts=selection_version(config), code=code_version(), catalogs=catalogs),
         lookup=lookup,
         include_tests=config.match.include_tests,
+        remote=remote_of(config),
     )
 
 
@@ -211,7 +215,9 @@ def read_past(kafka: Topics, start: datetime, end: datetime) -> Past:
         if message.offset in wanted:
             messages[message.offset] = message.value
     said = {offset: verdict for offset, verdict in verdicts.items() if offset < last}
-    return Past(steps, said, families, messages)
+    taken_in = max(step.lookups[1] for step in steps)
+    lookups = {o: answer for o, answer in read_answers(kafka).items() if o < taken_in}
+    return Past(steps, said, families, messages, lookups)
 
 
 def groups_of(families: Sequence[Family]) -> Iterator[list[Family]]:
@@ -273,7 +279,9 @@ def _replayed(
     packets = Packets(world.packets)
     packets.read(alerts)
     notes.packets(packets.gone)
-    return replay(past.steps, records, past.verdicts, alerts, settings, packets.details)
+    return replay(
+        past.steps, records, past.verdicts, alerts, settings, packets.details, past.lookups
+    )
 
 
 def compare(
@@ -329,7 +337,8 @@ def _answer(
     packets: Packets,
 ) -> Answer:
     verdicts = list(past.verdicts.values())
-    return answer(records, verdicts, world.archive, settings, packets, past.last_batch)
+    lookups = list(past.lookups.values())
+    return answer(records, verdicts, world.archive, settings, packets, past.last_batch, lookups)
 
 
 def _records(

@@ -474,7 +474,7 @@ def test_operators_read_all_that_is_ours() -> None:
 
 def test_operators_give_verdicts_and_send_dead_letters_again_and_write_nothing_else() -> None:
     assert may("mmgateway-operator", "Write", "transactional-id", "mmgateway-retry")
-    again = {topics.RETRY, topics.REGION_LOG, topics.MARKER, topics.VERDICTS}
+    again = {topics.RETRY, topics.REGION_LOG, topics.MARKER, topics.VERDICTS, topics.LOOKUPS}
     everything = again | PUBLIC | topics.OPERATOR_ONLY
     assert {n for n in everything if may("mmgateway-operator", "Write", "topic", n)} == again
 
