@@ -10,9 +10,11 @@ ARGS ?=
 COUNT ?= 200000
 SEED ?= 1
 KILLS ?= 100
+LINES ?= docs/performance/results.jsonl
+SHORT := build/performance
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz chaos interleavings install clean
+.PHONY: help run test check fuzz chaos interleavings bench bench-short install clean
 
 help:
 	@echo 'make run      install, then replay the night of GW170817 through the whole gateway'
@@ -22,6 +24,9 @@ help:
 	@echo 'make fuzz     read COUNT=200000 damaged notices of SEED=1; each must end with an outcome'
 	@echo 'make chaos    play the night while services are killed KILLS=100 times; SEED=1'
 	@echo 'make interleavings  COUNT=30 random orders of arrival with kills; SEED=1'
+	@echo 'make bench    all benches at full size (hours), lines to $(LINES), then docs/performance.md;'
+	@echo '              ARGS="join latency" runs some and keeps the lines of the others'
+	@echo 'make bench-short  the same with small sizes (minutes), page in $(SHORT)'
 	@echo 'make install  set up $(VENV) and fetch the jars of Kafka and Spark'
 	@echo 'make clean    remove $(VENV), caches in this folder and the data of the demo'
 	@echo
@@ -74,6 +79,21 @@ chaos: install
 interleavings: COUNT = 30
 interleavings: install
 	@$(BIN)/python -m tests.chaos.run --kills 0 --interleavings $(COUNT) --seed $(SEED) $(ARGS)
+
+# What others use for the same: pyproject.toml says what, without it they are left out.
+$(VENV)/.peers: pyproject.toml $(VENV)/.installed
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[bench]'
+	@touch $@
+
+# A bench that fails ends the run with its status, after the page told of all others.
+bench: install $(VENV)/.peers
+	@status=0; $(BIN)/mmgateway bench all $(ARGS) --out $(LINES) || status=$$?; \
+	  $(BIN)/python docs/make_performance.py --from $(LINES) && exit $$status
+
+bench-short: install $(VENV)/.peers
+	@status=0; $(BIN)/mmgateway bench all --short $(ARGS) --out $(SHORT)/results.jsonl || status=$$?; \
+	  $(BIN)/python docs/make_performance.py --from $(SHORT)/results.jsonl \
+	    --out $(SHORT)/performance.md && exit $$status
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -113,20 +113,18 @@ def run_all(
             told = " ".join(["bench", asked.name, *arguments])
             tell(told)
             done = run(["bench", asked.name, *arguments, "--json"])
-            found += [line | {"short": short} for line in _parsed(done.printed, told)]
+            try:
+                lines = [json.loads(text) for text in done.printed.splitlines() if text.strip()]
+            except json.JSONDecodeError:
+                problems.append(f"mmgateway {told} printed what is no JSON")
+                continue
+            found += [line | {"short": short} for line in lines]
             if done.status:
                 problems.append(f"mmgateway {told} ended with status {done.status}")
         if found:
             write(path, _merged(read(path) if path.exists() else [], asked.name, found))
     if problems:
         raise ServiceError("; ".join(problems))
-
-
-def _parsed(printed: str, told: str) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in printed.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise ServiceError(f"mmgateway {told} printed what is no JSON: {error}") from error
 
 
 def _merged(before: Sequence[Line], name: str, found: Sequence[Line]) -> list[Line]:

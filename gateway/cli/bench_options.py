@@ -85,6 +85,8 @@ def show_machine(facts: dict[str, Any]) -> None:
 def _table(rows: Sequence[Row]) -> Any:
     from rich.table import Table
 
+    from gateway.bench.measure import duration
+
     table = Table(box=None, header_style="bold")
     for name in ("case", "subject"):
         table.add_column(name, overflow="fold")
@@ -107,11 +109,3 @@ def _table(rows: Sequence[Row]) -> Any:
             "" if row.equal is None else "yes" if row.equal else "NO",
         )
     return table
-
-
-def duration(seconds: float) -> str:
-    """Seconds with three digits and a unit that suits them."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"

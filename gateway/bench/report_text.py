@@ -1,0 +1,187 @@
+"""What the page of performance says in words: the lines give the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.bench.every import Line
+from gateway.bench.measure import OURS, duration
+from gateway.bench.pipeline_costs import DECODE, READ
+
+_WORDS: Mapping[str, str] = {
+    "join": "Alerts all over the sky meet all active regions at once: positions in, pairs of alert"
+    " and region out. One region in five is a sky map, the others are circles. Peers that take one"
+    " region after another are asked for some of them, and their time is scaled. Areas shrink from"
+    " 1,000 regions on, so that an alert lies in a few of them.",
+    "decode": "From packets to the columns that matching needs, in the Java machine as the live"
+    " query does it. Peers decode whole records, which is what they offer.",
+    "pipeline": "From a Kafka topic to candidates on Kafka: reading, decoding, archive, cuts, join"
+    " with all active regions (four circles of 0.05 to 15° for each map of 10 to 2,000 deg²),"
+    " candidates, one transaction a batch. Beside it Spark jobs that only read the same topic, and"
+    " only read and decode it; and what brokers do without an index.",
+    "notices": "From the bytes of a notice to its region, and through the listener: from a notice"
+    " on its topic to its region on `mm.regions`.",
+    "catalogue": "The nearest source of a local catalogue to each of many positions.",
+    "late-region": "A sky map and a circle that come after the alerts: all nights of their windows"
+    " are searched in the archive of alerts.",
+    "latency": "A gateway with all services; alerts are sent one by one, at a steady rate.",
+    "packets": 'Keeping every packet (`[archive] packets = "all"`) beside the matching.',
+    "bounds": "What bursts, many regions at once, half the sky and a month do to memory and time.",
+}
+
+
+def words_of(bench: str) -> str:
+    """What a bench does; empty for one that is not known."""
+    return _WORDS.get(bench, "")
+
+
+def growth(lines: Sequence[Line]) -> list[str]:
+    """How cost grows with alerts, regions and the size of maps."""
+    figures = _Figures(lines)
+    return [
+        "## How cost grows",
+        " ".join(filter(None, [*_alerts(figures), *_regions(figures), *_maps(figures)])),
+    ]
+
+
+class _Figures:
+    """Microseconds of ours, by bench and case."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self.lines = lines
+
+    def us(self, bench: str, case: str, subject: str = OURS) -> float | None:
+        """Of an item; None if it was not measured."""
+        found = self.of(bench, case, subject)
+        return None if found is None else float(found["us_per_item"])
+
+    def of(self, bench: str, case: str, subject: str = OURS) -> Line | None:
+        """The line of a case."""
+        wanted = (bench, case, subject)
+        lines = (x for x in self.lines if (x["bench"], x["case"], x["subject"]) == wanted)
+        return next(lines, None)
+
+    def cases(self, bench: str, subject: str = OURS) -> dict[str, Line]:
+        """Lines of ours by case, in order."""
+        return {
+            line["case"]: line
+            for line in self.lines
+            if line["bench"] == bench and line["subject"] == subject
+        }
+
+
+def _alerts(figures: _Figures) -> list[str]:
+    parts = [
+        "**Alerts**: in proportion. Each batch is sorted and looked up as a whole, and no alert"
+        " that does not match becomes an object of Python's."
+    ]
+    sizes = [
+        f"{_us(line['us_per_item'])} of one of {case.partition(' ')[2]} ({case.split()[0].upper()})"
+        for case, line in figures.cases("decode").items()
+    ]
+    if sizes:
+        parts.append(
+            f"What an alert costs before it is matched follows from its size only as far as its"
+            f" bytes have to be moved, since what lies behind the columns that are needed is not"
+            f" decoded: {', '.join(sizes)}."
+        )
+    whole = [
+        f"{_us(line['us_per_item'])} with packets of {case.replace(', ', ' and ')}"
+        for case, line in figures.cases("pipeline").items()
+    ]
+    return [*parts, f"From Kafka to Kafka an alert takes {', '.join(whole)}."] if whole else parts
+
+
+def _regions(figures: _Figures) -> list[str]:
+    parts = [
+        "**Regions**: all of them are one sorted array of intervals, and a lookup takes the"
+        " logarithm of their number; what grows is the number of pairs."
+    ]
+    joins = [(c, x) for c, x in figures.cases("join").items() if c.endswith(" regions")]
+    if len(joins) > 1:
+        (few, first), (many, last) = joins[0], joins[-1]
+        parts.append(
+            f"An alert takes {_us(first['us_per_item'])} beside {_singular(few)} and"
+            f" {_us(last['us_per_item'])} beside {many}."
+        )
+    grown = [x for x in figures.lines if (x["bench"], x["case"]) == ("join", "growth")]
+    if len(grown) > 1:
+        ends = [x["subject"].removeprefix(f"{OURS}, ") for x in (grown[0], grown[-1])]
+        parts.append(
+            f"At about as many pairs an alert it takes {grown[-1]['ratio_to_ours']:.2g} times as"
+            f" long with {ends[1]} as with {ends[0]}."
+        )
+    parts.append("Who takes one region after another pays in proportion to their number.")
+    return parts
+
+
+def _maps(figures: _Figures) -> list[str]:
+    parts = [
+        "**Size of maps**: a cell of a map takes 22 bytes of the index. A lookup reads the few"
+        " cells that it ends in, however many there are, and density and credible level only for"
+        " pairs that are left after the cuts."
+    ]
+    if added := figures.of("join", "add a map"):
+        parts.append(
+            f"A new map is there for lookups after {duration(added['seconds'])}, without building"
+            " the others anew."
+        )
+    if (large := figures.of("notices", "map")) is not None:
+        cells = large.get("compared", "").partition(" map of ")[2].partition(" cells")[0]
+        size = f"of {cells} cells" if cells else "of a large notice"
+        parts.append(
+            f"What grows with the cells is reading a map: the file of one {size} becomes a region"
+            f" in {duration(large['seconds'])}."
+        )
+    return parts
+
+
+def cluster(lines: Sequence[Line]) -> list[str]:
+    """What spreads over hosts, what is sent to them, and what is full first."""
+    figures = _Figures(lines)
+    parts = [
+        "Spark reads each partition of an alert topic in a task of its own, so that reading and"
+        " decoding spread over as many cores as the topics have partitions. What comes back is"
+        " about 30 columns of each alert, and the whole packets of the few that look as if they"
+        " passed the cuts. Archive, cuts, join, candidates and the transaction of a batch are"
+        " made once, in the driver.",
+        "What a lookup needs of 1,000 regions with 2.3 million map cells is 52 MB: it is written"
+        " as arrays in a folder that each host maps into memory once for all its workers, and is"
+        " never part of a closure, which would be sent with every task.",
+    ]
+    for case in figures.cases("pipeline"):
+        if (told := _saturated(figures, case)) is not None:
+            parts.append(f"With packets of {case.split(',')[0]}: {told}")
+    return [" ".join(parts)]
+
+
+def _saturated(figures: _Figures, case: str) -> str | None:
+    """Whether the cores that decode or the driver are full first."""
+    name = f"cost by step, {case}"
+    steps = {
+        line["subject"]: float(line["us_per_item"])
+        for line in figures.lines
+        if (line["bench"], line["case"]) == ("pipeline", name)
+    }
+    spread = steps.pop(READ, 0.0) + steps.pop(DECODE, 0.0)
+    driver = sum(steps.values())
+    if not spread or not driver:
+        return None
+    told = (
+        f"reading and decoding an alert took this machine {_us(spread)}, the driver {_us(driver)}"
+    )
+    full = f"at {1e6 / driver:,.0f} alerts a second"
+    if driver > spread:
+        return f"{told}: the driver is full first, {full}."
+    return (
+        f"{told}: Kafka and the cores that decode are full first. One driver is full {full},"
+        f" {spread / driver:.2g} times what this machine reads and decodes."
+    )
+
+
+def _singular(case: str) -> str:
+    return "1 region" if case == "1 regions" else case
+
+
+def _us(microseconds: float) -> str:
+    return duration(microseconds / 1e6)
