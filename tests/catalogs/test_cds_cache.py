@@ -1,0 +1,60 @@
+"""The cache of what CDS answered: by catalogue, version and place, and bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from catalogs.cds import Place
+from catalogs.cds_cache import AnswerCache
+from crossmatch.remote import Answer
+
+ANSWER = Answer("MM-ZTF-a", "simbad", "2026-03-01", 10.0, 20.0, 2.0, "2026-03-01T00:00:00Z", "x")
+
+
+def test_place_of_another_object_has_its_answer(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "cds.sqlite", 1.0)
+    cache.put([ANSWER])
+    places = [Place("MM-ZTF-b", 10.0, 20.0), Place("MM-ZTF-c", 10.001, 20.0)]
+    assert cache.get("simbad", "2026-03-01", places) == [
+        replace(ANSWER, counterpart_id="MM-ZTF-b"),
+        None,
+    ]
+
+
+def test_other_catalogue_or_day_is_another_question(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "cds.sqlite", 1.0)
+    cache.put([ANSWER])
+    place = [Place("MM-ZTF-a", 10.0, 20.0)]
+    assert cache.get("simbad", "2026-03-02", place) == [None]
+    assert cache.get("vizier:t", "2026-03-01", place) == [None]
+
+
+def test_answer_that_does_not_cover_the_place_does_not_count(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "cds.sqlite", 1.0)
+    cache.put([replace(ANSWER, radius_arcsec=0.9)])
+    assert cache.get("simbad", "2026-03-01", [Place("MM-ZTF-a", 10.0, 20.0)]) == [None]
+
+
+def test_oldest_are_dropped(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "cds.sqlite", 1.0, max_answers=3)
+    cache.put([replace(ANSWER, ra_deg=10.0 + i) for i in range(5)])
+    places = [Place("MM-ZTF-a", 10.0 + i, 20.0) for i in range(5)]
+    known = [a is not None for a in cache.get("simbad", "2026-03-01", places)]
+    assert (cache.count(), known) == (3, [False, False, True, True, True])
+
+
+def test_it_survives_and_may_be_broken(tmp_path: Path) -> None:
+    path = tmp_path / "cds.sqlite"
+    cache = AnswerCache(path, 1.0)
+    cache.put([ANSWER])
+    cache.close()
+    assert AnswerCache(path, 1.0).count() == 1
+    path.write_bytes(b"broken" * 1000)
+    assert AnswerCache(path, 1.0).count() == 0
+
+
+def test_no_places_have_no_answers(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "cds.sqlite", 1.0)
+    cache.put([])
+    assert cache.get("simbad", "2026-03-01", []) == []
