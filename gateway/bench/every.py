@@ -30,13 +30,15 @@ class Asked:
     short: tuple[tuple[str, ...], ...] = (("--small",),)
 
 
+# Packets of 3 kB.
+_LSST = ("--survey", "lsst", "--stamps", "0")
 BENCHES = (
     Asked(name="join"),
     Asked(name="decode"),
     Asked(
         name="pipeline",
-        full=((), ("--stamps", "0", "--packets", "200000", "--batch", "20000")),
-        short=(("--small",),),
+        full=((), (*_LSST, "--packets", "200000", "--batch", "20000")),
+        short=(("--small",), (*_LSST, "--small")),
     ),
     Asked(
         name="notices",

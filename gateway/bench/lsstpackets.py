@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from crossmatch.model import FloatArray
 from gateway.bench.alertpackets import Alerts
 from gateway.night import packets
 from gateway.night.packets import Column
@@ -47,8 +48,10 @@ def schema_json() -> str:
     return json.dumps({k: v for k, v in json.loads(text).items() if k != "doc"})
 
 
-def lsst(alerts: Alerts, stamp_bytes: int = 0, seed: int = 1) -> list[bytes]:
-    """Packets of alerts that pass the default cuts, in order.
+def lsst(
+    alerts: Alerts, stamp_bytes: int = 0, seed: int = 1, reliability: FloatArray | float = 0.95
+) -> list[bytes]:
+    """Packets of alerts, in order; they pass the default cuts by their reliability alone.
 
     Parameters
     ----------
@@ -59,6 +62,8 @@ def lsst(alerts: Alerts, stamp_bytes: int = 0, seed: int = 1) -> list[bytes]:
         26,400 make 82 kB.
     seed : int
         Of the bytes of the cut-outs.
+    reliability : (n,) float64 or float
+        That each is no artefact, 0 to 1.
     """
     n = len(alerts)
     mjd_tai = alerts.time_jd - _JD_MINUS_MJD + _TAI_MINUS_UTC_DAYS
@@ -76,7 +81,7 @@ def lsst(alerts: Alerts, stamp_bytes: int = 0, seed: int = 1) -> list[bytes]:
         "raErr": Column(2e-5),
         "decErr": Column(2e-5),
         "snr": Column(20.0),
-        "reliability": Column(0.95),
+        "reliability": Column(reliability),
         "timeProcessedMjdTai": Column(mjd_tai + 0.001),
     }
     head = {"diaSourceId": Column(alerts.alert_id), "observation_reason": Column("bench")}

@@ -20,7 +20,7 @@ from gateway.bench import pipeline_costs, sky30
 from gateway.bench.measure import OURS, Row, row_of
 from gateway.bench.pipeline_jobs import Jobs, Run
 from gateway.bench.pipeline_plain import of, one_after_another
-from gateway.bench.pipeline_world import NIGHT, Sizes, Tell, regions, send
+from gateway.bench.pipeline_world import NIGHT, Sizes, Tell, lookup_of, named, regions, send
 from gateway.config import load
 
 __all__ = ["BENCH", "PACKAGES", "Sizes", "cases"]
@@ -45,13 +45,17 @@ def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
     """
     java = find_java(os.environ)
     tell(f"making {sizes.packets} packets and {sizes.regions} regions")
-    alerts = sky30.night(sky30.sources(sizes.packets, sizes.seed), NIGHT, sizes.packets, sizes.seed)
+    sky_of = sky30.sources(sizes.packets, sizes.seed)
+    alerts = named(sky30.night(sky_of, NIGHT, sizes.packets, sizes.seed), sizes.survey)
     late = regions(sizes.regions, sizes.seed)
+    cuts = load(None, environ={}).cuts
+    if sizes.sources:
+        tell(f"making a catalogue of {sizes.sources:,} galaxies")
+    lookup = lookup_of(work, sizes)
     with EmbeddedKafka(work / "kafka", 0, 0, java) as kafka:
-        mean = send(kafka.bootstrap, alerts, sizes)
+        mean = send(kafka.bootstrap, alerts, sizes, cuts)
         spark = spark_session(java=java, jars=fetch_jars(SPARK), local_dir=work / "spark")
-        cuts = load(None, environ={}).cuts
-        jobs = Jobs(spark, kafka.bootstrap, work, sizes, late, cuts)
+        jobs = Jobs(spark, kafka.bootstrap, work, sizes, late, cuts, lookup)
         try:
             runs = _taken(jobs, sizes, tell)
         finally:
@@ -170,8 +174,9 @@ def _row(
         sizes.packets * statistics.median(1 / rate for rate in ours),
         equal=equal,
         compared=(
-            f"{sizes.packets:,} alerts of {mean / 1e3:.0f} kB, {sizes.batch:,} a batch, at the rate"
-            " after the first batch; ours with archive, cuts, candidates and transactions. Equal:"
+            f"{sizes.packets:,} alerts of {mean / 1e3:.0f} kB ({sizes.survey.upper()}),"
+            f" {sizes.batch:,} a batch, at the rate after the first batch; ours with archive, cuts,"
+            f" a local catalogue of {sizes.sources:,} galaxies, candidates and transactions. Equal:"
             " events and objects, to whole records tried with one region after another"
         ),
         facts={

@@ -16,13 +16,17 @@ from broker.codec import RegionRecord
 from broker.commit import Committed, Committer
 from broker.engine import Engine
 from broker.kafka_io import PacketReader
+from broker.lsstschemas import LsstSchemas
 from broker.sources import Sources, raw_rows, slim_columns
 from broker.stream import LiveMatcher, packet_details
+from broker.told import Lookup
 from broker.writer import Writer
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.cuts import Cuts
 from crossmatch.errors import Rejected, ServiceError
+from gateway.bench import lsstpackets
+from gateway.bench.lsstpackets import SCHEMA_ID
 from gateway.bench.pipeline_costs import Costs, TimedArchive, TimedJudge
 from gateway.bench.pipeline_world import TOPIC, Matches, Sizes
 from gateway.night import packets as ztf_packets
@@ -65,15 +69,20 @@ class Jobs:
         sizes: Sizes,
         late: Sequence[RegionRecord],
         cuts: Cuts,
+        lookup: Lookup,
     ) -> None:
         self._spark, self._bootstrap, self._work, self._sizes = spark, bootstrap, work, sizes
         self._late = late
-        self._cuts = cuts
+        self._cuts, self._lookup = cuts, lookup
+        is_ztf = sizes.survey == "ztf"
+        self._schemas = LsstSchemas(known={SCHEMA_ID: lsstpackets.schema_json()})
+        self._learned = {"ztf": (ztf_packets.schema_json(),) if is_ztf else (), "lsst": ()}
         self._sources = Sources(
             bootstrap=bootstrap,
             properties={},
-            ztf=(TOPIC,),
-            lsst=(),
+            ztf=(TOPIC,) if is_ztf else (),
+            lsst=() if is_ztf else (TOPIC,),
+            lsst_schemas=self._schemas,
             max_offsets_per_trigger=sizes.batch,
         )
         self._number = 0
@@ -90,8 +99,9 @@ class Jobs:
             versions=Versions(cuts="bench", code="bench"),
             archive=TimedArchive(AlertArchive(folder / "alerts"), costs.watch),
             now=lambda: datetime.now(UTC),
+            lookup=self._lookup,
         )
-        packets = packet_details(carried.fetch, self._sources.survey, {})
+        packets = packet_details(carried.fetch, self._sources.survey, self._schemas)
         engine.judge = TimedJudge(self._cuts, packets, costs.watch)
         engine.restore(self._late, {})
         writer = Writer(self._bootstrap, {})
@@ -121,7 +131,7 @@ class Jobs:
 
     def decoding(self) -> Run:
         """The same columns decoded in the JVM, and dropped there."""
-        columns = slim_columns(self._sources, {"ztf": (ztf_packets.schema_json(),), "lsst": ()})
+        columns = slim_columns(self._sources, self._learned)
 
         def take(frame: Any, _batch_id: int) -> None:
             frame.select(*columns).write.format("noop").mode("append").save()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import fastavro
@@ -18,8 +20,10 @@ from crossmatch.model import Region
 from crossmatch.shapes import shape_of
 from crossmatch.sky import ipix29
 from crossmatch.times import jd_from_datetime
-from gateway.bench import alertpackets
-from gateway.bench.pipeline_world import TOPIC, Matches, Sizes
+from gateway.bench import lsstpackets
+from gateway.bench.pipeline_world import TOPIC, Matches, Sizes, packets_of
+
+_MESSAGE_START_BYTES = 5
 
 
 def one_after_another(
@@ -27,13 +31,13 @@ def one_after_another(
 ) -> tuple[set[str], Matches, float]:
     """Objects that were looked at, their matches, and the seconds that ``sizes.plain`` took."""
     few = alerts.slice(0, sizes.plain)
-    packets = alertpackets.ztf_of(few, sizes.stamp_bytes, sizes.seed)
+    packets = packets_of(few, sizes, cuts)
     held = [record.region for record in late if record.region is not None]
     shapes = [(region, shape_of(region.localization)) for region in held]
     begin = time.perf_counter()
     found: Matches = set()
     for packet in packets:
-        found |= set(plain_matches(packet, shapes, cuts))
+        found |= set(plain_matches(packet, shapes, cuts, sizes.survey))
     seconds = time.perf_counter() - begin
     # An object may be seen once more behind the few.
     later = set(alerts.slice(sizes.plain)["object_id"].to_pylist())
@@ -47,13 +51,13 @@ def of(matches: Matches, objects: set[str]) -> Matches:
 
 
 def plain_matches(
-    packet: bytes, shapes: Sequence[tuple[Region, Any]], cuts: Cuts
+    packet: bytes, shapes: Sequence[tuple[Region, Any]], cuts: Cuts, survey: str = "ztf"
 ) -> Iterator[tuple[str, str]]:
     """Event and object of each region that holds a good alert."""
-    record: Any = next(fastavro.reader(io.BytesIO(packet)))
-    row = native_row(record, "ztf") | {"topic": TOPIC, "partition": 0, "offset": 0}
-    table = pa.Table.from_pylist([row], schema=NATIVE_SCHEMAS["ztf"])
-    alerts = normalise("ztf", table).alerts
+    row = native_row(_record(packet, survey), survey)
+    row |= {"topic": TOPIC, "partition": 0, "offset": 0}
+    table = pa.Table.from_pylist([row], schema=NATIVE_SCHEMAS[survey])
+    alerts = normalise(survey, table).alerts
     if not apply_cuts(alerts, cuts).keep.any():
         return
     ra, dec, time_jd = (alerts[name].to_numpy() for name in ("ra_deg", "dec_deg", "time_jd"))
@@ -63,4 +67,17 @@ def plain_matches(
         _, level = shape.at(ra, dec, pixel)
         timely = region.window.start_days < since <= region.window.end_days
         if timely and level[0] <= region.level:
-            yield region.event_id, record["objectId"]
+            yield region.event_id, alerts["object_id"][0].as_py()
+
+
+def _record(packet: bytes, survey: str) -> Any:
+    if survey == "ztf":
+        return next(fastavro.reader(io.BytesIO(packet)))
+    body = io.BytesIO(packet)
+    body.seek(_MESSAGE_START_BYTES)
+    return fastavro.schemaless_reader(body, _lsst_schema(), None)
+
+
+@cache
+def _lsst_schema() -> Any:
+    return fastavro.parse_schema(json.loads(lsstpackets.schema_json()))

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from broker import kafka_io
 from broker.codec import RegionRecord
+from broker.told import Lookup, no_lookup
+from catalogs.ingest import Wanted
+from catalogs.kinds import Kind
+from catalogs.store import Store
+from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.model import Circle
-from gateway.bench import alertpackets
+from gateway.bench import alertpackets, lsstpackets
 from gateway.bench.late_region import DISTANCE, late_of
+from gateway.lookup import local_lookup
 from gateway.night.maps import Arc, multi_order_map
 from gateway.topicspecs import topic_specs
 
@@ -33,7 +44,9 @@ class Sizes:
     """How much is measured.
 
     ``stamp_bytes`` is the size of each of three cut-outs, 0 for none; ``batch`` the alerts of a
-    batch; ``plain`` those that the job gets which tries one region after another.
+    batch; ``plain`` those that the job gets which tries one region after another. ``survey`` is
+    whose packets they are; without cut-outs LSST's have 3 kB and ZTF's 8. ``sources`` are those of
+    a local catalogue in which matches are looked up; without sources they are not.
     """
 
     packets: int = 20_000
@@ -42,6 +55,8 @@ class Sizes:
     batch: int = 2500
     runs: int = 7
     plain: int = 200
+    survey: Literal["ztf", "lsst"] = "ztf"
+    sources: int = 10_000_000
     seed: int = 1
 
 
@@ -83,16 +98,56 @@ def regions(count: int, seed: int) -> list[RegionRecord]:
     return found
 
 
-def send(bootstrap: str, alerts: pa.Table, sizes: Sizes) -> float:
-    """Fill the topic; the mean size of a packet."""
+def named(alerts: pa.Table, survey: str) -> pa.Table:
+    """Alerts whose objects have the names that they have in packets of the survey."""
+    if survey == "ztf":
+        return alerts
+    numbers = alerts["object_id"].combine_chunks().dictionary_encode().indices
+    names = pc.cast(pc.add(pc.cast(numbers, pa.int64()), 1), pa.string())
+    return alerts.set_column(alerts.column_names.index("object_id"), "object_id", names)
+
+
+def packets_of(alerts: pa.Table, sizes: Sizes, cuts: Cuts) -> list[bytes]:
+    """Packets of alerts from :func:`named`; as many pass the cuts, whatever the survey."""
+    if sizes.survey == "ztf":
+        return alertpackets.ztf_of(alerts, sizes.stamp_bytes, sizes.seed)
+    names = ("alert_id", "object_id", "time_jd", "ra_deg", "dec_deg", "mag")
+    columns = [alerts[name].to_numpy() for name in names]
+    columns[1] = columns[1].astype(np.int64) - 1
+    # LSST's packets have none of the fields by which most of ZTF's alerts are cut.
+    reliability = np.where(apply_cuts(alerts, cuts).keep, 0.95, 0.05)
+    made = alertpackets.Alerts(*columns)
+    return lsstpackets.lsst(made, sizes.stamp_bytes, sizes.seed, reliability)
+
+
+def send(bootstrap: str, alerts: pa.Table, sizes: Sizes, cuts: Cuts) -> float:
+    """Fill the topic; the mean size of a packet, in bytes."""
     kafka_io.ensure_topics(bootstrap, {}, topic_specs([TOPIC]))
     # One that compresses would measure its own decompression.
     producer = kafka_io.producer(bootstrap, {}, compression_type="none")
     total = 0
     for at in range(0, alerts.num_rows, 1000):
-        some = alerts.slice(at, 1000)
-        for packet in alertpackets.ztf_of(some, sizes.stamp_bytes, sizes.seed):
+        for packet in packets_of(alerts.slice(at, 1000), sizes, cuts):
             kafka_io.send(producer, TOPIC, packet)
             total += len(packet)
     producer.flush(300)
     return total / float(alerts.num_rows)
+
+
+def lookup_of(work: Path, sizes: Sizes) -> Lookup:
+    """Look-up in a local catalogue of galaxies, evenly on the sky, that was added as others are."""
+    if not sizes.sources:
+        return no_lookup
+    rng = np.random.default_rng([sizes.seed, 8])
+    n = sizes.sources
+    table = pa.table({
+        "ra": rng.uniform(0, 360, n),
+        "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, n))),
+        "id": np.arange(n),
+        "redshift": rng.uniform(0.01, 0.4, n),
+    })  # fmt: skip
+    path = work / "galaxies.parquet"
+    pq.write_table(table, path)
+    store = Store(work / "catalogs")
+    store.add(path, Wanted(name="galaxies", kind=Kind.galaxies), datetime.now(UTC))
+    return local_lookup(["galaxies"], store)[0]

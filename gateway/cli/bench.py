@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +45,7 @@ _LATENCY_EPILOG = (
 )
 _PIPELINE_EPILOG = (
     "Examples:\n\nmmgateway bench pipeline\n\nmmgateway bench pipeline --small"
-    "\n\nmmgateway bench pipeline --stamps 0 --packets 200000 --batch 20000"
+    "\n\nmmgateway bench pipeline --survey lsst --stamps 0 --packets 200000 --batch 20000"
 )
 _JOIN_EPILOG = (
     "Examples:\n\nmmgateway bench join\n\nmmgateway bench join --small --json"
@@ -53,6 +54,13 @@ _JOIN_EPILOG = (
 _BOUNDS_EPILOG = (
     "Examples:\n\nmmgateway bench bounds\n\nmmgateway bench bounds month --small --json"
 )
+
+
+class Survey(StrEnum):
+    """Whose packets are sent."""
+
+    ztf = "ztf"
+    lsst = "lsst"
 
 
 @app.command("notices", epilog=_EPILOG)
@@ -159,6 +167,12 @@ def pipeline(
     packets: Annotated[int, typer.Option(min=1000, help="Alerts on the topic.")] = 20_000,
     stamps: Annotated[int, typer.Option(min=0, help="Bytes of each of three cut-outs.")] = 24_000,
     regions: Annotated[int, typer.Option(min=1, help="Active regions.")] = 1000,
+    survey: Annotated[
+        Survey, typer.Option(help="Whose packets; without cut-outs LSST's have 3 kB, ZTF's 8.")
+    ] = Survey.ztf,
+    sources: Annotated[
+        int, typer.Option(min=0, help="Of a local catalogue for matches; 0: none.")
+    ] = 10_000_000,
     batch: Annotated[int, typer.Option(min=100, help="Alerts of a batch.")] = 2500,
     runs: Runs = 7,
     seed: Seed = 1,
@@ -181,6 +195,8 @@ def pipeline(
         batch=500 if small else batch,
         runs=1 if small else runs,
         plain=100 if small else 200,
+        survey=survey.value,
+        sources=min(sources, 100_000) if small else sources,
         seed=seed,
     )
     with scratch(folder) as work:

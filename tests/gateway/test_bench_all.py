@@ -45,17 +45,18 @@ def test_benches_run_in_order_and_their_lines_say_that_they_are_short(tmp_path: 
     path, run = tmp_path / "new" / "lines.jsonl", Runs()
     every.run_all(every.BENCHES, path, short=True, run=run)
 
-    assert [asked[1] for asked in run.asked] == [asked.name for asked in every.BENCHES]
+    names = [asked.name for asked in every.BENCHES]
+    assert list(dict.fromkeys(asked[1] for asked in run.asked)) == names
     assert all(asked[-1] == "--json" for asked in run.asked)
     lines = every.read(path)
-    assert [x["bench"] for x in lines] == [asked.name for asked in every.BENCHES]
+    assert list(dict.fromkeys(x["bench"] for x in lines)) == names
     assert all(x["short"] is True for x in lines)
 
 
 def test_a_full_run_takes_the_pipeline_with_large_and_with_small_packets(tmp_path: Path):
     run = Runs()
     every.run_all(every.chosen(["pipeline"]), tmp_path / "lines", short=False, run=run)
-    assert [len(asked) for asked in run.asked] == [3, 9]
+    assert [("lsst" in asked, "0" in asked) for asked in run.asked] == [(False,) * 2, (True,) * 2]
     assert len(every.read(tmp_path / "lines")) == 2
 
 

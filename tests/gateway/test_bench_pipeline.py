@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from broker import packets, surveys
 from broker.commit import Committed
 from broker.judge import Judge
 from broker.steps import Outcome
+from broker.told import no_lookup
 from broker.writer import Marker
 from crossmatch.index import RegionIndex
 from crossmatch.shapes import shape_of
@@ -67,6 +69,37 @@ def test_the_plain_job_matches_what_the_join_matches(late):
 
     assert len(expected) > 20
     assert found == expected
+
+
+def test_packets_of_lsst_are_matched_as_those_of_ztf_are(late):
+    rows = pipeline_world.named(sky30.night(sky30.sources(4000, 1), 10, 4000, 1), "lsst")
+    sizes = pipeline.Sizes(stamp_bytes=0, survey="lsst")
+    judge, index = Judge(CUTS), RegionIndex.build(late)
+    good = rows.filter(judge.cut(rows).keep)
+    pairs = judge.pairs(good, index)
+    expected = {
+        (late[region].event_id, good["object_id"][alert].as_py())
+        for alert, region in zip(pairs.alert_row, pairs.region_row, strict=True)
+    }
+    shapes = [(region, shape_of(region.localization)) for region in late]
+    bad = rows.filter(~judge.cut(rows).keep).slice(0, 200)
+
+    found = set()
+    for packet in pipeline_world.packets_of(good, sizes, CUTS):
+        assert 2_000 < len(packet) < 4_000
+        found |= set(pipeline_plain.plain_matches(packet, shapes, CUTS, "lsst"))
+
+    assert len(expected) > 20
+    assert found == expected
+    for packet in pipeline_world.packets_of(bad, sizes, CUTS):
+        assert not list(pipeline_plain.plain_matches(packet, shapes, CUTS, "lsst"))
+
+
+def test_what_is_near_is_looked_up_in_a_catalogue_of_the_size_asked_for(tmp_path):
+    lookup = pipeline_world.lookup_of(tmp_path, pipeline.Sizes(sources=1000))
+    (context,) = lookup(np.array([10.0]), np.array([-5.0]), np.array([2461346.5]))
+    assert context.looked_up == ("galaxies",)
+    assert pipeline_world.lookup_of(tmp_path, pipeline.Sizes(sources=0)) is no_lookup
 
 
 def test_a_rate_leaves_the_first_batch_out():

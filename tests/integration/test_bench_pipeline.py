@@ -17,15 +17,22 @@ _RUN = """\
 import json, sys
 from pathlib import Path
 from gateway.bench import pipeline
-sizes = pipeline.Sizes(packets=900, stamp_bytes=500, regions=40, batch=300, runs=1, plain=300)
+sizes = pipeline.Sizes(packets=900, stamp_bytes=500, regions=40, batch=300, runs=1, plain=300,
+    survey=sys.argv[2], sources=1000)
 rows = pipeline.cases(Path(sys.argv[1]), sizes)
 print(json.dumps([row.as_dict() for row in rows]))
 """
 
 
-def test_the_live_matcher_matches_what_one_region_after_another_matches(tmp_path: Path):
+@pytest.mark.parametrize("survey", ["ztf", "lsst"])
+def test_the_live_matcher_matches_what_one_region_after_another_matches(
+    tmp_path: Path, survey: str
+):
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, str(tmp_path)], capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", _RUN, str(tmp_path), survey],
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
 
     assert done.returncode == 0, done.stderr[-2000:]
