@@ -52,7 +52,7 @@ BENCHES = (
     Asked(name="catalogue"),
     Asked(name="late-region", short=(("--small", "--no-live", "--runs", "1"),)),
     Asked(name="latency", short=(("--candidates", "200"),)),
-    Asked(name="packets", short=(("--packets", "1000", "--batch", "500"),)),
+    Asked(name="packets", short=(("--packets", "1000", "--batch", "500", "--runs", "1"),)),
     Asked(name="bounds", short=(("burst", "half-sky", "--small"),)),
 )  # fmt: skip
 """In the order in which they are run and told."""

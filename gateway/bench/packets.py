@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Sizes:
     packets: int = 10_000
     batch: int = 2_500
     tasks: int = 1
+    runs: int = 3
     seed: int = 1
     folder: Path | None = None
 
@@ -81,28 +83,44 @@ def cases(work: Path, sizes: Sizes, tell: Callable[[str], None] = lambda _: None
         bench = _Bench(spark, sources, work, sizes, mean, _schemas(samples))
         try:
             bench.warm()
-            tell("copying packets, alone")
-            copied = bench.copying()
-            tell("reading and decoding, alone")
-            alone = bench.decoding()
-            tell("reading and decoding while packets are copied")
-            with bench.copying_beside() as reports:
-                both = bench.decoding(reports)
+            copied, alone, both = [], [], []
+            for number in range(sizes.runs):
+                tell(f"run {number + 1} of {sizes.runs}: copying packets, alone")
+                copied.append(bench.copying())
+                tell("reading and decoding, alone")
+                alone.append(bench.decoding())
+                tell("reading and decoding while packets are copied")
+                with bench.copying_beside() as reports:
+                    both.append(bench.decoding(reports))
         finally:
             spark.stop()
-    return [copied, alone, _beside(alone, both)]
+    return [_of_runs(copied), _of_runs(alone), _beside(_of_runs(alone), _of_runs(both))]
+
+
+def _of_runs(rows: Sequence[Row]) -> Row:
+    """The row of several runs, with the facts of the middle one."""
+    seconds = [row.seconds for row in rows]
+    middle = sorted(rows, key=lambda row: row.seconds)[len(rows) // 2]
+    return replace(
+        row_of(
+            middle.bench,
+            middle.case,
+            middle.subject,
+            middle.items,
+            seconds,
+            statistics.median(seconds),
+            equal=None,
+            compared=middle.compared,
+        ),
+        facts=middle.facts,
+    )
 
 
 def _beside(alone: Row, both: Row) -> Row:
-    return row_of(
-        BENCH,
-        "matching",
-        "beside the copying",
-        both.items,
-        [both.seconds],
-        alone.seconds,
-        equal=None,
-        compared=alone.compared,
+    return replace(
+        both,
+        subject="beside the copying",
+        ratio_to_ours=both.seconds / alone.seconds,
         facts=dict(both.facts) | {"rate_kept": round(alone.seconds / both.seconds, 2)},
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.bench_options import AsJson, Seed, scratch, teller, told
+from gateway.cli.bench_options import AsJson, Runs, Seed, scratch, teller, told
 
 EPILOG = (
     "Examples:\n\nmmgateway bench packets\n\nmmgateway bench packets --packets 2000 --json"
@@ -25,6 +25,7 @@ def packets(
         Path | None,
         typer.Option(help="Folder with real ZTF packets, *.avro; else packets are made."),
     ] = None,
+    runs: Runs = 3,
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -34,7 +35,7 @@ def packets(
 
     facts = machine(PACKAGES)
     tell = teller(as_json)
-    sizes = Sizes(packets=count, batch=batch, tasks=tasks, seed=seed, folder=samples)
+    sizes = Sizes(packets=count, batch=batch, tasks=tasks, runs=runs, seed=seed, folder=samples)
     with scratch() as folder:
         rows = cases(folder, sizes, tell)
     told(rows, facts, as_json)
