@@ -127,27 +127,11 @@ class Writer:
             raise ServiceError(
                 f"Kafka at {self._bootstrap} does not take transactions: {error.args[0].str()}"
             ) from error
-        marker = None
-        for message in kafka_io.read_all(self._bootstrap, self._properties, topics.MARKER):
-            if message.key == _MARKER_KEY:
-                marker = Marker(**json.loads(message.value))
-        return marker
+        return read_marker(self._bootstrap, self._properties)
 
     def state(self) -> State:
         """Groups and owed searches as of the last committed transaction."""
-        texts: dict[bytes, bytes | None] = {}
-        for message in kafka_io.read_all(self._bootstrap, self._properties, topics.STATE):
-            texts[message.key] = message.value
-        state = State({}, [])
-        for key, text in texts.items():
-            if not text:
-                continue
-            data = json.loads(text)
-            if key.startswith(PREFIX.encode()):
-                state.searches.append(OwedSearch.from_json(data))
-            else:
-                state.groups[GroupKey.from_json(data["key"])] = Group.from_json(data["group"])
-        return state
+        return read_state(self._bootstrap, self._properties)
 
     def publish(
         self,
@@ -219,6 +203,32 @@ class Writer:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         kafka_io.send(self._producer, topic, value, key, headers)
+
+
+def read_marker(bootstrap: str, properties: Mapping[str, str]) -> Marker | None:
+    """The last committed marker, if any; anybody may ask."""
+    marker = None
+    for message in kafka_io.read_all(bootstrap, properties, topics.MARKER):
+        if message.key == _MARKER_KEY:
+            marker = Marker(**json.loads(message.value))
+    return marker
+
+
+def read_state(bootstrap: str, properties: Mapping[str, str]) -> State:
+    """Groups and owed searches as of the last committed transaction; anybody may ask."""
+    texts: dict[bytes, bytes | None] = {}
+    for message in kafka_io.read_all(bootstrap, properties, topics.STATE):
+        texts[message.key] = message.value
+    state = State({}, [])
+    for key, text in texts.items():
+        if not text:
+            continue
+        data = json.loads(text)
+        if key.startswith(PREFIX.encode()):
+            state.searches.append(OwedSearch.from_json(data))
+        else:
+            state.groups[GroupKey.from_json(data["key"])] = Group.from_json(data["group"])
+    return state
 
 
 def entry_of(outcome: Outcome, marker: Marker, before: Marker | None) -> dict[str, Any]:

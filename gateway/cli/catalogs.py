@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catalogs.kinds import Kind
-from gateway.cli import FAILED, options
+from gateway.cli import FAILED, backfill, options
 from gateway.cli.catalogs_tables import show_answers, show_facts_of, show_list
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ app = typer.Typer(
     help="Local catalogues: survivors of matching are looked up in them.",
     no_args_is_help=True,
 )
+app.add_typer(backfill.app)
 ADD_EPILOG = (
     "Examples:\n\nmmgateway catalogs add gaia.parquet --name gaia --kind stars\n\n"
     "mmgateway catalogs add glade.csv --name glade --kind galaxies --columns name,distmpc,magb\n\n"

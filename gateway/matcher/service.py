@@ -35,6 +35,7 @@ from gateway import runfiles, services
 from gateway.config import Config
 from gateway.logs import EventLog
 from gateway.lookup import local_lookup, remote_of, store_of
+from gateway.matcher.backfill import BackfillThread
 from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
 from gateway.matcher.restoring import Regions, check_fit, restore
@@ -77,6 +78,7 @@ class MatchService:
         self._chores: Chores | None = None
         self._troubles: Troubles | None = None
         self._store: Storage | None = None
+        self._backfill: BackfillThread | None = None
 
     def start(self) -> None:
         """Bring the state back from Kafka and start the query and what goes beside it.
@@ -142,6 +144,14 @@ class MatchService:
         self._searcher.start()
         self._searcher.wake()
         self._chores.start()
+        self._backfill = BackfillThread.started(
+            config,
+            bootstrap,
+            engine,
+            0 if marker is None else marker.lookups_next,
+            troubles.chore,
+            self._now,
+        )
         troubles.start()
         log.info(
             "match_started",
@@ -285,6 +295,8 @@ class MatchService:
                 query.stop()
         if self._matcher is not None:
             self._matcher.close()
+        if self._backfill is not None:
+            self._backfill.stop()
         if self._chores is not None:
             self._chores.stop()
         if self._troubles is not None:
