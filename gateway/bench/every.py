@@ -45,7 +45,7 @@ BENCHES = (
         short=(
             (
                 "--voevents", "100", "--records", "100", "--cells", "20000", "--runs", "2",
-                "--live-notices", "100",
+                "--live-notices", "100", "--live-maps", "3",
             ),
         ),
     ),

@@ -22,6 +22,8 @@ receiver_port = 0
 broadcast_port = 0
 [match]
 alert_topics_ztf = {alerts}
+[maps]
+hosts = {hosts}
 """
 
 
@@ -40,7 +42,12 @@ def state_folder(folder: Path) -> Path:
 
 @contextmanager
 def running(
-    folder: Path, names: Sequence[str], *, alerts: Sequence[str] = (), timeout: float = 180.0
+    folder: Path,
+    names: Sequence[str],
+    *,
+    alerts: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+    timeout: float = 180.0,
 ) -> Iterator[Own]:
     """Services that run meanwhile, all but their ports and topics as configured by default.
 
@@ -52,6 +59,8 @@ def running(
         ``kafka``, ``listen``, ``match``.
     alerts : sequence of str
         Topics of ZTF's alerts.
+    hosts : sequence of str
+        That sky maps are fetched from.
     timeout : float
         Seconds within which they must be ready.
 
@@ -62,7 +71,8 @@ def running(
     """
     path = folder / "mmgateway.toml"
     state = json.dumps(str(state_folder(folder)))
-    path.write_text(_SETTINGS.format(state=state, alerts=json.dumps(list(alerts))), "utf-8")
+    lists = {"alerts": json.dumps(list(alerts)), "hosts": json.dumps(list(hosts))}
+    path.write_text(_SETTINGS.format(state=state, **lists), "utf-8")
     config = load(path, environ={})
     try:
         services.up(config, list(names), config_path=path, timeout=timeout)

@@ -26,6 +26,7 @@ CANDIDATES, PUBLISH = "candidates", "publishing"
 STEPS = (READ, DECODE, HAND_OVER, COLUMNS, ARCHIVE, JOIN, PACKETS, CANDIDATES, PUBLISH)
 """In the order in which an alert goes through them."""
 _IN_STEP = (ARCHIVE, JOIN, PACKETS)
+_LEAST_S = 1e-9
 
 Clock = Callable[[], float]
 P = ParamSpec("P")
@@ -149,12 +150,14 @@ def split(
         `Costs.per_alert` of the runs.
     reading, decoding : sequence of float
         Seconds an alert of jobs that only read, and that read and decode. Their medians are
-        taken from what ours takes for the same and more; what noise makes negative is 0.
+        taken from what ours takes for the same and more; what noise leaves nothing of counts as
+        a nanosecond.
     """
     read, both = statistics.median(reading), statistics.median(decoding)
     found: dict[str, list[float]] = {
         READ: list(reading),
-        DECODE: [max(0.0, seconds - read) for seconds in decoding],
-        HAND_OVER: [max(0.0, costs[HAND_OVER] - both) for costs in ours],
+        DECODE: [seconds - read for seconds in decoding],
+        HAND_OVER: [costs[HAND_OVER] - both for costs in ours],
     }
-    return found | {name: [costs[name] for costs in ours] for name in STEPS[3:]}
+    found |= {name: [costs[name] for costs in ours] for name in STEPS[3:]}
+    return {name: [max(_LEAST_S, s) for s in seconds] for name, seconds in found.items()}

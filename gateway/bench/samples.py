@@ -64,6 +64,30 @@ def wxt_records(count: int, seed: int) -> list[bytes]:
     return records
 
 
+def mapped_record(number: int, url: str) -> tuple[str, bytes]:
+    """IceCube's alert of a track whose sky map lies at an address, and the name of its trigger."""
+    when = _BEGIN + timedelta(hours=number)
+    trigger = f"{141_000 + number}_{12_000 + number}"
+    record = {
+        "$schema": "https://gcn.nasa.gov/schema/v6.1.0/gcn/notices/icecube/"
+        "single_neutrino_alerts.schema.json",
+        "mission": "IceCube",
+        "messenger": "Neutrino",
+        "pipeline": "Gold Track Alert",
+        "alert_type": "initial",
+        "event_name": [f"IceCube-{when:%y%m%d}{chr(ord('A') + number % 24)}"],
+        "id": [trigger],
+        "trigger_time": when.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "alert_datetime": (when + timedelta(seconds=30)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "ra": 22.9,
+        "dec": 40.1,
+        "ra_dec_error": 0.8,
+        "containment_probability": 0.9,
+        "healpix_url": url,
+    }
+    return trigger, json.dumps(record).encode()
+
+
 # Far more gravitational waves than in a night: their maps are what takes time.
 _MIXTURE = ("gbm", "swift", "wxt", "icecube", "gbm", "swift", "wxt", "icecube", "gbm", "wave")
 

@@ -78,6 +78,7 @@ def notices(
     ] = True,
     rate: Annotated[float, typer.Option(min=0.1, help="Notices a second, live.")] = 50.0,
     live_notices: Annotated[int, typer.Option(min=10, help="Notices sent, live.")] = 1000,
+    live_maps: Annotated[int, typer.Option(min=0, help="Notices with sky maps, live.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """From bytes to notices and regions: VOEvents, JSON, a large sky map, and the live path."""
@@ -90,8 +91,14 @@ def notices(
     rows = cases(Sizes(voevents=voevents, records=records, cells=cells, runs=runs, seed=seed), tell)
     if live:
         with scratch() as folder:
-            rows.append(
-                live_path.latency(folder, per_second=rate, count=live_notices, seed=seed, tell=tell)
+            rows += live_path.cases(
+                folder,
+                per_second=rate,
+                count=live_notices,
+                maps=live_maps,
+                cells=cells,
+                seed=seed,
+                tell=tell,
             )
     told(rows, facts, as_json)
 

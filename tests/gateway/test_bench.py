@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+import urllib.error
+import urllib.request
 from collections import Counter
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ServiceError
 from crossmatch.skymap import read_skymap
-from gateway.bench import notices, own, samples
+from gateway.bench import live, notices, own, samples
 from gateway.bench.measure import OURS, Subject, delays_row, machine, measured
 from gateway.cli import main
 from gateway.feeds.registry import load_feeds
@@ -113,6 +115,27 @@ def test_generated_messages_are_all_different():
     kinds = (samples.gbm_voevents(30, 1), samples.wxt_records(30, 1), samples.mixed(30, 1, 100))
     for raws in kinds:
         assert len(set(raws)) == 30
+
+
+def test_a_notice_of_a_map_is_understood_with_the_address_of_the_map():
+    trigger, raw = samples.mapped_record(3, "http://127.0.0.1:1/3.fits")
+    found = understand(load_feeds(), DEFAULT_CHAINS, raw)
+    assert (found.outcome, found.feed) == ("region", "icecube_json")
+    assert found.notice is not None
+    assert (found.notice.trigger_id, found.notice.skymap_url) == (
+        trigger, "http://127.0.0.1:1/3.fits",
+    )  # fmt: skip
+
+
+def test_maps_are_served_one_at_a_time():
+    with live._served(3000, seed=1) as maps:
+        first = maps.make(0)
+        assert len(read_skymap(urllib.request.urlopen(first).read()).start) > 2900
+        second = maps.make(1)
+        assert second != first
+        with pytest.raises(urllib.error.HTTPError, match="404") as gone:
+            urllib.request.urlopen(first)
+        gone.value.close()
 
 
 def test_the_mixture_has_many_missions_and_a_map_in_ten_messages():
