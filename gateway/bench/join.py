@@ -62,9 +62,10 @@ def cases(
     of_circles = _present(CIRCLE_PEERS, note) if sizes.peers else []
     rows: list[Row] = []
     for number in sizes.regions:
-        tell(f"{number:,} regions")
+        name = "1 region" if number == 1 else f"{number:,} regions"
+        tell(name)
         made = _world(sizes, number, min(1.0, _NATURAL / number))
-        rows += _case(f"{number:,} regions", made, peers, sizes, clock)
+        rows += _case(name, made, peers, sizes, clock)
         if number == max(n for n in sizes.regions if n <= max(_NATURAL, min(sizes.regions))):
             circles = [r for r in made.regions if isinstance(r.localization, Circle)]
             if circles:
@@ -140,7 +141,7 @@ def _case(
             run()
             taken[subject].append((clock() - began) * share)
     told = (
-        f"{len(given.regions):,} regions with {given.cells:,} map cells, {len(given.ra_deg):,}"
+        f"{len(given.regions):,} region(s) with {given.cells:,} map cells, {len(given.ra_deg):,}"
         f" alerts, {pairs:.2f} pairs an alert. Timed: from positions to pairs, each subject on"
         " one processor; ligo.skymap and the second of ours give levels and densities, too."
         " Equal: the set of pairs, and levels to 1e-6"

@@ -34,7 +34,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-_REGIONS = re.compile(r"([\d,]+) regions")
+_REGIONS = re.compile(r"([\d,]+) regions?")
 
 
 def drawn(lines: Sequence[Line], draw: Callable[[Sequence[Line]], Figure | None]) -> Figure | None:

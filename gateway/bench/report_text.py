@@ -97,11 +97,13 @@ def _regions(figures: _Figures) -> list[str]:
         "**Regions**: all of them are one sorted array of intervals, and a lookup takes the"
         " logarithm of their number; what grows is the number of pairs."
     ]
-    joins = [(c, x) for c, x in figures.cases("join").items() if c.endswith(" regions")]
+    joins = [
+        (c, x) for c, x in figures.cases("join").items() if c.endswith((" region", " regions"))
+    ]
     if len(joins) > 1:
         (few, first), (many, last) = joins[0], joins[-1]
         parts.append(
-            f"An alert takes {_us(first['us_per_item'])} beside {_singular(few)} and"
+            f"An alert takes {_us(first['us_per_item'])} beside {few} and"
             f" {_us(last['us_per_item'])} beside {many}."
         )
     grown = [x for x in figures.lines if (x["bench"], x["case"]) == ("join", "growth")]
@@ -177,10 +179,6 @@ def _saturated(figures: _Figures, case: str) -> str | None:
         f"{told}: Kafka and the cores that decode are full first. One driver is full {full},"
         f" {spread / driver:.2g} times what this machine reads and decodes."
     )
-
-
-def _singular(case: str) -> str:
-    return "1 region" if case == "1 regions" else case
 
 
 def _us(microseconds: float) -> str:

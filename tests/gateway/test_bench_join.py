@@ -33,7 +33,7 @@ def test_a_line_for_ours_and_each_peer_all_equal(capsys):
     lines = capsys.readouterr()
     rows = [json.loads(line) for line in lines.out.splitlines()]
     assert {r["case"] for r in rows} == {
-        "1 regions",
+        "1 region",
         "20 regions",
         "16 circles",
         "growth",
@@ -41,7 +41,7 @@ def test_a_line_for_ours_and_each_peer_all_equal(capsys):
     }
     there = [p for p in join_peers.PEERS if p.missing() is None]
     assert len(there) >= 4
-    for case in ("1 regions", "20 regions"):
+    for case in ("1 region", "20 regions"):
         mine = {r["subject"]: r for r in rows if r["case"] == case}
         assert set(mine) == {OURS, join._LEVELS, *(p.name for p in there)}
         assert all(mine[p.name]["equal"] is True for p in there)

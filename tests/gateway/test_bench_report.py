@@ -53,7 +53,7 @@ def line(
 def join_lines() -> list[dict[str, Any]]:
     found = []
     for number, us in ((1, 0.02), (10, 0.04), (100, 0.12), (1000, 0.3), (10_000, 0.5)):
-        case = f"{number:,} regions"
+        case = "1 region" if number == 1 else f"{number:,} regions"
         found += [
             line("join", case, OURS, us),
             line("join", case, f"{OURS}, with density and level", 3 * us, ours=us),
