@@ -22,6 +22,7 @@ from crossmatch.index import RegionIndex
 from crossmatch.match import match
 from crossmatch.model import Region
 from crossmatch.region import credible_level
+from crossmatch.remote import Answer, Remote
 from crossmatch.verdicts import Verdict
 
 from .scene import DEC
@@ -155,12 +156,15 @@ def candidates(
     selections: dict[str, tuple[Cuts, bool]],
     selection_of: dict[tuple, str],
     selection: str,
+    lookups: Sequence[Answer],
+    remotes: dict[str, Remote],
 ) -> dict[tuple, dict]:
     """Columns of the candidates in force, by event, world, survey and object.
 
     ``selections`` are cuts, and whether tests count; ``selection_of`` names those of events
     that were put aside under others than those in use now, by the name of a member and the
-    world.
+    world. ``lookups`` are what catalogues elsewhere answered, ``remotes`` which of them each
+    selection asks.
     """
     found = {}
     for region, members, world in events(records):
@@ -181,7 +185,7 @@ def candidates(
                 region,
                 DEFAULT_CHAINS[region.chain],
                 alerts,
-                Context(),
+                _context(remotes[cuts_name], lookups, alerts),
                 EventDistance(),
                 Versions(cuts=cuts_name, code="test"),
                 verdict=_latest(verdicts, *thing, members),
@@ -189,6 +193,14 @@ def candidates(
             )
             found[(region.event_id, world, *thing)] = content(columns)
     return found
+
+
+def _context(remote: Remote, lookups: Sequence[Answer], alerts: Sequence[MatchedAlert]) -> Context:
+    """What is known of an object at the place of its latest alert."""
+    latest = max((m.alert for m in alerts), key=lambda a: (a["time_jd"], a["alert_id"]))
+    name = f"MM-{latest['survey'].upper()}-{latest['object_id']}"
+    mine = [answer for answer in lookups if answer.counterpart_id == name]
+    return remote.joined(Context(), mine, latest["ra_deg"], latest["dec_deg"])
 
 
 def content(statement: dict) -> dict:

@@ -15,6 +15,7 @@ from broker.engine import Batch, Engine, Outcome
 from broker.groups import Group, GroupKey
 from broker.owed import OwedSearch
 from broker.search import work_off
+from crossmatch.remote import Answer
 from crossmatch.verdicts import Verdict
 
 from .conftest import MemoryArchive, decode
@@ -27,6 +28,7 @@ class Committed:
     state: dict[str, str] = field(default_factory=dict)
     records: list[RegionRecord] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    lookups: list[Answer] = field(default_factory=list)
     statements: list[dict] = field(default_factory=list)
     entries: list[dict] = field(default_factory=list)
     step: int = -1
@@ -59,13 +61,14 @@ class Runner:
         alerts,
         records: Sequence[RegionRecord] = (),
         verdicts: Sequence[Verdict] = (),
+        lookups: Sequence[Answer] = (),
         *,
         crash: bool = False,
     ) -> list[dict]:
         """A batch; with ``crash`` the process ends between its work and its commit, and is
         started again, and the batch is played once more, as Spark does."""
         number = self.kafka.batch_id + 1
-        batch = Batch(number, alerts, records, verdicts=verdicts)
+        batch = Batch(number, alerts, records, verdicts=verdicts, lookups=lookups)
         if crash:
             self.engine.step(batch)
             self.restart()
@@ -73,6 +76,7 @@ class Runner:
         self._commit(self.engine.step(batch))
         self.kafka.records += records
         self.kafka.verdicts += verdicts
+        self.kafka.lookups += lookups
         self.kafka.batch_id = number
         return self.kafka.statements[before:]
 
@@ -199,6 +203,7 @@ class Runner:
             if "group" in v
         }
         searches = [OwedSearch.from_json(v) for v in state.values() if "before_batch" in v]
+        engine.answers.add(self.kafka.lookups, self.kafka.step)
         raws = aside.without_closed([r.raw for r in self.kafka.records])
         engine.restore(
             [decode(raw) for raw in raws],

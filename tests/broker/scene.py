@@ -11,6 +11,7 @@ from functools import cache
 
 from broker.codec import RegionRecord
 from crossmatch.model import Circle, Window
+from crossmatch.remote import Answer, RemoteSource
 from crossmatch.verdicts import EFFECTS, Verdict
 
 from .conftest import T0, alert, cells_map, notice, record
@@ -148,6 +149,28 @@ def record_of(said: Said) -> RegionRecord:
         fields["localization"] = Circle(PLACES[said.place], DEC, RADII[said.radius], 0.9)
     of = notice(source.event, said.serial, 0, 0, 1, retracts=retracts, **fields)
     return record(of, said.serial)
+
+
+# --- answers of catalogues elsewhere ----------------------------------------------------------
+
+
+@cache
+def answer_of(thing: int, catalog: str, minute: int, shift: int) -> Answer:
+    """What a catalogue says of an object, or of a place beside it: too far for some shifts."""
+    row = ALERTS[thing * len(DAYS)]
+    dec_deg = row["dec_deg"] + (0.0, 0.8, 1.4)[shift] / 3600
+    source = RemoteSource(f"S{thing}", "Star", row["ra_deg"], dec_deg, 0.0)
+    return Answer(
+        counterpart_id=f"MM-{row['survey'].upper()}-{row['object_id']}",
+        catalog=catalog,
+        version=f"2024-03-{minute + 1:02d}",
+        ra_deg=row["ra_deg"],
+        dec_deg=dec_deg,
+        radius_arcsec=2.0,
+        answered=f"2024-03-01T03:{minute:02d}:00.000000Z",
+        via="xmatch",
+        sources=(source,) if minute else (),
+    )
 
 
 # --- verdicts ---------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The gateway's promise: whatever comes in whatever order, and however often it was killed.
 
-Hypothesis plays alerts, notices, verdicts, searches, kills and changes of the configuration
-against the in-memory matcher; a few lines of brute force (``model``) say what must be in force.
-``MMGATEWAY_CASES`` sets the number of plays.
+Hypothesis plays alerts, notices, verdicts, answers of catalogues, searches, kills and changes of
+the configuration against the in-memory matcher; a few lines of brute force (``model``) say what
+must be in force. ``MMGATEWAY_CASES`` sets the number of plays.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from broker.engine import Engine
 from crossmatch import sky
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.remote import Answer, Remote
 from crossmatch.verdicts import Verdict
 
 from . import model, scene
@@ -40,6 +41,12 @@ SELECTIONS = {
     "loose": (replace(CUTS, min_real_bogus=0.3), False),
 }
 """Cuts, and whether test events are matched."""
+REMOTES = {
+    "usual": Remote(("simbad",)),
+    "strict": Remote(("simbad", "vizier:t"), 0.7),
+    "loose": Remote(),
+}
+"""Catalogues elsewhere that are asked."""
 
 
 def engine_with(selection: str):
@@ -54,6 +61,7 @@ def engine_with(selection: str):
             now=lambda: T0,
             include_tests=include_tests,
             aside=aside,
+            remote=REMOTES[selection],
         )
 
     return make
@@ -69,8 +77,11 @@ class Play:
         self.rows: list[dict] = []
         self.records: list[RegionRecord] = []
         self.verdicts: list[Verdict] = []
+        self.lookups: list[Answer] = []
 
-    def batch(self, numbers=(), notices=(), verdicts=(), *, crash: bool = False) -> None:
+    def batch(
+        self, numbers=(), notices=(), verdicts=(), lookups=(), *, crash: bool = False
+    ) -> None:
         """A batch of what the numbers mean."""
         records = [scene.record_of(said_of(number, self.sources)) for number in notices]
         given = [row_of(number, self.rows) for number in numbers]
@@ -78,7 +89,27 @@ class Play:
         self.rows += given
         self.records += records
         self.verdicts += verdicts
-        self.runner.step(alerts(given), records, verdicts, crash=crash)
+        self.lookups += lookups
+        self.runner.step(alerts(given), records, verdicts, lookups, crash=crash)
+
+    def answer(self, *, crash: bool) -> None:
+        """Everything that is awaited is answered."""
+        asked = self.runner.engine.awaited.questions()
+        answers = [
+            Answer(
+                q.counterpart_id,
+                q.catalog,
+                "2024-03-01",
+                q.ra_deg,
+                q.dec_deg,
+                2.0,
+                "2024-03-01T03:02:30.000000Z",
+                "xmatch",
+            )
+            for q in asked
+        ]
+        self.batch((), (), (), answers, crash=crash)
+        assert not self.runner.engine.awaited.questions()
 
     def reselect(self, selection: str, *, crash_after: int | None) -> None:
         if selection != self.selection:
@@ -99,12 +130,27 @@ class Play:
             SELECTIONS,
             self._selections_aside(),
             self.selection,
+            self.lookups,
+            REMOTES,
         )
+        self._check_awaited(expected)
         last = self._last()
         in_force = {key: s for key, s in last.items() if s["state"] == "in_force"}
         assert set(in_force) == set(expected)
         for key, columns in expected.items():
             assert model.content(in_force[key]) == columns
+
+    def _check_awaited(self, expected: dict[tuple, dict]) -> None:
+        """Whose candidate says that it was not looked up is asked about, and nobody else."""
+        waiting = {
+            (f"MM-{key[2].upper()}-{key[3]}", name.partition(":not_looked_up")[0])
+            for key, columns in expected.items()
+            for name in columns["looked_up"].split(",")
+            # Positions of private streams are not given away.
+            if name.endswith(":not_looked_up") and not key[1][1]
+        }
+        asked = self.runner.engine.awaited.questions()
+        assert {(q.counterpart_id, q.catalog) for q in asked} == waiting
 
     def _last(self) -> dict[tuple, dict]:
         return {_name(s): s for s in self.runner.kafka.statements}
@@ -216,6 +262,13 @@ VERDICTS = st.builds(
     st.integers(0, 3),
     st.integers(0, len(scene.SOURCES)),
 )
+ANSWERS = st.builds(
+    scene.answer_of,
+    st.integers(0, scene.N_OBJECTS - 1),
+    st.sampled_from(("simbad", "vizier:t")),
+    st.integers(0, 3),
+    st.integers(0, 2),
+)
 ROWS = st.lists(st.integers(0, N_ROWS - 1), max_size=6)
 NOTICES = st.lists(st.integers(0, math.prod(_RADIXES) - 1), max_size=3)
 
@@ -237,6 +290,19 @@ class Matcher(RuleBasedStateMachine):
     @rule(verdict=VERDICTS, rows=ROWS)
     def verdict(self, verdict, rows) -> None:
         self.play.batch(rows, (), [verdict])
+
+    @rule(answers=st.lists(ANSWERS, min_size=1, max_size=3), rows=ROWS, crash=st.booleans())
+    def answers(self, answers, rows, crash) -> None:
+        self.play.batch(rows, (), (), answers, crash=crash)
+
+    @rule(crash=st.booleans())
+    def answer_everything(self, crash) -> None:
+        self.play.answer(crash=crash)
+
+    @rule(answers=st.lists(ANSWERS, max_size=3), at=st.integers(1, 4))
+    def search_while_answers_come(self, answers, at) -> None:
+        """An answer comes between the making of candidates and the taking in."""
+        self.play.runner.search(meanwhile=lambda: self.play.batch((), (), (), answers), at=at)
 
     @rule(parts=st.integers(1, 3), crash=st.booleans())
     def search(self, parts, crash) -> None:

@@ -18,6 +18,7 @@ from broker.coldsqlite import SqliteColdStore
 from broker.engine import Batch, Engine, Outcome
 from broker.groups import Group, GroupKey
 from broker.judge import Address, PacketDetail, address_of
+from broker.lookuplog import encode_answer
 from broker.owed import OwedSearch
 from broker.search import work_off
 from broker.verdictlog import encode_verdict
@@ -26,6 +27,7 @@ from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.counterpart import MatchedAlert
 from crossmatch.lightcurve import Detection
+from crossmatch.remote import Answer
 from crossmatch.verdicts import Verdict
 from gateway.offline.pastalerts import PastAlerts
 from gateway.offline.replayed import Settings
@@ -86,9 +88,10 @@ class PastWorld:
         self._kept: dict[str, str] = {}
         self._records: list[RegionRecord] = []
         self._verdicts: list[Verdict] = []
+        self._lookups: list[Answer] = []
         self._rows = 0
         self._clock = T0 + timedelta(days=40)
-        for name in (topics.REGION_LOG, topics.VERDICTS, topics.LEDGER):
+        for name in (topics.REGION_LOG, topics.VERDICTS, topics.LOOKUPS, topics.LEDGER):
             self.kafka.logs[name] = []
         self.engine = self._start()
 
@@ -106,13 +109,14 @@ class PastWorld:
         rows: Sequence[dict[str, Any]] = (),
         records: Sequence[RegionRecord] = (),
         verdicts: Sequence[Verdict] = (),
+        lookups: Sequence[Answer] = (),
         *,
         crash: bool = False,
     ) -> None:
         """A batch; with ``crash`` the process dies before its commit and does it again."""
         given = [row | {"offset": self._rows + i} for i, row in enumerate(rows)]
         number = 0 if self._marker is None else self._marker.batch_id + 1
-        batch = Batch(number, alerts(given), records, verdicts=verdicts)
+        batch = Batch(number, alerts(given), records, verdicts=verdicts, lookups=lookups)
         if crash:
             self.engine.step(batch)
             self.restart()
@@ -120,10 +124,13 @@ class PastWorld:
         self._rows += len(given)
         self._records += records
         self._verdicts += verdicts
+        self._lookups += lookups
         for record in records:
             self.kafka.add(topics.REGION_LOG, record.raw, step=1)
         for verdict in verdicts:
             self.kafka.add(topics.VERDICTS, encode_verdict(verdict), step=1)
+        for answer in lookups:
+            self.kafka.add(topics.LOOKUPS, encode_answer(answer), step=1)
         self._commit(outcome)
 
     def search(
@@ -162,6 +169,7 @@ class PastWorld:
             verdicts_next=len(self._verdicts),
             step=outcome.step,
             selection=self.engine.selection,
+            lookups_next=len(self._lookups),
         )
         assert outcome.step == before.step + 1
         for statement in outcome.statements:
@@ -204,7 +212,9 @@ class PastWorld:
             lookup=self.settings.lookup,
             include_tests=self.settings.include_tests,
             aside=aside,
+            remote=self.settings.remote,
         )
+        engine.answers.add(self._lookups, step)
         state = [json.loads(text) for text in self._kept.values()]
         groups = {
             GroupKey.from_json(v["key"]): Group.from_json(v["group"]) for v in state if "group" in v
@@ -246,7 +256,8 @@ def play(world: PastWorld, rng: random.Random, steps: int) -> None:
         given.extend(rows)
         records = [_record(rng, sources) for _ in range(rng.randrange(3))]
         verdicts = [_verdict(rng)] if rng.random() < 0.2 else []
-        world.batch(rows, records, verdicts, crash=crash)
+        lookups = [_answer(rng)] if rng.random() < 0.4 else []
+        world.batch(rows, records, verdicts, lookups, crash=crash)
 
     batch()
     for _ in range(steps):
@@ -284,6 +295,11 @@ def _record(rng: random.Random, sources: Sequence[int]) -> RegionRecord:
         other=(rng.choice(sources), rng.randrange(1, 4)),
     )
     return scene.record_of(said)
+
+
+def _answer(rng: random.Random) -> Answer:
+    thing, minute, shift = (rng.randrange(n) for n in (scene.N_OBJECTS, 4, 3))
+    return scene.answer_of(thing, "simbad", minute, shift)
 
 
 def _verdict(rng: random.Random) -> Verdict:

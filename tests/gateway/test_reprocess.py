@@ -19,6 +19,7 @@ from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS, chains_with
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import MultiOrderMap, Window
+from crossmatch.remote import NOWHERE, Remote
 from gateway.cli import main
 from gateway.cli.reprocess import _show_compared, _show_verified, _span
 from gateway.offline import reprocess
@@ -40,7 +41,8 @@ def test_whatever_happened_every_statement_is_made_once_more(
     monkeypatch.setattr(search, "ROWS", 3)
     monkeypatch.setattr(search, "MOST", 4)
     monkeypatch.setattr(search, "ENOUGH", 2)
-    world = PastWorld(tmp_path)
+    remote = Remote(("simbad",)) if seed % 3 else NOWHERE
+    world = PastWorld(tmp_path, settings(remote=remote))
     play(world, random.Random(seed), 12)
 
     result = world.verified()
