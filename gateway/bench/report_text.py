@@ -147,9 +147,9 @@ def cluster(lines: Sequence[Line]) -> list[str]:
         " about 30 columns of each alert, and the whole packets of the few that look as if they"
         " passed the cuts. Archive, cuts, join, candidates and the transaction of a batch are"
         " made once, in the driver.",
-        "What a lookup needs of 1,000 regions with 2.3 million map cells is 52 MB: it is written"
-        " as arrays in a folder that each host maps into memory once for all its workers, and is"
-        " never part of a closure, which would be sent with every task.",
+        "What a lookup needs of 1,000 regions with 2.3 million map cells is 52 MB. Where workers"
+        " match, it is shipped as arrays in a folder that each host maps into memory once for all"
+        " of them, and is never part of a closure, which would go out with every task.",
     ]
     for case in figures.cases("pipeline"):
         if (told := _saturated(figures, case)) is not None:
