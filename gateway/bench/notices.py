@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import voeventparse
 from astropy.table import Table
 
 from crossmatch.chains import DEFAULT_CHAINS
-from crossmatch.model import MultiOrderMap
+from crossmatch.errors import ConfigError
+from crossmatch.model import Circle, MultiOrderMap
 from crossmatch.region import make_region
 from gateway.bench import samples
 from gateway.bench.measure import OURS, Row, Subject, measured
@@ -31,17 +33,24 @@ PACKAGES = ("mmgateway", "voevent-parse", "lxml", "numpy", "astropy", "mocpy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How much is measured."""
+    """How much is measured; below ``samples`` lie VOEvents as they came (``*.xml``)."""
 
     voevents: int = 3000
     records: int = 5000
     cells: int = 1_000_000
     runs: int = 5
     seed: int = 1
+    samples: Path | None = None
 
 
 def cases(sizes: Sizes, tell: Callable[[str], None] = lambda _: None) -> list[Row]:
-    """Rows of all cases that need no Kafka."""
+    """Rows of all cases that need no Kafka.
+
+    Raises
+    ------
+    ConfigError
+        If the folder of samples has no VOEvent with a circle.
+    """
     registry = load_feeds()
     rows: list[Row] = []
     for name, case in (
@@ -52,6 +61,9 @@ def cases(sizes: Sizes, tell: Callable[[str], None] = lambda _: None) -> list[Ro
     ):
         tell(name)
         rows += case(registry, sizes)
+    if sizes.samples is not None:
+        tell("samples")
+        rows += _samples(registry, sizes, sizes.samples)
     return rows
 
 
@@ -84,6 +96,43 @@ def _voevents(registry: Registry, sizes: Sizes) -> list[Row]:
         " equal: position, error and time"
     )
     return measured(BENCH, "voevent", subjects, len(raws), sizes.runs, compared)
+
+
+def _samples(registry: Registry, sizes: Sizes, folder: Path) -> list[Row]:
+    """VOEvents that missions sent: those of them that give a circle, over and over."""
+    every = [path.read_bytes() for path in sorted(folder.rglob("*.xml"))]
+    found = _all(registry, every)
+    raws = [
+        raw
+        for raw, u in zip(every, found, strict=True)
+        if u.region is not None and isinstance(u.region.localization, Circle)
+    ]
+    if not raws:
+        raise ConfigError(f"{folder}: no VOEvents (*.xml) that give a circle are there")
+    times = -(-sizes.voevents // len(raws))
+    # A radius may be stated for another probability, or not at all.
+    equal = all(
+        _near(_circle(ours)[:2], _read_by_others(raw)[:2])
+        for ours, raw in zip(_all(registry, raws), raws, strict=True)
+    )
+    many = raws * times
+    subjects = [
+        Subject(name=OURS, run=partial(_all, registry, many)),
+        Subject(
+            name="voevent-parse, position only",
+            run=lambda: [_read_by_others(raw) for raw in many],
+            equal=equal,
+        ),
+    ]
+    compared = (
+        f"{len(raws):,} of {len(every):,} VOEvents as missions sent them, those that give a circle,"
+        f" {times:,} times: ours to a region; equal: positions to 1e-6°"
+    )
+    return measured(BENCH, "samples", subjects, len(many), sizes.runs, compared)
+
+
+def _near(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(one, other, strict=True))
 
 
 def _records(registry: Registry, sizes: Sizes) -> list[Row]:

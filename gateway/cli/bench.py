@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 _EPILOG = (
     "Examples:\n\nmmgateway bench notices\n\nmmgateway bench notices --no-live --json"
+    "\n\nmmgateway bench notices --samples folder/with/voevents --no-live"
     "\n\nmmgateway bench notices --rate 200 --live-notices 5000"
 )
 
@@ -70,6 +71,9 @@ def notices(
     cells: Annotated[int, typer.Option(min=1000, help="Cells of the sky map.")] = 1_000_000,
     runs: Runs = 5,
     seed: Seed = 1,
+    samples: Annotated[
+        Path | None, typer.Option(help="Folder with VOEvents as they came, *.xml.")
+    ] = None,
     live: Annotated[
         bool,
         typer.Option(
@@ -88,7 +92,10 @@ def notices(
 
     facts = machine(PACKAGES)
     tell = teller(as_json)
-    rows = cases(Sizes(voevents=voevents, records=records, cells=cells, runs=runs, seed=seed), tell)
+    sizes = Sizes(
+        voevents=voevents, records=records, cells=cells, runs=runs, seed=seed, samples=samples
+    )
+    rows = cases(sizes, tell)
     if live:
         with scratch() as folder:
             rows += live_path.cases(

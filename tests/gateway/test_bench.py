@@ -8,11 +8,12 @@ import platform
 import urllib.error
 import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from crossmatch.chains import DEFAULT_CHAINS
-from crossmatch.errors import ServiceError
+from crossmatch.errors import ConfigError, ServiceError
 from crossmatch.skymap import read_skymap
 from gateway.bench import live, notices, own, samples
 from gateway.bench.measure import OURS, Subject, delays_row, machine, measured
@@ -88,6 +89,29 @@ def test_bench_notices_prints_a_json_line_a_subject(capsys):
         assert row.keys() >= KEYS
         assert row["equal"] is (None if row["subject"] == OURS else True)
         assert row["machine"]["versions"]["numpy"]
+
+
+def test_samples_of_a_folder_are_read_by_all(tmp_path, capsys):
+    folder = Path(__file__).resolve().parents[1] / "data" / "notices"
+    assert main(["bench", "notices", *SMALL, "--samples", str(folder), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ours, peer = (row for row in rows if row["case"] == "samples")
+    assert ours["items"] == peer["items"] == 30
+    assert peer["equal"] is True
+    assert "1 of 2 VOEvents" in ours["compared"]
+
+
+def test_a_folder_without_samples_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no VOEvents"):
+        notices._samples(load_feeds(), notices.Sizes(), tmp_path)
+
+
+@pytest.mark.realdata
+def test_real_voevents_have_the_positions_that_another_reader_finds(shared_data):
+    sizes = notices.Sizes(voevents=1, runs=1)
+    rows = notices._samples(load_feeds(), sizes, shared_data / "notices" / "voevent_kafka_2026")
+    assert rows[1].equal is True
+    assert rows[0].items > 20
 
 
 def test_bench_notices_prints_a_table(capsys):
