@@ -31,7 +31,7 @@ class Sources:
     alert_properties: Mapping[str, str] = field(default_factory=dict, repr=False)
     lsst_schemas: Mapping[int, str] = field(default_factory=dict, repr=False)
     starting_offsets: str = "earliest"
-    max_offsets_per_trigger: int = 100_000
+    max_offsets_per_trigger: int = 20_000
 
     @property
     def survey(self) -> dict[str, str]:

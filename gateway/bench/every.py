@@ -53,6 +53,7 @@ BENCHES = (
     Asked(name="late-region", short=(("--small", "--no-live", "--runs", "1"),)),
     Asked(name="latency", short=(("--candidates", "200"),)),
     Asked(name="packets", short=(("--packets", "1000", "--batch", "500", "--runs", "1"),)),
+    Asked(name="burst"),
     Asked(name="bounds", short=(("burst", "half-sky", "--small"),)),
 )  # fmt: skip
 """In the order in which they are run and told."""

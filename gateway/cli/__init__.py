@@ -105,6 +105,7 @@ def _register() -> None:
         archive,
         bench,
         bench_all,
+        bench_burst,
         bench_catalogue,
         bench_decode,
         bench_packets,
@@ -143,6 +144,7 @@ def _register() -> None:
     app.add_typer(feeds.app, name="feeds")
     app.add_typer(config.app, name="config")
     bench.app.command("catalogue", epilog=bench_catalogue.EPILOG)(bench_catalogue.catalogue)
+    bench.app.command("burst", epilog=bench_burst.EPILOG)(bench_burst.burst)
     bench.app.command("decode", epilog=bench_decode.EPILOG)(bench_decode.decode)
     bench.app.command("packets", epilog=bench_packets.EPILOG)(bench_packets.packets)
     bench.app.command("all", epilog=bench_all.EPILOG)(bench_all.every)
