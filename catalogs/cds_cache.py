@@ -51,7 +51,7 @@ class AnswerCache:
 
     def __init__(self, path: Path, radius_arcsec: float, max_answers: int = 200_000) -> None:
         self._path = path
-        self._radius_arcsec = radius_arcsec
+        self.radius_arcsec = radius_arcsec
         self._max = max_answers
         self._lock = threading.Lock()
         try:
@@ -96,7 +96,7 @@ class AnswerCache:
 
     def _of(self, place: Place, body: str) -> Answer | None:
         answer = replace(Answer.from_json(json.loads(body)), counterpart_id=place.counterpart_id)
-        return answer if answer.covers(place.ra_deg, place.dec_deg, self._radius_arcsec) else None
+        return answer if answer.covers(place.ra_deg, place.dec_deg, self.radius_arcsec) else None
 
     def _opened(self) -> sqlite3.Connection:
         try:

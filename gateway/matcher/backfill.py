@@ -109,7 +109,8 @@ class Backfill:
         self._batch = batch
         self._clock = clock
         self._courses: dict[str, _Course] = {}
-        self._told: dict[Question, float] = {}
+        # What is on the way to the matcher, by catalogue and object.
+        self._told: dict[tuple[str, str], list[tuple[float, Answer]]] = {}
         self._failed: Counter[Question] = Counter()
         self._alone: dict[Question, float] = {}
 
@@ -123,7 +124,7 @@ class Backfill:
             course = self._courses.setdefault(catalog, _Course(self._batch))
             while course.wait_until <= self._clock() and (part := self._next(mine, course.size)):
                 self._ask(catalog, part, course, report)
-            report.awaited[catalog] = sum(one not in self._told for one in mine)
+            report.awaited[catalog] = sum(not self._is_told(one) for one in mine)
             if course.trouble is not None and report.awaited[catalog]:
                 report.trouble[catalog] = str(course.trouble)
         return report
@@ -132,12 +133,24 @@ class Backfill:
         """Take note of answers that are on the topic and were not taken in yet."""
         now = self._clock()
         for answer in answers:
-            told = Question(answer.catalog, answer.counterpart_id, answer.ra_deg, answer.dec_deg)
-            self._told[told] = now
+            of = (answer.catalog, answer.counterpart_id)
+            self._told.setdefault(of, []).append((now, answer))
+
+    def _is_told(self, one: Question) -> bool:
+        """Whether an answer is on the way that holds for the place: perhaps of one beside it."""
+        told = self._told.get((one.catalog, one.counterpart_id), ())
+        radius = self._cache.radius_arcsec
+        return any(answer.covers(one.ra_deg, one.dec_deg, radius) for _, answer in told)
 
     def _forget_all_but(self, awaited: set[Question]) -> None:
         old = self._clock() - _READ_SECONDS
-        self._told = {one: at for one, at in self._told.items() if one in awaited and at > old}
+        objects = {(one.catalog, one.counterpart_id) for one in awaited}
+        young = {
+            of: [(at, answer) for at, answer in told if at > old]
+            for of, told in self._told.items()
+            if of in objects
+        }
+        self._told = {of: told for of, told in young.items() if told}
         self._alone = {one: at for one, at in self._alone.items() if one in awaited}
         for one in [one for one in self._failed if one not in awaited]:
             del self._failed[one]
@@ -145,14 +158,14 @@ class Backfill:
     def _next(self, questions: Sequence[Question], size: int) -> list[Question]:
         """What is asked next: what failed least, first."""
         now = self._clock()
-        due = [q for q in questions if q not in self._told and self._alone.get(q, now) <= now]
+        due = [q for q in questions if self._alone.get(q, now) <= now and not self._is_told(q)]
         return sorted(due, key=lambda q: self._failed[q])[:size]
 
     def _ask(self, catalog: str, part: Sequence[Question], course: _Course, report: Report) -> None:
         places = [Place(q.counterpart_id, q.ra_deg, q.dec_deg) for q in part]
         known = self._cache.get(catalog, self._client.version, places)
         cached = [answer for answer in known if answer is not None]
-        self._say(catalog, [q for q, a in zip(part, known, strict=True) if a], cached, report)
+        self._say(catalog, cached, report)
         report.from_cache += len(cached)
         left = [q for q, a in zip(part, known, strict=True) if a is None]
         asked = [p for p, a in zip(places, known, strict=True) if a is None]
@@ -173,14 +186,12 @@ class Backfill:
         course.size = min(self._batch, 2 * course.size)
         course.failures, course.trouble, course.wait_until = 0, None, 0.0
         self._cache.put(answers)
-        self._say(catalog, left, answers, report)
+        self._say(catalog, answers, report)
 
-    def _say(
-        self, catalog: str, asked: Sequence[Question], answers: Sequence[Answer], report: Report
-    ) -> None:
+    def _say(self, catalog: str, answers: Sequence[Answer], report: Report) -> None:
         if answers:
             self._tell(answers)
-            self._told |= dict.fromkeys(asked, self._clock())
+            self.note(answers)
             report.answered[catalog] += len(answers)
 
     def _fail(self, catalog: str, course: _Course, error: GatewayError) -> None:
