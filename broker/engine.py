@@ -28,6 +28,7 @@ from broker.lookups import AnswerStore, MemoryAnswers
 from broker.owed import OwedSearch, owed_by
 from broker.steps import Archive, Batch, Kind, Outcome, Turn
 from broker.told import Drafts, Lookup, Teller, no_lookup
+from crossmatch.ahead import Found, View
 from crossmatch.candidate import Versions
 from crossmatch.chains import Chain
 from crossmatch.counterpart import MatchedAlert
@@ -110,6 +111,8 @@ class Engine:
         self._teller = Teller(self.events, chains, versions, lookup, remote, self.answers)
         self._aside = aside
         self._index = RegionIndex.build([])
+        self.view = View.of(self._index)
+        """Regions after the last step, for any thread."""
         self._last_batch = -1
         # Taken back while searches were under way that may have read the alerts before.
         self._taken_back: set[tuple[str, int]] = set()
@@ -136,6 +139,7 @@ class Engine:
         self._learn(verdicts)
         self.step_number, self._last_batch = step + 1, batch_id
         self._index = RegionIndex.build(self.events.in_force())
+        self.view = View.of(self._index)
 
     def step(self, batch: Batch) -> Outcome:
         """Take a batch in.
@@ -159,7 +163,7 @@ class Engine:
             self.archived = batch.batch_id
         taken_back = is_withdrawn(batch.alerts)
         self._take_back(batch.alerts.filter(pa.array(new & taken_back)), turn)
-        self._match(batch.alerts, nights, new & ~taken_back, turn)
+        self._match(batch.alerts, nights, new & ~taken_back, batch.found, turn)
         self._last_batch = batch.batch_id
         return self._finish(turn)
 
@@ -395,7 +399,14 @@ class Engine:
                 why = Why("alert_withdrawn", f"{key.survey} {found[-1]}")
                 turn.touched[key] = turn.touched.get(key, why) if group.alerts else why
 
-    def _match(self, alerts: pa.Table, nights: pa.Array, which: BoolArray, turn: Turn) -> None:
+    def _match(
+        self,
+        alerts: pa.Table,
+        nights: pa.Array,
+        which: BoolArray,
+        found: Found | None,
+        turn: Turn,
+    ) -> None:
         """Join live alerts with all regions in force."""
         chosen = pa.array(np.flatnonzero(which))
         rows, nights, feeds = alerts.take(chosen), nights.take(chosen), alerts["topic"].take(chosen)
@@ -404,16 +415,18 @@ class Engine:
             count(f"cut.{name}", nights, feeds, removed, turn.tally)
         good = pa.array(np.flatnonzero(cut.keep))
         rows, nights, feeds = rows.take(good), nights.take(good), feeds.take(good)
-        pairs = self.judge.pairs(rows, self._index)
+        if found is not None:
+            found = found.take(chosen.take(good))
+        pairs = self.judge.pairs(rows, self._index, found)
         matched = np.zeros(rows.num_rows, np.bool_)
         matched[pairs.alert_row] = True
         count("matched", nights, feeds, matched, turn.tally)
         count("unmatched", nights, feeds, ~matched, turn.tally)
         turn.tally.add_total("pairs", len(pairs))
-        for key, found in self.judge.grouped(rows, pairs, self._index).items():
-            latest = max(found, key=lambda a: (a.alert["time_jd"], a.alert["alert_id"]))
+        for key, members in self.judge.grouped(rows, pairs, self._index).items():
+            latest = max(members, key=lambda a: (a.alert["time_jd"], a.alert["alert_id"]))
             cause = f"{key.survey} {latest.alert['alert_id']}"
-            self._add(key, found, Why("new_alert", cause), turn)
+            self._add(key, members, Why("new_alert", cause), turn)
 
     def _add(self, key: GroupKey, found: Sequence[MatchedAlert], why: Why, turn: Turn) -> int:
         """Put alerts into their group; how many were not there yet."""
@@ -445,6 +458,7 @@ class Engine:
         for key in turn.touched:
             turn.groups[key] = self.groups[key]
             self.awaited.note(key, self.groups[key])
+        self.view = View.of(self._index)
         if statements:
             turn.tally.add_total("statements", len(statements))
         outcome = Outcome(

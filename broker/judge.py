@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from broker.groups import Group, GroupKey
 from broker.places import Good
+from crossmatch.ahead import Found, match_found
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import CUT_COLUMNS, CutResult, Cuts, apply_cuts
@@ -67,10 +68,12 @@ class Judge:
         """Which alerts pass the quality cuts."""
         return apply_cuts(alerts, self._cuts)
 
-    def pairs(self, alerts: pa.Table, index: RegionIndex) -> Pairs:
-        """All pairs of alerts and regions."""
+    def pairs(self, alerts: pa.Table, index: RegionIndex, found: Found | None = None) -> Pairs:
+        """All pairs of alerts and regions; with ``found`` only what it lacks is looked for."""
         time_jd, ra, dec = (alerts[name].to_numpy() for name in ("time_jd", "ra_deg", "dec_deg"))
-        return match(time_jd, ra, dec, index)
+        if found is None:
+            return match(time_jd, ra, dec, index)
+        return match_found(time_jd, ra, dec, index, found)
 
     def grouped(self, alerts: pa.Table, pairs: Pairs, index: RegionIndex) -> Matches:
         """Pairs as matched alerts of groups, with what their packets tell."""

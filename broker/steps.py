@@ -15,6 +15,7 @@ from broker.groups import Group, GroupKey
 from broker.owed import OwedSearch
 from broker.tally import Tally
 from broker.told import Drafts
+from crossmatch.ahead import Found
 from crossmatch.remote import Answer
 from crossmatch.verdicts import Verdict
 
@@ -38,6 +39,9 @@ class Batch:
 
     ``rejected`` counts what was rejected by reason and alert topic, ``lost`` by topic what Kafka
     deleted before it was read; ``messages`` is the number of Kafka messages that bore the alerts.
+    ``rejected`` counts by reason and alert topic, ``lost`` by topic what Kafka deleted before it
+    was read; ``messages`` is the number of Kafka messages that bore the alerts. ``found`` has the
+    regions of the alerts where somebody looked for them before.
     """
 
     batch_id: int
@@ -48,6 +52,7 @@ class Batch:
     messages: int = 0
     lost: Mapping[str, int] = field(default_factory=dict)
     lookups: Sequence[Answer] = ()
+    found: Found | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
-from broker import decode, packets, topics
+from broker import decode, packets, topics, worker
+from broker.ahead import Ahead
 from broker.carried import Carried
 from broker.codec import RegionRecord, encode_dead_letter
 from broker.commit import Committer, Input
@@ -33,9 +34,10 @@ from broker.judge import Address, PacketDetail, PacketSource, address_of
 from broker.kafka_io import PacketReader
 from broker.lookuplog import decode_answer
 from broker.sources import OWN, Sources
-from broker.surveys import NATIVE_SCHEMAS, normalise
+from broker.surveys import NATIVE_SCHEMAS, Normalised, normalise
 from broker.verdictlog import decode_verdict
 from broker.writers import Writers
+from crossmatch.ahead import ROWS, Found, View
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.counterpart import MatchedAlert
 from crossmatch.errors import AlertError, GatewayError, Rejected, ServiceError
@@ -75,6 +77,8 @@ class LiveMatcher:
         The clock of dead letters.
     carried : Carried, optional
         Holds the packets that come along with a batch while its step is made; without, none do.
+    ahead : Ahead, optional
+        Lets Spark's workers match; without, the driver does.
     on_batch : callable, optional
         Called with the seconds that decoding took, after each batch.
     """
@@ -90,6 +94,7 @@ class LiveMatcher:
         query_id: Callable[[], str],
         now: Callable[[], datetime],
         carried: Carried | None = None,
+        ahead: Ahead | None = None,
         on_batch: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._engine = engine
@@ -100,6 +105,7 @@ class LiveMatcher:
         self._query_id = query_id
         self._now = now
         self._carried = carried
+        self._ahead = ahead
         self._on_batch = on_batch
         self._writers = Writers(sources, new_reader().fetch)
         self._letter_bytes_left = MAX_LETTERS_BYTES
@@ -145,10 +151,11 @@ class LiveMatcher:
                 " not of one run; restore what belongs together, or start all anew"
             )
         begin = time.perf_counter()
-        rows = self._decoded(frame)
+        view = self._engine.view
+        rows = self._decoded(frame, view)
         decoded = time.perf_counter() - begin
         self.settle()
-        self._under_way = batch_id, self._steps.submit(self._made, rows, batch_id)
+        self._under_way = batch_id, self._steps.submit(self._made, rows, view, batch_id)
         self._on_batch(decoded)
 
     def _last(self) -> int:
@@ -158,14 +165,14 @@ class LiveMatcher:
         marker = self._committer.marker
         return -1 if marker is None else marker.batch_id
 
-    def _made(self, rows: pa.Table, batch_id: int) -> None:
+    def _made(self, rows: pa.Table, view: View, batch_id: int) -> None:
         """The step of a batch; a failure is noted at once, for the next batch may be far off."""
         with self._noting(batch_id):
             if self._carried is None:
-                self._do(rows, batch_id)
+                self._do(rows, view, batch_id)
                 return
             self._carried.hold(rows)
-            self._do(rows.drop_columns(["packet"]), batch_id)
+            self._do(rows.drop_columns(["packet"]), view, batch_id)
             self._carried.release()
 
     @contextmanager
@@ -181,33 +188,35 @@ class LiveMatcher:
             self.failure = self.failure or failed
             raise failed from error
 
-    def _decoded(self, frame: DataFrame) -> pa.Table:
+    def _decoded(self, frame: DataFrame, view: View) -> pa.Table:
         """The batch decoded in the JVM; read once more when it brought schemas not seen before."""
-        rows = self._slim(frame).toArrow()
+        rows = self._slim(frame, view).toArrow()
         if self._writers.learn(rows) > MAX_BY_PYTHON:
-            rows = self._slim(frame).toArrow()
+            rows = self._slim(frame, view).toArrow()
         if self._carried is not None:
             self._carried.learn(rows, self._sources.max_offsets_per_trigger)
         return rows
 
-    def _slim(self, frame: DataFrame) -> DataFrame:
-        if self._carried is None:
-            return frame.select(*self._writers.columns)
-        surveys = sorted(set(self._sources.survey.values()))
+    def _slim(self, frame: DataFrame, view: View) -> DataFrame:
         slim = frame.select(*self._writers.columns, "value")
-        return slim.withColumns(self._carried.columns(surveys)).drop("value")
+        if self._carried is not None:
+            surveys = sorted(set(self._sources.survey.values()))
+            slim = slim.withColumns(self._carried.columns(surveys))
+        slim = slim.drop("value")
+        return slim if self._ahead is None else self._ahead.judged(slim, view)
 
-    def _do(self, rows: pa.Table, batch_id: int) -> None:
+    def _do(self, rows: pa.Table, view: View, batch_id: int) -> None:
         letters: list[bytes] = []
         self._letter_bytes_left = MAX_LETTERS_BYTES
         own = self._own(rows)
         records = self._understood(own, topics.REGION_LOG, self._read_region, "regions", letters)
         verdicts = self._understood(own, topics.VERDICTS, decode_verdict, "verdicts", letters)
         lookups = self._understood(own, topics.LOOKUPS, decode_answer, "lookups", letters)
-        alerts, rejected = self._alerts(rows, letters)
+        alerts, rejected, regions = self._alerts(rows, letters)
+        found = None if self._ahead is None else Found(regions, view)
         alerts_next, lost = self._positions(rows)
         messages = rows.num_rows - own.num_rows
-        batch = Batch(batch_id, alerts, records, rejected, verdicts, messages, lost, lookups)
+        batch = Batch(batch_id, alerts, records, rejected, verdicts, messages, lost, lookups, found)
         read = Input(
             query=self._query_id(),
             regions_next=_next_of(own, topics.REGION_LOG),
@@ -262,27 +271,42 @@ class LiveMatcher:
 
     def _alerts(
         self, rows: pa.Table, letters: list[bytes]
-    ) -> tuple[pa.Table, Counter[tuple[str, str]]]:
-        tables = [ALERT_SCHEMA.empty_table()]
+    ) -> tuple[pa.Table, Counter[tuple[str, str]], pa.ListArray]:
+        """Good alerts, what was rejected, and rows of regions where workers looked for them."""
+        tables, regions = [ALERT_SCHEMA.empty_table()], [pa.nulls(0, ROWS)]
         rejected: Counter[tuple[str, str]] = Counter()
         for survey in ("ztf", "lsst"):
             if survey not in rows.column_names:
                 continue
-            native = self._known(self._native(rows, survey), letters, rejected)
-            native = self._with_python(native, survey, letters, rejected)
-            result = normalise(survey, native)
-            tables.append(result.alerts)
-            self._reject(native, result.rejected, letters, rejected)
-        return pa.concat_tables(tables), rejected
+            mine = self._known(self._native(rows, survey), letters, rejected)
+            late = self._by_python(mine, survey, letters, rejected)
+            mine = mine.filter(pc.equal(mine["route"], decode.JVM))
+            for native, (done, found) in (
+                (mine, self._normalised(survey, mine)),
+                (late, _in_driver(survey, late)),
+            ):
+                tables.append(done.alerts)
+                regions.append(found)
+                self._reject(native, done.rejected, letters, rejected)
+        return pa.concat_tables(tables), rejected, pa.concat_arrays(regions)
+
+    def _normalised(self, survey: str, read: pa.Table) -> tuple[Normalised, pa.ListArray]:
+        """What the rows that the JVM read tell, with the regions that workers found."""
+        if self._ahead is None:
+            return _in_driver(survey, read)
+        return worker.alerts_of(survey, read)
 
     def _native(self, rows: pa.Table, survey: str) -> pa.Table:
-        """Rows of one survey as a flat table: native columns, address and how they were read."""
+        """Rows of one survey as a flat table: address, how they were read, and native columns,
+        or what workers made of them."""
         names = self._sources.ztf if survey == "ztf" else self._sources.lsst
         mine = rows.filter(pc.field("topic").isin(names))
         flat = mine.select(["topic", "partition", "offset"])
         struct = mine[survey].combine_chunks()
         for name, column in zip(struct.type.names, struct.flatten(), strict=True):
             flat = flat.append_column(name, column)
+        if self._ahead is not None:
+            return flat
         schema = pa.schema([*NATIVE_SCHEMAS[survey], *_HOW_READ])
         return flat.select(schema.names).cast(schema)
 
@@ -302,17 +326,16 @@ class LiveMatcher:
         self._reject(native, rejections, letters, rejected)
         return native.filter(pc.invert(unknown))
 
-    def _with_python(
+    def _by_python(
         self,
         native: pa.Table,
         survey: str,
         letters: list[bytes],
         rejected: Counter[tuple[str, str]],
     ) -> pa.Table:
-        """Replace the rows that the JVM does not read by what Python reads from their packets."""
-        good = native.filter(pc.equal(native["route"], decode.JVM))
+        """What Python reads from the packets of the rows that the JVM does not read."""
         extra: list[dict[str, Any]] = []
-        unread = _addresses(_by_python(native))
+        unread = _addresses(native.filter(pc.equal(native["route"], decode.PYTHON)))
         for begin in range(0, len(unread), _FETCH):
             part = unread[begin : begin + _FETCH]
             packets_of = self._reader.fetch(part)
@@ -322,10 +345,7 @@ class LiveMatcher:
                 except AlertError as error:
                     rejected[error.reason, address[0]] += 1
                     letters.append(self._letter(error, address, packets_of.get(address, b"")))
-        schema = NATIVE_SCHEMAS[survey]
-        return pa.concat_tables(
-            [good.select(schema.names), pa.Table.from_pylist(extra, schema=schema)]
-        )
+        return pa.Table.from_pylist(extra, schema=NATIVE_SCHEMAS[survey])
 
     def _records_of(
         self, packet: bytes | None, survey: str, address: Address
@@ -390,8 +410,10 @@ def _next_of(own: pa.Table, topic: str) -> int | None:
     return None if len(offsets) == 0 else int(pc.max(offsets).as_py()) + 1
 
 
-def _by_python(native: pa.Table) -> pa.Table:
-    return native.filter(pc.equal(native["route"], decode.PYTHON))
+def _in_driver(survey: str, native: pa.Table) -> tuple[Normalised, pa.ListArray]:
+    """Alerts of native rows, for whose regions nobody looked yet."""
+    done = normalise(survey, native)
+    return done, pa.nulls(done.alerts.num_rows, ROWS)
 
 
 def _addresses(rows: pa.Table) -> list[Address]:

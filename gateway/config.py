@@ -128,6 +128,7 @@ class Match:
 
     master: str
     driver_memory: str
+    where: str
     alert_topics_ztf: tuple[str, ...]
     alert_topics_lsst: tuple[str, ...]
     alert_bootstrap: str
@@ -434,6 +435,8 @@ def _validate(config: Config) -> None:
         raise ConfigError("[archive] packets_gigabytes, compact_minutes: above 0")
     if not 0 <= config.archive.keep_free < 1:
         raise ConfigError("[archive] keep_free: a part of the disk, from 0 to below 1")
+    if config.match.where not in ("driver", "workers"):
+        raise ConfigError(f"[match] where: driver or workers, not {config.match.where!r}")
     if config.match.open_days < 0:
         raise ConfigError("[match] open_days: not negative")
     if config.match.max_offsets_per_trigger < 1:

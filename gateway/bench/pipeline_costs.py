@@ -16,6 +16,7 @@ from broker.archive import Seen
 from broker.commit import Committed
 from broker.judge import Judge, PacketSource
 from broker.steps import Archive
+from crossmatch.ahead import Found
 from crossmatch.cuts import CutResult, Cuts
 from crossmatch.index import RegionIndex
 from crossmatch.match import Pairs
@@ -88,10 +89,10 @@ class TimedJudge(Judge):
         with self._watch.on(JOIN):
             return super().cut(alerts)
 
-    def pairs(self, alerts: pa.Table, index: RegionIndex) -> Pairs:
+    def pairs(self, alerts: pa.Table, index: RegionIndex, found: Found | None = None) -> Pairs:
         """As a judge does."""
         with self._watch.on(JOIN):
-            return super().pairs(alerts, index)
+            return super().pairs(alerts, index, found)
 
 
 @dataclass(slots=True)

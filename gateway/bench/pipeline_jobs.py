@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from broker import stream
+from broker.ahead import Ahead
 from broker.archive import AlertArchive
 from broker.carried import Carried
 from broker.codec import RegionRecord
@@ -87,7 +88,7 @@ class Jobs:
         )
         self._number = 0
 
-    def matching(self) -> Run:
+    def matching(self, *, in_workers: bool = False) -> Run:
         """The live matcher: decoding, archive, cuts, join, candidates, one transaction a batch."""
         folder, run = self._new_folder(), Run()
         costs = Costs()
@@ -120,6 +121,7 @@ class Jobs:
             query_id=lambda: stream.checkpoint_id(folder / "checkpoint"),
             now=lambda: datetime.now(UTC),
             carried=carried,
+            ahead=Ahead(self._cuts, self._sources, folder / "regions") if in_workers else None,
             on_batch=costs.decoded,
         )
         self._play(matcher.take, folder, run)

@@ -43,6 +43,7 @@ from gateway.matcher.troubles import Troubles
 from gateway.matcher.upkeep import chores
 from gateway.matcher.wiring import (
     Readers,
+    ahead_of,
     code_version,
     map_loader,
     selection_version,
@@ -128,6 +129,7 @@ class MatchService:
             query_id=lambda: stream.checkpoint_id(self._checkpoint),
             now=self._now,
             carried=carried,
+            ahead=ahead_of(config, sources),
         )
         progress = Progress(self._state, archive.nights)
         every = chores(

@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from broker.ahead import Ahead
 from broker.judge import Address
 from broker.kafka_io import PacketReader
 from broker.lsstschemas import LsstSchemas
@@ -47,6 +48,13 @@ def sources_of(config: Config, bootstrap: str) -> Sources:
         starting_offsets=match.starting_offsets,
         max_offsets_per_trigger=match.max_offsets_per_trigger,
     )
+
+
+def ahead_of(config: Config, sources: Sources) -> Ahead | None:
+    """What lets Spark's workers match; None where the driver does."""
+    if config.match.where == "driver":
+        return None
+    return Ahead(config.cuts, sources, config.paths.state / "spark" / "regions")
 
 
 def map_loader(state: Path) -> Callable[[str, str], MultiOrderMap]:

@@ -48,6 +48,7 @@ def test_secrets_are_masked_and_not_in_repr(tmp_path: Path) -> None:
         ('[kafka]\nport = "many"\n', ["[kafka] port", "expected int"]),
         ("[kafka]\nport = 70000\n", ["70000", "not a port"]),
         ("[kafka\n", ["not valid TOML"]),
+        ('[match]\nwhere = "cloud"\n', ["[match] where", "driver or workers", "cloud"]),
         ("[gcn]\nenabled = true\n", ["client_id", "gcn.nasa.gov"]),
         ('[vtp]\nremotes = ["nowhere"]\n', ["nowhere", "host:port"]),
         ("[chains.grb]\nlevel = 1.5\n", ["[chains.grb] level", "(0, 1]"]),

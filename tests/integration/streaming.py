@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import kafka_io, stream
+from broker.ahead import Ahead
 from broker.archive import AlertArchive
 from broker.carried import Carried
 from broker.codec import decode, encode_region
@@ -100,7 +101,8 @@ class MemoryWriter:
 class World:
     """A matcher with everything around it in memory, except Spark and the archive.
 
-    With ``bootstrap`` in ``sources`` and readers, packets come from a Kafka.
+    With ``bootstrap`` in ``sources`` and readers, packets come from a Kafka. ``in_workers``:
+    Spark's workers match.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class World:
         spark: SparkSession,
         folder: Path,
         new_reader: Callable[[], Any] | None = None,
+        in_workers: bool = False,
         **sources: Any,
     ) -> None:
         self.spark = spark
@@ -142,6 +145,7 @@ class World:
             query_id=lambda: "query",
             now=lambda: NOW,
             carried=self.carried,
+            ahead=Ahead(CUTS, self.sources, folder / "regions") if in_workers else None,
         )
         self.batch = -1
 
