@@ -61,12 +61,12 @@ class Judge:
     """
 
     def __init__(self, cuts: Cuts, packets: PacketSource = no_packets) -> None:
-        self._cuts = cuts
+        self.cuts = cuts
         self._packets = packets
 
     def cut(self, alerts: pa.Table) -> CutResult:
         """Which alerts pass the quality cuts."""
-        return apply_cuts(alerts, self._cuts)
+        return apply_cuts(alerts, self.cuts)
 
     def pairs(self, alerts: pa.Table, index: RegionIndex, found: Found | None = None) -> Pairs:
         """All pairs of alerts and regions; with ``found`` only what it lacks is looked for."""

@@ -127,15 +127,15 @@ def judged(
     mine = rows.filter(pc.fill_null(which, False))
     schema = NATIVE_SCHEMAS[survey]
     done = normalise(survey, mine.select(schema.names).cast(schema))
-    columns = _columns(done, _regions(done.alerts, cuts, tables), mine.num_rows)
+    columns = _columns(done, regions_of(done.alerts, cuts, tables), mine.num_rows)
     found = pa.StructArray.from_arrays(columns, fields=list(FIELDS))
     taken = np.asarray(pc.fill_null(which, False))
     number = np.cumsum(taken) - 1
     return found.take(pa.array(number, mask=~taken))
 
 
-def _regions(alerts: pa.Table, cuts: Cuts, tables: Tables) -> pa.ListArray:
-    """Rows of the regions of each alert, null for those that are cut."""
+def regions_of(alerts: pa.Table, cuts: Cuts, tables: Tables) -> pa.ListArray:
+    """Rows of the regions of each of (n,) alerts, (n,) lists; null for those that are cut."""
     keep = apply_cuts(alerts, cuts).keep
     good = alerts.filter(pa.array(keep))
     time_jd, ra, dec = (good[name].to_numpy() for name in ("time_jd", "ra_deg", "dec_deg"))

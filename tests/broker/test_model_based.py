@@ -72,6 +72,7 @@ class Play:
 
     def __init__(self, sources: tuple[int, ...] = scene.FOCUS[0]) -> None:
         self.runner = Runner(engine_with("usual"))
+        self.runner.ahead = True
         self.selection = "usual"
         self.sources = sources
         self.rows: list[dict] = []
