@@ -34,8 +34,8 @@ def test_a_batch_is_decoded_while_the_step_before_is_made(world: World, monkeypa
             assert go_on.wait(60)
         return step(batch)
 
-    def noting(frame):
-        rows = decode(frame)
+    def noting(frame, view):
+        rows = decode(frame, view)
         decoded.set()
         return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,21 @@ def ledgers(world: World) -> list[dict[str, int]]:
     return [outcome.ledger for outcome in world.writer.outcomes]
 
 
+def letters(world: World) -> list[dict[str, Any]]:
+    """Dead letters; fastavro tells where in memory it read."""
+    return [
+        letter | {"detail": re.sub(r"0x[0-9a-f]+", "0x", letter["detail"])}
+        for letter in world.writer.letters
+    ]
+
+
+def warm(world: World) -> World:
+    """Let the JVM know the schema, so that it reads what comes now and not the driver."""
+    for number in (1, 2):
+        world.take((ALERTS, packets.alert(10 * number, 0.0, 0.0)))
+    return world
+
+
 def batches() -> Iterator[list[Message]]:
     """Regions that come, are replaced and go in the very batch whose alerts they concern."""
     yield [(topics.REGION_LOG, region()), (ALERTS, good(100)), (ALERTS, packets.alert(150, 0, 0))]
@@ -60,14 +76,14 @@ def batches() -> Iterator[list[Message]]:
 
 
 def test_statements_and_counts_are_those_of_the_driver(spark: SparkSession, tmp_path: Path):
-    driver = World(spark, tmp_path / "driver")
-    workers = World(spark, tmp_path / "workers", in_workers=True)
+    driver = warm(World(spark, tmp_path / "driver"))
+    workers = warm(World(spark, tmp_path / "workers", in_workers=True))
 
     for messages in batches():
         assert driver.take(*messages).statements == workers.take(*messages).statements
 
     assert ledgers(workers) == ledgers(driver)
-    assert workers.writer.letters == driver.writer.letters
+    assert letters(workers) == letters(driver)
     assert {s["state"] for s in driver.writer.statements} == {"in_force", "withdrawn"}
     assert len(driver.writer.letters) == 2
 
@@ -75,7 +91,7 @@ def test_statements_and_counts_are_those_of_the_driver(spark: SparkSession, tmp_
 def test_workers_tell_the_regions_of_what_passes_the_cuts(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    world = World(spark, tmp_path, in_workers=True)
+    world = warm(World(spark, tmp_path, in_workers=True))
     seen: list[Found] = []
     step = world.engine.step
 
@@ -96,8 +112,7 @@ def test_a_region_that_came_while_the_next_batch_was_read_is_matched(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Workers look at regions of before the step that is being made."""
-    world = World(spark, tmp_path, in_workers=True)
-    world.take((ALERTS, good(100)))
+    world = warm(World(spark, tmp_path, in_workers=True))
     go_on, step, decoded = threading.Event(), world.engine.step, world.matcher._decoded
 
     def slow(batch: Batch) -> Any:
@@ -110,9 +125,9 @@ def test_a_region_that_came_while_the_next_batch_was_read_is_matched(
         return rows
 
     monkeypatch.setattr(world.engine, "step", slow)
-    world.matcher.take(world.frame((topics.REGION_LOG, region())), 1)
+    world.matcher.take(world.frame((topics.REGION_LOG, region())), 2)
     monkeypatch.setattr(world.matcher, "_decoded", noting)
-    world.matcher.take(world.frame((ALERTS, good(200))), 2)
+    world.matcher.take(world.frame((ALERTS, good(200))), 3)
     world.matcher.settle()
 
     assert world.writer.outcomes[-1].ledger["matched"] == 1
@@ -131,6 +146,6 @@ def test_damaged_packets_have_the_same_letters(spark: SparkSession, tmp_path: Pa
         world.take(*messages)
 
     assert ledgers(workers) == ledgers(driver)
-    assert workers.writer.letters == driver.writer.letters
-    assert len(driver.writer.letters) > count // 4
+    assert letters(workers) == letters(driver)
+    assert len(letters(driver)) > count // 4
     assert said(workers) == said(driver)
