@@ -107,6 +107,7 @@ def _register() -> None:
         bench_all,
         bench_burst,
         bench_catalogue,
+        bench_cluster,
         bench_decode,
         bench_packets,
         candidates,
@@ -145,6 +146,7 @@ def _register() -> None:
     app.add_typer(config.app, name="config")
     bench.app.command("catalogue", epilog=bench_catalogue.EPILOG)(bench_catalogue.catalogue)
     bench.app.command("burst", epilog=bench_burst.EPILOG)(bench_burst.burst)
+    bench.app.command("cluster", epilog=bench_cluster.EPILOG)(bench_cluster.cluster)
     bench.app.command("decode", epilog=bench_decode.EPILOG)(bench_decode.decode)
     bench.app.command("packets", epilog=bench_packets.EPILOG)(bench_packets.packets)
     bench.app.command("all", epilog=bench_all.EPILOG)(bench_all.every)
