@@ -34,6 +34,13 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+_DELAYS = {
+    ("latency", "alone"): "alert to candidate",
+    ("notices", "latency"): "notice to region",
+    ("notices", "latency, large maps"): "notice to region, its map fetched",
+    ("late-region", "live alerts, alone"): "alert to candidate, before late maps",
+    ("late-region", "live alerts, beside late maps"): "alert to candidate, beside late maps",
+}
 _REGIONS = re.compile(r"([\d,]+) regions?")
 
 
@@ -108,20 +115,28 @@ def latency(lines: Sequence[Line]) -> Figure | None:
         axes.plot(line["quantiles_s"], range(101), color=colour, lw=1.8, label=name)
     axes.axvline(0.5, color=MARK, lw=0.8, ls=":")
     axes.axvline(1.5, color=MARK, lw=0.8, ls="--")
-    axes.text(0.5, 51, "half by 0.5 s ", color=MARK, fontsize=8, ha="right")
-    axes.text(1.5, 88, "99 % by 1.5 s ", color=MARK, fontsize=8, ha="right")
+    axes.text(0.5, 2, " half by 0.5 s", color=MARK, fontsize=8)
+    axes.text(1.5, 2, " 99 % by 1.5 s", color=MARK, fontsize=8)
     axes.set(xscale="log", xlabel="seconds from sending to reading", ylabel="% that had come")
     axes.set(ylim=(0, 101))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(color="#e5e7eb", lw=0.6)
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+    rows = -(-len(curves) // 2)
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        ncols=2,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        borderaxespad=0.3 * rows,
+    )
     return figure
 
 
 def _delay_name(line: Line) -> str:
-    what = {"latency": "alert to candidate", "notices": "notice to region"}
-    told = what.get(line["bench"], line["case"])
-    return f"{told}, {line['facts'].get('sent_per_s', 0):g} a second"
+    told = _DELAYS.get((line["bench"], line["case"]), line["case"])
+    rate = line["facts"].get("sent_per_s", 0)
+    return told if "map" in line["case"] else f"{told}, {rate:g} a second"
 
 
 def split(lines: Sequence[Line]) -> Figure | None:

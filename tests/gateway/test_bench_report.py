@@ -86,6 +86,13 @@ def pipeline_lines() -> list[dict[str, Any]]:
 def other_lines() -> list[dict[str, Any]]:
     delays = np.random.default_rng(1).lognormal(-1.5, 0.4, 2000).tolist()
     alone = delays_row("latency", "alone", delays, delays, 50.0, compared="waited")
+    cases = (("notices", "latency"), ("notices", "latency, large maps"),
+             ("late-region", "live alerts, beside late maps"))  # fmt: skip
+    others = [
+        delays_row(bench, case, [n * d for d in delays], delays, 50.0, compared="waited").as_dict()
+        | {"machine": MACHINE, "short": False}
+        for n, (bench, case) in enumerate(cases, 2)
+    ]
     parts = {"read_s": 0.8, "judge_s": 0.7, "steps_s": 1.4, "bar_s": 5.0, "within_bar": "yes"}
     return [
         line("decode", "ztf 82 kB", OURS, 2.4),
@@ -95,6 +102,7 @@ def other_lines() -> list[dict[str, Any]]:
         line("late-region", "map", OURS, 0.1, items=30_000_000, equal=True, **parts),
         line("late-region", "circle", OURS, 0.01, items=30_000_000, equal=True, **parts),
         alone.as_dict() | {"machine": MACHINE | {"load_1min": 1.75}, "short": False},
+        *others,
     ]
 
 
@@ -209,6 +217,18 @@ def test_the_plot_of_the_join_has_a_line_a_subject_up_to_ten_thousand_regions():
     assert len(curves) == 5
     assert [list(c.get_xdata()) for c in curves] == [[1, 10, 100, 1000, 10_000]] * 5
     assert list(curves[0].get_ydata()) == pytest.approx([5e7, 2.5e7, 1e6 / 0.12, 1e6 / 0.3, 2e6])
+
+
+def test_the_plot_of_delays_tells_them_apart():
+    figure = plots.drawn(LINES, plots.latency)
+    assert figure is not None
+    (legend,) = (a.get_legend() for a in figure.axes)
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "alert to candidate, 50 a second",
+        "notice to region, 50 a second",
+        "notice to region, its map fetched",
+        "alert to candidate, beside late maps",
+    ]
 
 
 def test_stored_lines_must_have_the_keys_of_all_benches(tmp_path):
