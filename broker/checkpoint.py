@@ -13,6 +13,15 @@ from pathlib import Path
 from crossmatch.errors import ServiceError
 
 
+def not_of_one_run(checkpoint: str, reached: int, published: int) -> ServiceError:
+    """Error for a checkpoint that has come to another batch than what Kafka has as the last one."""
+    last = "none" if published < 0 else f"batch {published} as the last one"
+    return ServiceError(
+        f"{checkpoint} is at batch {reached}, but Kafka has {last}: they are not of one run;"
+        " restore what belongs together, or start all anew"
+    )
+
+
 def rewind(folder: Path, batch_id: int) -> int:
     """Let the query begin behind a batch; how many batches it was ahead: none or one.
 
@@ -32,12 +41,8 @@ def rewind(folder: Path, batch_id: int) -> int:
         done = [(n, file) for n, file in _numbered(folder / "commits") if n > batch_id]
         planned = [(n, file) for n, file in _numbered(folder / "offsets") if n > batch_id + 1]
         if len(done) > 1 or len(planned) > 1:
-            published = "none" if batch_id < 0 else f"batch {batch_id} as the last one"
-            raise ServiceError(
-                f"the checkpoint {folder} is at batch {max(n for n, _ in done + planned)}, but"
-                f" Kafka has {published}: they are not of one run; restore what belongs together,"
-                " or start all anew"
-            )
+            reached = max(n for n, _ in done + planned)
+            raise not_of_one_run(f"the checkpoint {folder}", reached, batch_id)
         for _, file in [*done, *planned]:
             _remove(file)
     except OSError as error:

@@ -27,6 +27,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from broker import decode, packets, topics, worker
 from broker.ahead import Ahead
 from broker.carried import Carried
+from broker.checkpoint import not_of_one_run
 from broker.codec import RegionRecord, encode_dead_letter
 from broker.commit import Committer, Input
 from broker.engine import Batch, Engine
@@ -145,11 +146,7 @@ class LiveMatcher:
         if batch_id <= last:
             return
         if batch_id != last + 1:
-            published = "none" if last < 0 else f"batch {last} as the last one"
-            raise ServiceError(
-                f"the checkpoint is at batch {batch_id}, but Kafka has {published}: they are"
-                " not of one run; restore what belongs together, or start all anew"
-            )
+            raise not_of_one_run("the checkpoint", batch_id, last)
         begin = time.perf_counter()
         view = self._engine.view
         rows = self._decoded(frame, view)

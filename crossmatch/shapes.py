@@ -144,12 +144,12 @@ class FisherShape:
         self, best_deg: tuple[float, float], components: tuple[tuple[float, float], ...]
     ) -> None:
         self.best_deg = best_deg
-        self._components = components
+        self.components = components
 
     def probability_within(self, radius_deg: FloatArray | float) -> FloatArray:
         """Probability within a distance, normalised over the sphere, (n,) float64."""
         versine = 2 * np.sin(np.radians(radius_deg) / 2) ** 2
-        total = sum(w * np.expm1(-k * versine) / math.expm1(-2 * k) for k, w in self._components)
+        total = sum(w * np.expm1(-k * versine) / math.expm1(-2 * k) for k, w in self.components)
         return np.asarray(np.minimum(total, 1.0), np.float64)
 
     def radius_deg(self, level: float) -> float:
@@ -160,7 +160,7 @@ class FisherShape:
         beyond the root.
         """
         # Weight over the probability of the whole sphere, of each component.
-        parts = [(kappa, weight / -math.expm1(-2 * kappa)) for kappa, weight in self._components]
+        parts = [(kappa, weight / -math.expm1(-2 * kappa)) for kappa, weight in self.components]
         versine = min(-math.log1p(level * math.expm1(-2 * k)) / k for k, _ in parts)
         for _ in range(500):
             held = sum(-scale * math.expm1(-kappa * versine) for kappa, scale in parts)
@@ -190,7 +190,7 @@ class FisherShape:
         distance = sky.separation_deg(*self.best_deg, ra_deg, dec_deg)
         versine = 2 * np.sin(np.radians(distance) / 2) ** 2
         density = np.zeros(len(distance))
-        for kappa, weight in self._components:
+        for kappa, weight in self.components:
             peak = -weight * kappa / (2 * np.pi * math.expm1(-2 * kappa))
             density += peak * np.exp(-kappa * versine)
         return density, self.probability_within(distance)

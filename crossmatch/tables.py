@@ -104,7 +104,7 @@ class Columns:
 
 def circle_columns(shape: FisherShape) -> tuple[FloatArray, FloatArray, FloatArray] | None:
     """``kappa``, ``level_scale`` and ``density_scale`` of a circle, each (k,), where they fit."""
-    components = shape._components
+    components = shape.components
     if len(components) > MAX_COMPONENTS:
         return None
     found = np.zeros((3, MAX_COMPONENTS))
