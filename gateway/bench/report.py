@@ -22,6 +22,7 @@ _TITLES = {
     "latency": "Latency",
     "packets": "Keeping packets",
     "bounds": "Bounds",
+    "burst": "Bursts",
 }
 _NOT_TOLD = ("items", "seconds", "bounded")
 

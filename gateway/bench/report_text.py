@@ -130,10 +130,10 @@ def _maps(figures: _Figures) -> list[str]:
         )
     if (large := figures.of("notices", "map")) is not None:
         cells = large.get("compared", "").partition(" map of ")[2].partition(" cells")[0]
-        size = f"of {cells} cells" if cells else "of a large notice"
+        size = f"a file of {cells} cells" if cells else "a large file"
         parts.append(
-            f"What grows with the cells is reading a map: the file of one {size} becomes a region"
-            f" in {duration(large['seconds'])}."
+            f"What grows with the cells is reading a map: {size} becomes a region in"
+            f" {duration(large['seconds'])}."
         )
     return parts
 

@@ -166,7 +166,7 @@ def test_the_words_on_growth_take_their_figures_from_the_lines():
     assert "0.02 µs beside 1 region and 0.5 µs beside 10,000 regions" in text
     assert "2.5 times as long with 10,000 regions as with 100 regions" in text
     assert "after 2.1 ms" in text
-    assert "the file of one of 1,000,000 cells becomes a region in 400 ms" in text
+    assert "a file of 1,000,000 cells becomes a region in 400 ms" in text
     assert "2.4 µs of one of 82 kB (ZTF), 1.1 µs of one of 3 kB (LSST)" in text
 
 
