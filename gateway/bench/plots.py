@@ -134,7 +134,7 @@ def latency(lines: Sequence[Line]) -> Figure | None:
 
 
 def _delay_name(line: Line) -> str:
-    told = _DELAYS.get((line["bench"], line["case"]), line["case"])
+    told = _DELAYS.get((line["bench"], line["case"]), str(line["case"]))
     rate = line["facts"].get("sent_per_s", 0)
     return told if "map" in line["case"] else f"{told}, {rate:g} a second"
 
