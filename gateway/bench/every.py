@@ -54,6 +54,7 @@ BENCHES = (
     Asked(name="latency", short=(("--candidates", "200"),)),
     Asked(name="packets", short=(("--packets", "1000", "--batch", "500", "--runs", "1"),)),
     Asked(name="burst"),
+    Asked(name="cluster"),
     Asked(name="bounds", short=(("burst", "half-sky", "--small"),)),
 )  # fmt: skip
 """In the order in which they are run and told."""

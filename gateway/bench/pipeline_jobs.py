@@ -170,7 +170,9 @@ class Jobs:
         until = time.monotonic() + _PATIENCE_S
         while run.alerts < self._sizes.packets:
             if not query.isActive:
-                raise ServiceError(f"the query ended: {str(query.exception())[:500]}")
+                # What Spark says last is what went wrong in the JVM.
+                why = str(query.exception())
+                raise ServiceError(f"the query ended: {why[:300]} … {why[-700:]}")
             if time.monotonic() > until:
                 raise ServiceError(f"a query did not end within {_PATIENCE_S:.0f} s")
             time.sleep(0.01)
