@@ -14,7 +14,7 @@ LINES ?= docs/performance/results.jsonl
 SHORT := build/performance
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz chaos interleavings bench bench-short install clean
+.PHONY: help run test check fuzz chaos interleavings cluster bench bench-short install clean
 
 help:
 	@echo 'make run      install, then replay the night of GW170817 through the whole gateway'
@@ -24,6 +24,7 @@ help:
 	@echo 'make fuzz     read COUNT=200000 damaged notices of SEED=1; each must end with an outcome'
 	@echo 'make chaos    play the night while services are killed KILLS=100 times; SEED=1'
 	@echo 'make interleavings  COUNT=30 random orders of arrival with kills; SEED=1'
+	@echo 'make cluster  decode and match with Spark executors in processes of their own'
 	@echo 'make bench    all benches at full size (hours), lines to $(LINES), then docs/performance.md;'
 	@echo '              ARGS="join latency" runs some and keeps the lines of the others'
 	@echo 'make bench-short  the same with small sizes (minutes), page in $(SHORT)'
@@ -79,6 +80,9 @@ chaos: install
 interleavings: COUNT = 30
 interleavings: install
 	@$(BIN)/python -m tests.chaos.run --kills 0 --interleavings $(COUNT) --seed $(SEED) $(ARGS)
+
+cluster: install
+	@MMGATEWAY_CLUSTER=1 $(BIN)/python -m pytest tests/integration/test_cluster.py $(ARGS)
 
 # What others use for the same: pyproject.toml says what, without it they are left out.
 $(VENV)/.peers: pyproject.toml $(VENV)/.installed

@@ -90,7 +90,8 @@ def spark_session(
         raise ServiceError(f"{local_dir}: cannot be written: {error.strerror}") from error
     environ = {
         "JAVA_HOME": str(spark_java_home(java, local_dir)),
-        "PYSPARK_PYTHON": sys.executable,
+        # Executors of other hosts may have theirs elsewhere.
+        "PYSPARK_PYTHON": settings.get("spark.pyspark.python", sys.executable),
         "PYSPARK_DRIVER_PYTHON": sys.executable,
     }
     if master.startswith("local"):

@@ -7,10 +7,14 @@ of its own with what goes between them by sockets, as on a cluster.
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyspark.find_spark_home import _find_spark_home
 
 from broker.embedded.jars import SPARK, fetch_jars
 from broker.embedded.java import find_java
@@ -18,15 +22,28 @@ from broker.embedded.kafka import EmbeddedKafka
 from broker.embedded.spark import spark_session
 from gateway.bench import sky30
 from gateway.bench.measure import OURS, Row, row_of
+from gateway.bench.pipeline_costs import HAND_OVER
 from gateway.bench.pipeline_jobs import Jobs, Run
-from gateway.bench.pipeline_world import NIGHT, Sizes, Tell, lookup_of, named, regions, send
+from gateway.bench.pipeline_world import (
+    NIGHT,
+    Matches,
+    Sizes,
+    Tell,
+    lookup_of,
+    named,
+    regions,
+    send,
+)
 from gateway.config import load
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 BENCH = "cluster"
 PACKAGES = ("mmgateway", "pyspark", "pyarrow", "numpy")
 MASTERS = ("local[2]", "local-cluster[2,1,1024]")
 SIZES = Sizes(packets=100_000, stamp_bytes=0, batch=20_000, runs=3, survey="lsst", sources=0)
-DRIVER, WORKERS = "driver", "workers"
+IN_WORKERS = f"{OURS}, matching in workers"
 
 
 def cases(
@@ -52,7 +69,7 @@ def cases(
     sky_of = sky30.sources(sizes.packets, sizes.seed)
     alerts = named(sky30.night(sky_of, NIGHT, sizes.packets, sizes.seed), sizes.survey)
     late, cuts = regions(sizes.regions, sizes.seed), load(None, environ={}).cuts
-    runs: dict[str, list[Run]] = {}
+    runs: dict[str, dict[str, list[Run]]] = {}
     with EmbeddedKafka(work / "kafka", 0, 0, java) as kafka:
         mean = send(kafka.bootstrap, alerts, sizes, cuts)
         for number, master in enumerate(masters):
@@ -63,46 +80,68 @@ def cases(
             )
             jobs = Jobs(spark, kafka.bootstrap, folder, sizes, late, cuts, lookup_of(folder, sizes))
             try:
-                runs |= _taken(jobs, master, sizes, tell)
+                runs[master] = _taken(jobs, master, sizes, tell)
             finally:
+                left = executors_folder(spark)
                 spark.stop()
-    return _rows(runs, mean, sizes)
+                shutil.rmtree(left, ignore_errors=True)
+    expected = runs[masters[0]][OURS][0].matches
+    return [
+        row
+        for master, mine in runs.items()
+        for row in _rows(f"{mean / 1e3:.0f} kB, {master}", mine, sizes, expected)
+    ]
+
+
+def executors_folder(spark: SparkSession) -> Path:
+    """Where executors of a ``local-cluster`` work; Spark leaves it behind."""
+    return Path(_find_spark_home()) / "work" / spark.sparkContext.applicationId
 
 
 def _taken(jobs: Jobs, master: str, sizes: Sizes, tell: Tell) -> dict[str, list[Run]]:
     """Runs in both places, which take turns; one of each is made before and not counted."""
-    subjects = {
-        f"{OURS}, {where}, {master}": partial(jobs.matching, in_workers=where == WORKERS)
-        for where in (DRIVER, WORKERS)
+    subjects: dict[str, Callable[[], Run]] = {
+        OURS: jobs.matching,
+        IN_WORKERS: partial(jobs.matching, in_workers=True),
     }
     runs: dict[str, list[Run]] = {name: [] for name in subjects}
     for number in range(sizes.runs + 1):
         for name, run in subjects.items():
-            tell(f"run {number} of {sizes.runs}: {name}")
+            tell(f"run {number} of {sizes.runs}: {name}, {master}")
             done = run()
             if number:
                 runs[name].append(done)
     return runs
 
 
-def _rows(runs: Mapping[str, Sequence[Run]], mean: float, sizes: Sizes) -> list[Row]:
-    first = next(iter(runs.values()))
-    ours = sizes.packets * statistics.median(1 / run.per_s for run in first)
+def _rows(
+    case: str, runs: Mapping[str, Sequence[Run]], sizes: Sizes, expected: Matches
+) -> list[Row]:
+    ours = sizes.packets * statistics.median(1 / run.per_s for run in runs[OURS])
     return [
         row_of(
             BENCH,
-            f"{mean / 1e3:.0f} kB, {sizes.regions:,} regions",
+            case,
             name,
             sizes.packets,
             [sizes.packets / run.per_s for run in mine],
             ours,
-            equal=bool(first[0].matches) and all(r.matches == first[0].matches for r in mine),
+            equal=bool(expected) and all(run.matches == expected for run in mine),
             compared=(
-                f"{sizes.packets:,} alerts, {sizes.batch:,} a batch, at the rate after the first"
-                " batch, with archive, cuts, candidates and transactions; all of it, Kafka"
-                " included, on one machine. Equal: events and objects"
+                f"{sizes.packets:,} alerts, {sizes.regions:,} regions, {sizes.batch:,} a batch, at"
+                " the rate after the first batch, with archive, cuts, candidates and transactions;"
+                " all of it, Kafka included, on one machine. Equal: events and objects, to those"
+                " of the first run"
             ),
-            facts={"alerts_per_s": round(statistics.median(run.per_s for run in mine))},
+            facts={
+                "alerts_per_s": round(statistics.median(run.per_s for run in mine)),
+                "driver_us_per_alert": round(1e6 * statistics.median(map(_in_driver, mine)), 1),
+            },
         )
         for name, mine in runs.items()
     ]
+
+
+def _in_driver(run: Run) -> float:
+    """Seconds that the driver's Python takes for an alert, beside receiving it."""
+    return sum(seconds for step, seconds in run.costs.items() if step != HAND_OVER)

@@ -26,6 +26,9 @@ _WORDS: Mapping[str, str] = {
     " are searched in the archive of alerts.",
     "latency": "A gateway with all services; alerts are sent one by one, at a steady rate.",
     "packets": 'Keeping every packet (`[archive] packets = "all"`) beside the matching.',
+    "cluster": "The live matcher with the join in the driver and in Spark's Python workers, once"
+    " with threads of one Java machine and once with two executors in processes of their own. One"
+    " machine does all of it, so that executors add their cost and no processors.",
     "bounds": "What bursts, many regions at once, half the sky and a month do to memory and time.",
 }
 
