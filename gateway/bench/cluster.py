@@ -1,7 +1,7 @@
-"""``mmgateway bench cluster``: matching in the driver and in Spark's workers, on both masters.
+"""``mmgateway bench cluster``: matching in the driver and in Spark's workers.
 
-One machine is both times below it: threads of one Java machine, or two executors, each a process
-of its own with what goes between them by sockets, as on a cluster.
+Once with threads of one Java machine and once with two executors, each a process of its own to
+which everything goes by sockets, as on a cluster; both on one machine.
 """
 
 from __future__ import annotations
@@ -89,13 +89,14 @@ def cases(
     return [
         row
         for master, mine in runs.items()
-        for row in _rows(f"{mean / 1e3:.0f} kB, {master}", mine, sizes, expected)
+        for row in rows(f"{mean / 1e3:.0f} kB, {master}", mine, sizes, expected)
     ]
 
 
 def executors_folder(spark: SparkSession) -> Path:
     """Where executors of a ``local-cluster`` work; Spark leaves it behind."""
-    return Path(_find_spark_home()) / "work" / spark.sparkContext.applicationId
+    home = _find_spark_home()  # type: ignore[no-untyped-call]
+    return Path(home) / "work" / spark.sparkContext.applicationId
 
 
 def _taken(jobs: Jobs, master: str, sizes: Sizes, tell: Tell) -> dict[str, list[Run]]:
@@ -114,9 +115,10 @@ def _taken(jobs: Jobs, master: str, sizes: Sizes, tell: Tell) -> dict[str, list[
     return runs
 
 
-def _rows(
+def rows(
     case: str, runs: Mapping[str, Sequence[Run]], sizes: Sizes, expected: Matches
 ) -> list[Row]:
+    """Rows of one master, by who matches; equal where each run found what is expected."""
     ours = sizes.packets * statistics.median(1 / run.per_s for run in runs[OURS])
     return [
         row_of(
