@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ _POSITIONS = (
     ("raj2000", "dej2000"),
 )
 _PLAUSIBLE = {"magnitude": (-5.0, 50.0), "redshift": (-0.1, 30.0)}
+_ADDRESS = re.compile(r"<[^<>]* object at 0x[0-9a-f]+>:? ?")
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -340,4 +342,5 @@ def _number(row: Row, roles: Mapping[str, str], role: str) -> float | None:
 
 
 def _short(text: object) -> str:
-    return " ".join(str(text).split())[:300]
+    """For people, and the same for the same trouble: without addresses in memory."""
+    return " ".join(_ADDRESS.sub("", str(text)).split())[:300]

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from broker import kafka_io, topics
@@ -38,7 +39,7 @@ _READ_SECONDS = 300.0
 """An answer that the matcher did not take in within this time is asked for again."""
 _SEND_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 0.5
 
 
 class Client(Protocol):
@@ -270,80 +271,54 @@ class BackfillThread(threading.Thread):
 
     Parameters
     ----------
-    config : Config
-    bootstrap : str
-    engine : Engine
-    lookups_next : int
-        First message of ``mm.lookups`` that no step took in.
+    backfill : Backfill
+    path : Path
+        File that says how it goes, for ``mmgateway catalogs backfill status``.
     on_end : callable
         Told what went wrong, None when nothing does; when that changes.
     now : callable
         UTC.
+    over : threading.Event
+        Set by :meth:`stop`: who waits for a next try looks at it.
     """
 
     def __init__(
         self,
-        config: Config,
-        bootstrap: str,
-        engine: Engine,
-        lookups_next: int,
+        backfill: Backfill,
+        path: Path,
         on_end: Callable[[str, Exception | None], None],
         now: Callable[[], datetime],
+        over: threading.Event,
     ) -> None:
         super().__init__(name="cds", daemon=True)
-        self._over = threading.Event()
-        self._now = now
-        self._path = runfiles.run_folder(config.paths.state) / REPORT
+        self._backfill = backfill
+        self._path = path
         self._on_end = on_end
+        self._now = now
+        self._over = over
         self._last: str | None = None
         self._written: dict[str, Any] = {}
-        properties = config.kafka.properties
-        self._backfill = Backfill(
-            engine.awaited.questions,
-            client_of(config, now, self._sleep),
-            cache_of(config),
-            Told(bootstrap, properties),
-            config.cds.batch,
-        )
-        self._backfill.note(unread(bootstrap, properties, lookups_next))
-
-    @classmethod
-    def started(
-        cls,
-        config: Config,
-        bootstrap: str,
-        engine: Engine,
-        lookups_next: int,
-        on_end: Callable[[str, Exception | None], None],
-        now: Callable[[], datetime],
-    ) -> BackfillThread | None:
-        """A thread that runs; None if nothing is looked up at CDS."""
-        if not remote_of(config).catalogs:
-            return None
-        thread = cls(config, bootstrap, engine, lookups_next, on_end, now)
-        thread.start()
-        return thread
 
     def run(self) -> None:
         """Until :meth:`stop`."""
         while not self._over.wait(_LOOK_SECONDS):
-            try:
-                self._work()
-            except Exception as error:
-                # Whatever it is must not end the looking up, and is told.
-                self._tell(error)
-            else:
-                self._tell(None)
+            self.look()
+
+    def look(self) -> None:
+        """Ask what is due, and tell how it went."""
+        try:
+            self._work()
+        except Exception as error:
+            # Whatever it is must not end the looking up, and is told.
+            self._tell(error)
+        else:
+            self._tell(None)
 
     def stop(self) -> None:
         """End; what is being asked is asked again after the next start."""
         self._over.set()
         if self.is_alive():
             self.join(_STOP_SECONDS)
-
-    def _sleep(self, seconds: float) -> None:
-        if self._over.wait(seconds):
-            raise ServiceError("the service stops")
 
     def _work(self) -> None:
         report = self._backfill.work()
@@ -363,3 +338,41 @@ class BackfillThread(threading.Thread):
         if said != self._last and not self._over.is_set():
             self._last = said
             self._on_end(CHORE, error)
+
+
+def started(
+    config: Config,
+    bootstrap: str,
+    engine: Engine,
+    lookups_next: int,
+    on_end: Callable[[str, Exception | None], None],
+    now: Callable[[], datetime],
+) -> BackfillThread | None:
+    """A thread that asks what an engine awaits; None if nothing is looked up at CDS.
+
+    Parameters
+    ----------
+    lookups_next : int
+        First message of ``mm.lookups`` that no step took in.
+    """
+    if not remote_of(config).catalogs:
+        return None
+    over = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        if over.wait(seconds):
+            raise ServiceError("the service stops")
+
+    properties = config.kafka.properties
+    backfill = Backfill(
+        engine.awaited.questions,
+        client_of(config, now, sleep),
+        cache_of(config),
+        Told(bootstrap, properties),
+        config.cds.batch,
+    )
+    backfill.note(unread(bootstrap, properties, lookups_next))
+    path = runfiles.run_folder(config.paths.state) / REPORT
+    thread = BackfillThread(backfill, path, on_end, now, over)
+    thread.start()
+    return thread

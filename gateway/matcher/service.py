@@ -35,7 +35,7 @@ from gateway import runfiles, services
 from gateway.config import Config
 from gateway.logs import EventLog
 from gateway.lookup import local_lookup, remote_of, store_of
-from gateway.matcher.backfill import BackfillThread
+from gateway.matcher import backfill
 from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
 from gateway.matcher.restoring import Regions, check_fit, restore
@@ -79,7 +79,7 @@ class MatchService:
         self._chores: Chores | None = None
         self._troubles: Troubles | None = None
         self._store: Storage | None = None
-        self._backfill: BackfillThread | None = None
+        self._backfill: backfill.BackfillThread | None = None
 
     def start(self) -> None:
         """Bring the state back from Kafka and start the query and what goes beside it.
@@ -146,7 +146,7 @@ class MatchService:
         self._searcher.start()
         self._searcher.wake()
         self._chores.start()
-        self._backfill = BackfillThread.started(
+        self._backfill = backfill.started(
             config,
             bootstrap,
             engine,

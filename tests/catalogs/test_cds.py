@@ -125,6 +125,17 @@ def test_slow_server_is_given_up_at_the_deadline(cds: CdsServer, mood: str) -> N
         client(cds, seconds=0.15).ask("simbad", [place()])
 
 
+def test_same_trouble_is_told_in_the_same_words(cds: CdsServer) -> None:
+    settings = Settings("http://127.0.0.1:1/", per_minute=1e6)
+    told = set()
+    for _ in range(2):
+        with pytest.raises(ServiceError) as caught:
+            CdsClient(settings, lambda: NOW, sleep=lambda _: None).ask("simbad", [place()])
+        told.add(str(caught.value))
+    assert len(told) == 1
+    assert "0x" not in told.pop()
+
+
 def test_server_that_comes_back_between_two_tries_is_not_missed(cds: CdsServer) -> None:
     cds.mood = "down"
 

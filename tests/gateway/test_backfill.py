@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -33,7 +35,7 @@ from crossmatch.skymap import read_skymap
 from gateway.config import load
 from gateway.feeds.registry import load_feeds
 from gateway.lookup import remote_of
-from gateway.matcher.backfill import Backfill, client_of
+from gateway.matcher.backfill import Backfill, BackfillThread, client_of
 from gateway.night.alerts import alerts as night_alerts
 from gateway.night.notices import notices
 from tests.broker import conftest as broker
@@ -206,6 +208,44 @@ def test_answer_that_never_arrives_is_told_again(world: World) -> None:
     world.work()
     report = world.work(301.0)
     assert (report.answered, report.from_cache, world.client.sizes) == ({"simbad": 3}, 3, [3])
+
+
+# --- its thread ---------------------------------------------------------------------------------
+
+
+def test_thread_tells_what_changes_and_stops_while_it_asks(world: World, tmp_path: Path) -> None:
+    told: list[str | None] = []
+    over, asked, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def on_end(name: str, error: Exception | None) -> None:
+        told.append(None if error is None else f"{name}: {error}")
+
+    thread = BackfillThread(world.backfill, tmp_path / "lookups.json", on_end, lambda: NOW, over)
+    world.client.down = True
+    for _ in range(3):
+        thread.look()
+    world.client.down = False
+    world.clock.now += 60.0
+    thread.look()
+    assert told == ["look candidates up at CDS: simbad: CDS does not answer", None]
+    record = json.loads((tmp_path / "lookups.json").read_text())
+    assert (record["awaited"], record["trouble"]) == ({"simbad": 0}, {})
+
+    def slow(catalog: str, places: Sequence[Place]) -> list[Answer]:
+        asked.set()
+        go_on.wait()
+        raise ServiceError("too late")
+
+    world.client.ask = slow  # type: ignore[method-assign]
+    world.awaited = [question(9)]
+    thread.start()
+    assert asked.wait(10.0)
+    thread.stop()
+    assert thread.is_alive(), "nobody waits for it"
+    go_on.set()
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert len(told) == 2
 
 
 # --- what is awaited --------------------------------------------------------------------------
