@@ -68,7 +68,7 @@ class MemoryAnswers:
 
 
 class SqliteAnswers:
-    """Answers in a file of SQLite's, readable by its owner alone.
+    """Answers in a file of SQLite's, readable by its owner alone, for one process.
 
     Parameters
     ----------
@@ -81,8 +81,9 @@ class SqliteAnswers:
         Here and in every method: it cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wait_seconds: float = 5.0) -> None:
         self.path = path
+        self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +141,8 @@ class SqliteAnswers:
     def _opened(self) -> sqlite3.Connection:
         try:
             return self._connected()
+        except sqlite3.OperationalError as error:
+            raise ServiceError(f"{self.path}: {error}; does another matcher run?") from error
         except sqlite3.DatabaseError:
             # Broken: all of it stands on the topic.
             for suffix in ("", "-wal", "-shm"):
@@ -150,12 +153,17 @@ class SqliteAnswers:
             raise ServiceError(f"{self.path}: {error}") from error
 
     def _connected(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=5.0, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=self._wait_seconds, check_same_thread=False)
         try:
+            # A matcher that was replaced but still runs must not write among its successor's.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
             # Written before the transaction on Kafka is: it is not to be behind it.
             db.execute("PRAGMA synchronous = FULL")
             db.executescript(_TABLE)
+            # The lock is taken with the first writing.
+            db.execute("BEGIN IMMEDIATE")
+            db.commit()
         except BaseException:
             db.close()
             raise

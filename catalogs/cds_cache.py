@@ -101,6 +101,9 @@ class AnswerCache:
     def _opened(self) -> sqlite3.Connection:
         try:
             return self._connected()
+        except sqlite3.OperationalError as error:
+            # In use, or the disk is full: no reason to throw it away.
+            raise ServiceError(f"{self._path}: {error}") from error
         except sqlite3.DatabaseError:
             self._path.unlink(missing_ok=True)
         try:

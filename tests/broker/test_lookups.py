@@ -69,6 +69,16 @@ def test_lost_file_is_made_anew_from_the_topic(path: Path, loss: str) -> None:
     again.restore(7, 2, nothing)
 
 
+def test_another_matcher_is_refused_and_the_file_stays(path: Path) -> None:
+    store = SqliteAnswers(path)
+    store.add([ANSWER], 0)
+    with pytest.raises(ServiceError, match="another matcher"):
+        SqliteAnswers(path, wait_seconds=0.05)
+    store.add([OTHER], 1)
+    store.close()
+    assert SqliteAnswers(path).count() == 2
+
+
 def test_file_is_its_owners_alone(path: Path) -> None:
     SqliteAnswers(path)
     assert path.stat().st_mode & 0o777 == 0o600

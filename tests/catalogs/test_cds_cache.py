@@ -54,6 +54,13 @@ def test_it_survives_and_may_be_broken(tmp_path: Path) -> None:
     assert AnswerCache(path, 1.0).count() == 0
 
 
+def test_two_may_use_it_at_a_time(tmp_path: Path) -> None:
+    one, other = (AnswerCache(tmp_path / "cds.sqlite", 1.0) for _ in range(2))
+    one.put([ANSWER])
+    other.put([replace(ANSWER, ra_deg=11.0)])
+    assert one.count() == other.count() == 2
+
+
 def test_no_places_have_no_answers(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path / "cds.sqlite", 1.0)
     cache.put([])
