@@ -8,6 +8,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.Arrays;
 
 import org.apache.spark.sql.RowFactory;
@@ -29,8 +30,12 @@ public final class PacketReader implements UDF1, Serializable {
     private static final byte[] SCHEMA = latin("\u0016avro.schema");
     private static final int SYNC_BYTES = 16, MESSAGE_START_BYTES = 5, VARINT_BYTES = 10;
     private static final int MAX_STRING_BYTES = 1 << 20;
+    // An entry of a light curve becomes ten numbers: were it but a byte, memory would end first.
+    private static final int MIN_ENTRY_BYTES = 8, MAX_ENTRIES = 1 << 14;
     private static final String JVM = "jvm", PYTHON = "python";
 
+    /** Whether slots are given as they are, of records that are whole and sound to their end. */
+    private boolean whole;
     /** Slots of each column, of which the first with a value counts; and those that are scaled. */
     private int[][] columns;
     private boolean[] scaled;
@@ -46,6 +51,7 @@ public final class PacketReader implements UDF1, Serializable {
     public PacketReader of(byte[] description) throws IOException {
         DataInputStream in = new DataInputStream(new ByteArrayInputStream(description));
         PacketReader reader = new PacketReader();
+        reader.whole = in.readInt() != 0;
         reader.slots = in.readInt();
         reader.columns = new int[in.readInt()][];
         reader.scaled = new boolean[reader.columns.length];
@@ -79,7 +85,10 @@ public final class PacketReader implements UDF1, Serializable {
         return found;
     }
 
-    /** Row of the columns, the route and the number of a schema that is not known. */
+    /**
+     * Row of the columns, the route and the number of a schema that is not known; or of the slots,
+     * and null where not all of the packet is read.
+     */
     public Object call(Object packet) {
         byte[] value = (byte[]) packet;
         try {
@@ -161,13 +170,17 @@ public final class PacketReader implements UDF1, Serializable {
         Object[] read = new Object[slots];
         int at = read(layout, value, begin, end, read);
         // Negative where the record went on behind its end.
-        if (end - at < restBytes[layout]) {
+        int rest = end - at;
+        if (whole ? rest != 0 : rest < restBytes[layout]) {
             throw Broken.PACKET;
         }
         return row(read, scales[layout], JVM, null);
     }
 
     private Object row(Object[] read, double scale, String route, Object schemaId) {
+        if (whole) {
+            return read == null ? null : RowFactory.create(read);
+        }
         Object[] cells = new Object[columns.length + 2];
         for (int i = 0; read != null && i < columns.length; i++) {
             Object cell = null;
@@ -215,6 +228,15 @@ public final class PacketReader implements UDF1, Serializable {
         return text(b, begin, next);
     }
 
+    /** Text that is one: with other bytes the packet is broken. */
+    private static String soundString(byte[] b, int p, int end) {
+        String found = string(b, p, end);
+        if (found == null) {
+            throw Broken.PACKET;
+        }
+        return found;
+    }
+
     /** Text, or null where the bytes are none. */
     private static String text(byte[] b, int begin, int end) {
         int p = begin;
@@ -252,6 +274,25 @@ public final class PacketReader implements UDF1, Serializable {
         return count;
     }
 
+    /** The same where items of every block are read; either sign has no more than there are bytes. */
+    private static long everyItem(byte[] b, int p, int end) {
+        long count = varint(b, p);
+        if (count > end - p || count < p - end) {
+            throw Broken.PACKET;
+        }
+        return count;
+    }
+
+    /** The same for a light curve of which some entries were read. */
+    private static long entries(byte[] b, int p, int end, int before) {
+        long count = varint(b, p);
+        int most = Math.min((end - p) / MIN_ENTRY_BYTES, MAX_ENTRIES - before);
+        if (count > most || count < -most) {
+            throw Broken.PACKET;
+        }
+        return count;
+    }
+
     private static int after(int p, long bytes, int end) {
         if (bytes < 0 || bytes > end - p) {
             throw Broken.PACKET;
@@ -262,6 +303,19 @@ public final class PacketReader implements UDF1, Serializable {
     private static int afterBytes(byte[] b, int p, int end) {
         long length = varint(b, p);
         return after(afterVarint(b, p), length, end);
+    }
+
+    private static int afterText(byte[] b, int p, int end) {
+        int next = afterBytes(b, p, end);
+        int begin = afterVarint(b, p);
+        int at = begin;
+        while (at < next && b[at] >= 0) {
+            at++;
+        }
+        if (at < next && text(b, begin, next) == null) {
+            throw Broken.PACKET;
+        }
+        return next;
     }
 
     private static int afterVarint(byte[] b, int p) {

@@ -11,14 +11,17 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column
 from pyspark.sql import functions as sf
 
-from broker import decode
+from broker import curves, decode
+from broker.containers import Record
 from broker.judge import Address
+from broker.sources import HISTORY
 from broker.surveys import FALSE_TEXTS, SENTINEL_BELOW
 from crossmatch.cuts import Cuts
 
@@ -35,6 +38,8 @@ FIRST_ROWS = 1024
 class Carried:
     """Packets that came along with the batch that is worked on, and those that lie in Kafka.
 
+    Of those that came along the JVM has read light curves, too.
+
     Parameters
     ----------
     cuts : Cuts
@@ -47,7 +52,9 @@ class Carried:
     ) -> None:
         self._cuts = cuts
         self._fetch = fetch
-        self._held: Mapping[Address, pa.Scalar] = {}
+        self._rows: Mapping[Address, int] = {}
+        self._packets: Any = ()
+        self._histories: Sequence[pa.StructArray] = ()
         self.rows_of_task = FIRST_ROWS
         """How many of the first rows of a task of Spark's may bring their packets."""
 
@@ -90,22 +97,45 @@ class Carried:
         all_rows = 1 << math.ceil(math.log2(max(1.0, most / tasks)))
         self.rows_of_task = min(all_rows, 1 << math.floor(math.log2(max(1.0, allowed / tasks))))
 
-    def hold(self, rows: pa.Table) -> None:
-        """Take the packets of the batch that a step begins with, in place of those before."""
-        mine = rows.filter(pc.is_valid(rows["packet"]))
-        places = (mine[name].to_pylist() for name in ("topic", "partition", "offset"))
-        self._held = dict(zip(zip(*places, strict=True), mine["packet"], strict=True))
+    def hold(self, rows: pa.Table) -> pa.Table:
+        """Take the packets of the batch that a step begins with, in place of those before.
+
+        Returns
+        -------
+        table
+            The batch without packets and light curves.
+        """
+        with_packet = pc.indices_nonzero(pc.is_valid(rows["packet"]))
+        mine = rows.select(["topic", "partition", "offset"]).take(with_packet)
+        addresses = zip(*(column.to_pylist() for column in mine.columns), strict=True)
+        self._rows = dict(zip(addresses, with_packet.to_pylist(), strict=True))
+        self._packets = rows["packet"]
+        names = [name for name in HISTORY.values() if name in rows.column_names]
+        self._histories = [rows[name].combine_chunks() for name in names]
+        return rows.drop_columns(["packet", *names])
 
     def release(self) -> None:
         """Let the packets go."""
-        self._held = {}
+        self._rows, self._packets, self._histories = {}, (), ()
 
     def fetch(self, addresses: Sequence[Address]) -> dict[Address, bytes]:
         """Packets at addresses: those that came along, and from Kafka the others it still has."""
-        held = self._held
-        found = {a: held[a].as_py() for a in addresses if a in held}
+        rows = self._rows
+        found = {a: self._packets[rows[a]].as_py() for a in addresses if a in rows}
         missing = [a for a in addresses if a not in found]
         return found | dict(self._fetch(missing)) if missing else found
+
+    def records(self, addresses: Sequence[Address]) -> dict[Address, Record]:
+        """What `broker.history` looks at, of packets that came along and the JVM read wholly."""
+        found: dict[Address, Record] = {}
+        mine = [a for a in addresses if a in self._rows]
+        rows = pa.array([self._rows[a] for a in mine], pa.int64())
+        for column in self._histories:
+            curve = column.take(rows)
+            there = curve.is_valid()
+            known = (a for a, is_there in zip(mine, there.to_pylist(), strict=True) if is_there)
+            found |= zip(known, curves.records(curve.filter(there)), strict=True)
+        return found
 
 
 def looks_good(survey: str, native: Column, cuts: Cuts) -> Column:

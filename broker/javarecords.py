@@ -8,7 +8,7 @@ comes next takes four times as long. Nothing of a schema but numbers comes into 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from broker import layouts
@@ -17,7 +17,7 @@ from crossmatch.errors import AlertError
 
 _SCALED = ("psfFlux", "psfFluxErr")
 _FIXED_BYTES = {"boolean": 1, "float": 4, "double": 8}
-_ADVANCE = "p = afterVarint(b, p);"
+ADVANCE = "p = afterVarint(b, p);"
 _BROKEN = "throw Broken.PACKET;"
 _ARGUMENTS = "byte[] b, int p, int end, Object[] read"
 # What is larger is checked against the packet's end at once.
@@ -42,10 +42,16 @@ def java_methods(survey: str, known: Sequence[Layout]) -> str:
     AlertError
         ``bad_schema`` if a layout is of no type known, or too long.
     """
+    slots = {leaf.place: i for i, leaf in enumerate(layouts.leaves(survey))}
+    return reading(known, lambda layout, methods: Records(layout, slots, methods))
+
+
+def reading(known: Sequence[Layout], records: Callable[[Layout, list[str]], Records]) -> str:
+    """The same, with ``records`` of a layout that add their methods to a list."""
     methods: list[str] = []
     cases = []
     for i, layout in enumerate(known):
-        entry = _Records(survey, layout, methods).entry()
+        entry = records(layout, methods).entry()
         cases.append(f"case {i}: return {entry}(b, p, end, read);")
     methods.append(
         f"private static int read(int layout, {_ARGUMENTS}) {{ switch (layout) {{\n"
@@ -75,11 +81,29 @@ def description(
     """
     leaves = layouts.leaves(survey)
     names = [field.name for field in layouts.native_fields(survey)]
-    parts = [_ints(len(leaves), len(names))]
+    parts = [_ints(0, len(leaves), len(names))]
     for name in names:
         slots = [i for i, leaf in enumerate(leaves) if leaf.native == name]
         parts.append(_ints(int(name in _SCALED), len(slots), *slots))
-    parts.append(_ints(len(known)))
+    return b"".join(parts) + _packets_of(known, messages, texts)
+
+
+def whole_description(
+    slots: int,
+    known: Sequence[Layout],
+    messages: Mapping[int, Layout],
+    texts: Sequence[tuple[str, Layout]],
+) -> bytes:
+    """The same for a reader that gives its slots as they are, of whole records only."""
+    return _ints(1, slots, 0) + _packets_of(known, messages, texts)
+
+
+def _packets_of(
+    known: Sequence[Layout],
+    messages: Mapping[int, Layout],
+    texts: Sequence[tuple[str, Layout]],
+) -> bytes:
+    parts = [_ints(len(known))]
     parts += [struct.pack(">di", layout.flux_scale, layout.rest_bytes) for layout in known]
     places = list(known)
     # The wire format has an unsigned number, Java has none.
@@ -94,13 +118,23 @@ def description(
     return b"".join(parts)
 
 
-class _Records:
-    """Statements for the types of one layout; ``methods`` takes the methods they call."""
+class Records:
+    """Statements for the types of one layout; ``methods`` takes the methods they call.
 
-    def __init__(self, survey: str, layout: Layout, methods: list[str]) -> None:
+    ``slots`` has where in ``read`` what stands at a place in the record is put.
+    """
+
+    _PASS_TEXT = "p = afterBytes(b, p, end);"
+    _COUNT = "items(b, p, end)"
+    # A block whose count is negative says how many bytes it has.
+    _SIZED_BLOCK = "if (n < 0) { p = afterBytes(b, p, end); continue; }"
+
+    def __init__(
+        self, layout: Layout, slots: Mapping[tuple[str, ...], int], methods: list[str]
+    ) -> None:
         self._layout = layout
         self._named = layouts.named_types(layout.writer, {})
-        self._slots = {leaf.place: i for i, leaf in enumerate(layouts.leaves(survey))}
+        self._slots = slots
         self._methods = methods
         self._skipping: dict[str, str] = {}
         self._characters = 0
@@ -119,9 +153,12 @@ class _Records:
         if written == "null":
             return []
         if isinstance(wanted, str):
-            return _leaf(_kind(written), wanted, f"read[{self._slots[place]}]")
+            return self._leaf(_kind(written), wanted, f"read[{self._slots[place]}]")
         if _kind(written) != "record":
             return self._skip(written)
+        return self._fields(written, wanted, place)
+
+    def _fields(self, written: Any, wanted: Any, place: tuple[str, ...]) -> list[str]:
         fields = {
             name: field
             for field in wanted["fields"]
@@ -136,6 +173,9 @@ class _Records:
                 code += self._skip(field["type"])
         return code
 
+    def _leaf(self, written: str, wanted: str, slot: str) -> list[str]:
+        return _leaf(written, wanted, slot)
+
     def _skip(self, written: Any) -> list[str]:
         """Statements that pass over a type."""
         if isinstance(written, list):
@@ -148,18 +188,25 @@ class _Records:
                 return [_pass(_FIXED_BYTES[kind])]
             case "fixed":
                 return [_pass(written["size"])]
-            case "int" | "long" | "enum":
-                return [_ADVANCE]
-            case "bytes" | "string":
+            case "int" | "long":
+                return [ADVANCE]
+            case "enum":
+                return self._pass_enum(written)
+            case "bytes":
                 return ["p = afterBytes(b, p, end);"]
+            case "string":
+                return [self._PASS_TEXT]
             case "record":
                 return [self._skip_record(written)]
             case "array":
                 return [self._items(self._skip(written["items"]))]
             case "map":
-                return [self._items(["p = afterBytes(b, p, end);", *self._skip(written["values"])])]
+                return [self._items([self._PASS_TEXT, *self._skip(written["values"])])]
             case kind:
                 raise AlertError("bad_schema", f"a type {str(kind)[:80]}")
+
+    def _pass_enum(self, _written: Mapping[str, Any]) -> list[str]:
+        return [ADVANCE]
 
     def _skip_record(self, record: Mapping[str, Any]) -> str:
         """Records of one type have one method, wherever they stand."""
@@ -167,7 +214,7 @@ class _Records:
         if name not in self._skipping:
             code = [line for field in record["fields"] for line in self._skip(field["type"])]
             self._skipping[name] = self._method(code)
-        return _call(self._skipping[name])
+        return call(self._skipping[name])
 
     def _union(self, written: Sequence[Any], branches: Sequence[list[str]]) -> str:
         codes = [self._inner(code) for code in branches]
@@ -181,32 +228,31 @@ class _Records:
             )
         cases = "".join(f"case {i}: {code} break;" for i, code in enumerate(codes))
         method = self._method(
-            [f"int branch = branch(b, p, {len(codes)}); {_ADVANCE} switch (branch) {{ {cases} }}"]
+            [f"int branch = branch(b, p, {len(codes)}); {ADVANCE} switch (branch) {{ {cases} }}"]
         )
-        return _call(method)
+        return call(method)
 
     def _items(self, item: list[str]) -> str:
-        method = self._method(
-            [
-                "for (long n = items(b, p, end); ; n = items(b, p, end)) {"
-                f" {_ADVANCE} if (n == 0) {{ break; }}"
-                # A block whose count is negative says how many bytes it has.
-                " if (n < 0) { p = afterBytes(b, p, end); continue; }"
-                f" for (; n > 0; n--) {{ {self._inner(item)} }} }}"
-            ]
+        return call(self._method([self._blocks(self._COUNT, self._inner(item))]))
+
+    def _blocks(self, count: str, item: str) -> str:
+        """A loop over the blocks of an array or map, and over the items of each."""
+        return (
+            f"for (long n = {count}; ; n = {count}) {{"
+            f" {ADVANCE} if (n == 0) {{ break; }} {self._SIZED_BLOCK}"
+            f" for (; n > 0; n--) {{ {item} }} }}"
         )
-        return _call(method)
 
     def _inner(self, code: list[str]) -> str:
         """A block inside a statement; a long one is a method of its own."""
         text = " ".join(code)
-        return text if len(text) <= _INNER_CHARACTERS else _call(self._method(code))
+        return text if len(text) <= _INNER_CHARACTERS else call(self._method(code))
 
     def _method(self, code: list[str]) -> str:
         """Name of a new method with these statements, of which each may be one of several."""
         pieces = list(_pieces(code))
         if len(pieces) > 1:
-            code = [_call(self._method(piece)) for piece in pieces]
+            code = [call(self._method(piece)) for piece in pieces]
         name = f"m{len(self._methods)}"
         text = f"private static int {name}({_ARGUMENTS}) {{\n" + "\n".join(code) + "\nreturn p; }"
         self._characters += len(text)
@@ -232,11 +278,11 @@ def _leaf(written: Any, wanted: str, slot: str) -> list[str]:
         case "double", "double":
             return [f"{slot} = Double.valueOf(float64(b, p));", "p += 8;"]
         case "int", "int":
-            return [f"{slot} = Integer.valueOf(int32(b, p));", _ADVANCE]
+            return [f"{slot} = Integer.valueOf(int32(b, p));", ADVANCE]
         case "int" | "long", "long" | "double":
             number = "int32(b, p)" if written == "int" else "varint(b, p)"
             java = "Long" if wanted == "long" else "Double"
-            return [f"{slot} = {java}.valueOf(({wanted}) {number});", _ADVANCE]
+            return [f"{slot} = {java}.valueOf(({wanted}) {number});", ADVANCE]
     raise AlertError("bad_schema", f"a {wanted} is written as {str(written)[:80]}")
 
 
@@ -259,7 +305,8 @@ def _pass(size: Any) -> str:
     return f"p += {size};" if size <= _SMALL_BYTES else f"p = after(p, {size}, end);"
 
 
-def _call(method: str) -> str:
+def call(method: str) -> str:
+    """The statement that calls one of the methods."""
     return f"p = {method}(b, p, end, read);"
 
 

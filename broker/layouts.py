@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from broker import containers, packets
+from broker.history import ELASTICC_SIGN, ELASTICC_TO_NJY
 from broker.surveys import NATIVE_SCHEMAS
 from crossmatch.errors import AlertError
 
@@ -35,8 +36,6 @@ _PROMOTED = {
     "string": {"string", "bytes"},
     "boolean": {"boolean"},
 }
-# Only ELAsTiCC's simulated packets, whose fluxes have another zero point, have this field.
-_ELASTICC_SIGN = "hostgal_zphot_q10"
 _Named = Mapping[str, Any]
 
 
@@ -108,15 +107,15 @@ def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
     wanted = [i for i, name in enumerate(written) if name in tree]
     if not wanted:
         raise AlertError("no_leaves", f"the schema has no field of a {survey} alert")
-    kept = [{"name": n, "type": _plain(t)} for n, t in list(written.items())[: wanted[-1] + 1]]
+    kept = [{"name": n, "type": plain(t)} for n, t in list(written.items())[: wanted[-1] + 1]]
     last = kept[-1]
     last["type"] = _cut_inside(last["type"], tree[last["name"]], named)
     reader = [_read(name, parts, written.get(name), named) for name, parts in tree.items()]
-    simulated = survey == "lsst" and _ELASTICC_SIGN in _inner(written.get("diaObject"), named)
+    simulated = survey == "lsst" and ELASTICC_SIGN in _inner(written.get("diaObject"), named)
     return Layout(
         {"type": "record", "name": schema["name"], "fields": kept},
         {"type": "record", "name": schema["name"], "fields": reader},
-        packets.ELASTICC_TO_NJY if simulated else 1.0,
+        ELASTICC_TO_NJY if simulated else 1.0,
         sum(_least_bytes(kind, named) for kind in list(written.values())[wanted[-1] + 1 :]),
     )
 
@@ -213,11 +212,11 @@ def _inner(kind: Any, named: _Named) -> dict[str, Any]:
     return {f["name"]: f["type"] for f in record["fields"]} if record else {}
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
     """Schema without what the library that parsed it has added."""
     if isinstance(node, list):
-        return [_plain(branch) for branch in node]
+        return [plain(branch) for branch in node]
     if not isinstance(node, dict):
         return node
     kept = ("type", "name", "fields", "items", "values", "symbols", "size")
-    return {k: _plain(v) if k != "symbols" else v for k, v in node.items() if k in kept}
+    return {k: plain(v) if k != "symbols" else v for k, v in node.items() if k in kept}

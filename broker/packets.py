@@ -1,4 +1,4 @@
-"""Alert packets and files of alerts in Python: decoding, native leaves, history, readers.
+"""Alert packets and files of alerts in Python: decoding, native leaves, readers.
 
 The stream decodes in the JVM; this is the path for everything that needs whole
 packets: files, unusual containers, the history of what matched.
@@ -6,7 +6,6 @@ packets: files, unusual containers, the history of what matched.
 
 from __future__ import annotations
 
-import math
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,23 +19,12 @@ import pyarrow.parquet as pq
 
 from broker import containers
 from broker.containers import MAX_PACKET_BYTES, Record
-from broker.surveys import (
-    NATIVE_SCHEMAS,
-    SENTINEL_BELOW,
-    ab_magnitude,
-    plausible_jd,
-    tai_mjd_to_utc_jd,
-    taken_back,
-)
+from broker.history import ELASTICC_SIGN, ELASTICC_TO_NJY, has_old_flux
+from broker.surveys import NATIVE_SCHEMAS
 from crossmatch.errors import AlertError
-from crossmatch.lightcurve import Detection, merged
 
 ROWS_PER_BATCH = 50_000
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
-_ZTF_FILTERS: dict[float, str] = {1: "g", 2: "r", 3: "i"}
-_FORCED_SIGMA = 5.0
-# The first ELAsTiCC challenge wrote fluxes with zero point 27.5; nJy have 31.4.
-ELASTICC_TO_NJY = 10 ** ((31.4 - 27.5) / 2.5)
 
 
 def _in(struct: str, *names: str) -> tuple[tuple[str, ...], ...]:
@@ -162,7 +150,7 @@ def native_row(record: Mapping[str, Any], survey: str) -> dict[str, Any]:
     """
     schema = NATIVE_SCHEMAS[survey]
     row = {n: _leaf(record, places, schema, n) for n, places in PLACES[survey].items()}
-    if survey == "lsst" and _has_old_flux(record):
+    if survey == "lsst" and has_old_flux(record):
         for name in ("psfFlux", "psfFluxErr"):
             row[name] = None if row[name] is None else row[name] * ELASTICC_TO_NJY
     return row
@@ -192,94 +180,6 @@ def _leaf(
             raise AlertError("wrong_type", f"{name} is {value}, expected {kind}")
         return value
     raise AlertError("wrong_type", f"{name} is {type(value).__name__}, expected {kind}")
-
-
-def _has_old_flux(record: Mapping[str, Any]) -> bool:
-    found = record.get("diaObject")
-    return isinstance(found, Mapping) and "hostgal_zphot_q10" in found
-
-
-def history(record: Mapping[str, Any], survey: str) -> list[Detection]:
-    """Earlier detections and limits that a packet carries, in order of time.
-
-    ZTF: ``prv_candidates``. LSST: ``prvDiaSources``, then ``prvDiaForcedSources``
-    (below 5 sigma a limit) and ``prvDiaNondetectionLimits``. The alert itself is not
-    among them; one exposure counts once. Entries without filter or a time of this century are
-    left out, and those that the survey took back.
-    """
-    points = _ztf_history(record) if survey == "ztf" else _lsst_history(record)
-    return merged(p for p in points if p.filter and plausible_jd(np.array(p.time_jd)))
-
-
-def _entries(record: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """Records of an array; a writer's schema may have anything else there."""
-    found = record.get(name)
-    return (x for x in (found if isinstance(found, list) else ()) if isinstance(x, Mapping))
-
-
-def _ztf_history(record: Mapping[str, Any]) -> Iterator[Detection]:
-    for entry in _entries(record, "prv_candidates"):
-        time_jd = _ztf_number(entry.get("jd"))
-        if time_jd is None:
-            continue
-        mag = _ztf_number(entry.get("magpsf"))
-        yield Detection(
-            time_jd=time_jd,
-            filter=_ZTF_FILTERS.get(_number(entry.get("fid")) or 0, ""),
-            mag=mag,
-            mag_error=None if mag is None else _ztf_number(entry.get("sigmapsf")),
-            limiting_mag=_ztf_number(entry.get("diffmaglim")),
-            positive=str(entry.get("isdiffpos")).lower() in ("t", "1", "true", "none"),
-        )
-
-
-def _lsst_history(record: Mapping[str, Any]) -> Iterator[Detection]:
-    scale = ELASTICC_TO_NJY if _has_old_flux(record) else 1.0
-    for entry in _entries(record, "prvDiaSources"):
-        yield from _lsst_point(entry, scale, detected=True)
-    for entry in _entries(record, "prvDiaForcedSources"):
-        yield from _lsst_point(entry, scale, detected=False)
-    for entry in _entries(record, "prvDiaNondetectionLimits"):
-        noise = {"psfFlux": 0.0, "psfFluxErr": entry.get("diaNoise")}
-        yield from _lsst_point({**entry, **noise}, scale, detected=False)
-
-
-def _lsst_point(entry: Mapping[str, Any], scale: float, *, detected: bool) -> Iterator[Detection]:
-    def first(*names: str) -> Any:
-        return next((entry[n] for n in names if entry.get(n) is not None), None)
-
-    withdrawn_at = _number(first("timeWithdrawnMjdTai"))
-    if withdrawn_at is not None and taken_back(np.array(withdrawn_at)):
-        return
-    time_tai = _number(first("midpointMjdTai", "midPointTai"))
-    flux = _number(first("psfFlux", "psFlux"))
-    error = _number(first("psfFluxErr", "psFluxErr"))
-    if time_tai is None or flux is None or error is None or error <= 0:
-        return
-    seen = flux != 0 and (detected or abs(flux) >= _FORCED_SIGMA * error)
-    mag, limit = ab_magnitude(np.array([flux, _FORCED_SIGMA * error]) * scale).tolist()
-    yield Detection(
-        time_jd=float(tai_mjd_to_utc_jd(np.array([time_tai]))[0]),
-        filter=str(first("band", "filterName") or "")[:1].lower(),
-        mag=mag if seen else None,
-        mag_error=2.5 / math.log(10) * error / abs(flux) if seen else None,
-        limiting_mag=limit,
-        positive=not seen or flux > 0,
-    )
-
-
-def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _ztf_number(value: Any) -> float | None:
-    # Of nearly all; what is no number, or not finite, fails one of the two comparisons.
-    if type(value) is float and SENTINEL_BELOW <= value < math.inf:
-        return value
-    number = _number(value)
-    return None if number is None or number < SENTINEL_BELOW else number
 
 
 def read_alerts(
@@ -426,7 +326,7 @@ def _read_parquet(path: Path) -> Iterator[NativeBatch]:
             name: [p for p in found if _has(schema, p)] for name, found in PLACES[survey].items()
         }
         wanted = sorted({".".join(p) for found in places.values() for p in found})
-        old_flux = _has(schema, ("diaObject", "hostgal_zphot_q10"))
+        old_flux = _has(schema, ("diaObject", ELASTICC_SIGN))
         first_row = 0
         for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=wanted):
             columns = {n: _coalesced(batch, found) for n, found in places.items() if found}

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from broker import decode, topics
+from broker import curves, decode, topics
 from crossmatch.errors import ConfigError
 
 OWN = (topics.REGION_LOG, topics.VERDICTS, topics.LOOKUPS)
 """Topics of ours that it reads: regions, verdicts and answers of catalogues."""
+
+HISTORY = {"ztf": "ztf_history", "lsst": "lsst_history"}
+"""Columns of light curves, by survey."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +117,35 @@ def slim_columns(
         columns.append(decode.ztf_packet(mine, learned["ztf"]).alias("ztf"))
     if sources.lsst:
         mine = sf.when(topic.isin(*sources.lsst), value)
-        known = sources.lsst_schemas
-        messages = {i: known[i] for i in (known if numbers is None else numbers)}
-        packet = decode.lsst_packet(mine, messages, learned["lsst"])
+        packet = decode.lsst_packet(mine, _messages(sources, numbers), learned["lsst"])
         columns.append(packet.alias("lsst"))
     return columns
+
+
+def history_columns(
+    sources: Sources,
+    learned: Mapping[str, Sequence[str]],
+    numbers: Sequence[int] | None = None,
+) -> dict[str, Column]:
+    """Light curves of raw rows that have a ``packet``, which may be null, by the columns' names.
+
+    Structs as `broker.curves.history_column`, null in the rows of other surveys; ``learned`` and
+    ``numbers`` are those of `slim_columns`.
+    """
+    found = {}
+    for survey, names in (("ztf", sources.ztf), ("lsst", sources.lsst)):
+        if names:
+            packet = sf.col("packet")
+            messages = _messages(sources, numbers) if survey == "lsst" else {}
+            curve = curves.history_column(survey, packet, messages, learned[survey])
+            mine = packet.isNotNull() & sf.col("topic").isin(*names)
+            found[HISTORY[survey]] = sf.when(mine, curve)
+    return found
+
+
+def _messages(sources: Sources, numbers: Sequence[int] | None) -> dict[int, str]:
+    known = sources.lsst_schemas
+    return {i: known[i] for i in (known if numbers is None else numbers)}
 
 
 def _read(

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as sf
 from pyspark.sql.streaming.query import StreamingQuery
 
 from broker import decode, packets, topics, worker
@@ -30,11 +31,13 @@ from broker.carried import Carried
 from broker.checkpoint import not_of_one_run
 from broker.codec import RegionRecord, encode_dead_letter
 from broker.commit import Committer, Input
+from broker.containers import Record
 from broker.engine import Batch, Engine
+from broker.history import history
 from broker.judge import Address, PacketDetail, PacketSource, address_of
 from broker.kafka_io import PacketReader
 from broker.lookuplog import decode_answer
-from broker.sources import OWN, Sources
+from broker.sources import HISTORY, OWN, Sources
 from broker.surveys import NATIVE_SCHEMAS, Normalised, normalise
 from broker.verdictlog import decode_verdict
 from broker.writers import Writers
@@ -168,8 +171,7 @@ class LiveMatcher:
             if self._carried is None:
                 self._do(rows, view, batch_id)
                 return
-            self._carried.hold(rows)
-            self._do(rows.drop_columns(["packet"]), view, batch_id)
+            self._do(self._carried.hold(rows), view, batch_id)
             self._carried.release()
 
     @contextmanager
@@ -200,7 +202,18 @@ class LiveMatcher:
             surveys = sorted(set(self._sources.survey.values()))
             slim = slim.withColumns(self._carried.columns(surveys))
         slim = slim.drop("value")
-        return slim if self._ahead is None else self._ahead.judged(slim, view)
+        if self._ahead is not None:
+            slim = self._ahead.judged(slim, view)
+        return slim if self._carried is None else slim.withColumns(self._histories())
+
+    def _histories(self) -> dict[str, Column]:
+        """Light curves of packets that come along; where workers matched, of matched alerts."""
+        found = {}
+        for survey, curve in self._writers.histories.items():
+            if self._ahead is not None:
+                curve = sf.when(sf.size(sf.col(survey)["judged"]["regions"]) > 0, curve)
+            found[HISTORY[survey]] = curve
+        return found
 
     def _do(self, rows: pa.Table, view: View, batch_id: int) -> None:
         letters: list[bytes] = []
@@ -423,8 +436,9 @@ def packet_details(
     survey_of: Mapping[str, str],
     lsst_schemas: Mapping[int, str],
     collect: Callable[[Sequence[tuple[MatchedAlert, bytes]]], object] = lambda _: None,
+    read: Callable[[Sequence[Address]], Mapping[Address, Record]] = lambda _: {},
 ) -> PacketSource:
-    """Source of whole packets for the engine: fetched again, decoded in Python.
+    """Source of whole packets for the engine: decoded in Python where the JVM did not.
 
     Parameters
     ----------
@@ -435,15 +449,23 @@ def packet_details(
     lsst_schemas : mapping of int to str
     collect : callable, optional
         Gets the packets of matched alerts, to keep them.
+    read : callable, optional
+        From addresses to what the JVM read of these packets for their light curves.
     """
 
     def details(matched: Sequence[MatchedAlert]) -> dict[Address, PacketDetail]:
         # A topic that is no longer configured has no survey: its alerts stay as archived.
         known = {address_of(m.alert): m for m in matched if m.alert["topic"] in survey_of}
+        records = read(list(known))
         found, kept = {}, []
         for address, value in fetch(list(known)).items():
-            history = _history(value, survey_of[address[0]], lsst_schemas)
-            found[address] = PacketDetail(history, hashlib.sha256(value).hexdigest())
+            survey = survey_of[address[0]]
+            curve = (
+                tuple(history(records[address], survey))
+                if address in records
+                else _history(value, survey, lsst_schemas)
+            )
+            found[address] = PacketDetail(curve, hashlib.sha256(value).hexdigest())
             kept.append((known[address], value))
         collect(kept)
         return found
@@ -457,7 +479,7 @@ def _history(packet: bytes, survey: str, lsst_schemas: Mapping[int, str]) -> tup
         records = packets.decode_packet(packet, survey, lsst_schemas)
     except AlertError:
         return ()
-    return tuple(packets.history(records[0], survey)) if len(records) == 1 else ()
+    return tuple(history(records[0], survey)) if len(records) == 1 else ()
 
 
 def checkpoint_id(folder: Path) -> str:

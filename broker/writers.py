@@ -12,7 +12,7 @@ from pyspark.sql import Column
 from broker import decode
 from broker.judge import Address
 from broker.lsstschemas import LsstSchemas
-from broker.sources import Sources, slim_columns
+from broker.sources import Sources, history_columns, slim_columns
 from crossmatch.errors import AlertError
 
 MAX_LEARNED = 8
@@ -42,6 +42,7 @@ class Writers:
         self._numbers = readable(self.schemas, sorted(self.schemas))[-MAX_LEARNED:]
         self._seen_once: dict[str, bool] = {}
         self._columns: list[Column] | None = None
+        self._histories: dict[str, Column] | None = None
 
     @property
     def columns(self) -> list[Column]:
@@ -50,6 +51,13 @@ class Writers:
         if self._columns is None:
             self._columns = slim_columns(self._sources, self._texts, self._numbers)
         return self._columns
+
+    @property
+    def histories(self) -> dict[str, Column]:
+        """As `broker.sources.history_columns`."""
+        if self._histories is None:
+            self._histories = history_columns(self._sources, self._texts, self._numbers)
+        return self._histories
 
     @property
     def texts(self) -> Mapping[str, tuple[str, ...]]:
@@ -79,7 +87,7 @@ class Writers:
             if survey == "lsst":
                 learned += self._learn_numbers(unread)
         if (self._texts, self._numbers) != before:
-            self._columns = None
+            self._columns = self._histories = None
         return learned
 
     def _learn_headers(self, unread: pa.Table, survey: str) -> int:

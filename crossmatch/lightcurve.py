@@ -49,9 +49,11 @@ def merged(*curves: Iterable[Detection]) -> list[Detection]:
     )
     kept: list[Detection] = []
     for point in points:
+        # In order of time: where the latest is not of this exposure, none is.
+        near = kept[-3:] if kept and point[0] - kept[-1][0] < _SAME_EXPOSURE_DAYS else ()
         repeats = any(
             point.filter == other.filter and point.time_jd - other.time_jd < _SAME_EXPOSURE_DAYS
-            for other in kept[-3:]
+            for other in near
         )
         if not repeats:
             kept.append(point)

@@ -102,7 +102,9 @@ class Jobs:
             now=lambda: datetime.now(UTC),
             lookup=self._lookup,
         )
-        packets = packet_details(carried.fetch, self._sources.survey, self._schemas)
+        packets = packet_details(
+            carried.fetch, self._sources.survey, self._schemas, read=carried.records
+        )
         engine.judge = TimedJudge(self._cuts, packets, costs.watch)
         engine.restore(self._late, {})
         writer = Writer(self._bootstrap, {})

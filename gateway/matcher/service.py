@@ -226,7 +226,11 @@ class MatchService:
             archive=archive,
             now=self._now,
             packets=stream.packet_details(
-                carried.fetch, sources.survey, sources.lsst_schemas, collector.collect
+                carried.fetch,
+                sources.survey,
+                sources.lsst_schemas,
+                collector.collect,
+                carried.records,
             ),
             lookup=lookup,
             include_tests=config.match.include_tests,

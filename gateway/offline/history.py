@@ -14,7 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from broker.archive import AlertArchive, night_of
-from broker.packets import decode_packet, history
+from broker.history import history
+from broker.packets import decode_packet
 from broker.packetstore import PacketStore
 from crossmatch.errors import AlertError, ConfigError
 from crossmatch.lightcurve import Detection, merged

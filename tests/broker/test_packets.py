@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from broker import packets
-from broker.packets import BadFile, decode_packet, history, native_row, read_alerts
+from broker.history import history
+from broker.packets import BadFile, decode_packet, native_row, read_alerts
 from broker.surveys import normalise
 from crossmatch.errors import AlertError
 from tests.broker.lsstpackets import with_source

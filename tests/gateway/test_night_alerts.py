@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from broker import packets as broker_packets
+from broker.history import history as history_of
 from crossmatch.lightcurve import fade_rate, rise_rate
 from gateway.night import packets
 from gateway.night.alerts import alert_positions, alert_times, alerts
@@ -250,8 +251,8 @@ def test_source_follows_the_published_light_curve(source_records):
 
 def _curve(record):
     c = record["candidate"]
-    history = broker_packets.history(record, "ztf")
-    last = broker_packets.history({"prv_candidates": [c]}, "ztf")
+    history = history_of(record, "ztf")
+    last = history_of({"prv_candidates": [c]}, "ztf")
     return [*history, *last]
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from broker import packets, surveys
+from broker.history import history as history_of
 from crossmatch.candidate import Context, EventDistance, Versions, assess
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.counterpart import MatchedAlert
@@ -72,7 +73,7 @@ def outcome():
     for alert, region, level in zip(
         pairs.alert_row, pairs.region_row, pairs.credible_level, strict=True
     ):
-        history = tuple(packets.history(records[kept[alert]], "ztf"))
+        history = tuple(history_of(records[kept[alert]], "ztf"))
         matched = MatchedAlert(alert_rows[alert], float(level), 1.0, 1.0, history)
         groups[int(region), alert_rows[alert]["object_id"]].append(matched)
     found = defaultdict(list)

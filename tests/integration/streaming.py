@@ -133,6 +133,7 @@ class World:
                 self.sources.survey,
                 self.sources.lsst_schemas,
                 self.kept.extend,
+                self.carried.records,
             ),
         )
         self.committer = Committer(self.engine, self.writer, None)  # type: ignore[arg-type]
@@ -237,7 +238,7 @@ def good(candid: int = 100) -> bytes:
     return packets.alert(candid, RA, DEC)
 
 
-def with_history() -> bytes:
-    record = packets.record(100, RA, DEC)
+def with_history(candid: int = 100) -> bytes:
+    record = packets.record(candid, RA, DEC)
     record["prv_candidates"] = [packets.previous(-1), packets.previous(-2)]
     return packets.container(record)
