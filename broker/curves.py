@@ -59,7 +59,7 @@ def history_column(
         value,
         java_methods(survey, known),
         javarecords.whole_description(len(FIELDS[survey]), known, by_id, by_text),
-        _row(survey),
+        row_type(survey),
     )
     return sf.when(sf.octet_length(value) <= containers.MAX_PACKET_BYTES, packet)
 
@@ -165,7 +165,8 @@ def _values(values: pa.Array) -> list[Any]:
     return found
 
 
-def _row(survey: str) -> st.StructType:
+def row_type(survey: str) -> st.StructType:
+    """What `history_column` is of."""
     row = st.StructType()
     for name, fields in FIELDS[survey].items():
         entry = st.StructType(

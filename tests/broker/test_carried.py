@@ -94,3 +94,22 @@ def test_batches_without_alerts_teach_nothing(kafka: Kafka, rows: int) -> None:
     packets.learn(batch([0] * rows, [False] * rows), most=20_000)
 
     assert packets.rows_of_task == carried.FIRST_ROWS
+
+
+CURVE = pa.struct({"prv_candidates": pa.list_(pa.struct({"jd": pa.float64()}))})
+
+
+def test_light_curves_come_with_their_packets(kafka: Kafka) -> None:
+    packets = Carried(CUTS, kafka.fetch)
+    curves = [{"prv_candidates": [{"jd": 7.0}]}, None, {"prv_candidates": None}, None]
+    rows = batch([KB] * 4, [True, True, True, False])
+    rows = rows.append_column("ztf_history", pa.array(curves, CURVE))
+
+    rest = packets.hold(rows)
+
+    asked = [("alerts", 0, n) for n in (3, 2, 1, 0, 99)]
+    assert packets.records(asked) == {asked[1]: curves[2], asked[3]: curves[0]}
+    assert rest.column_names == batch([], []).column_names[:-1]
+    packets.release()
+    assert packets.records(asked) == {}
+    assert kafka.asked == []
