@@ -17,7 +17,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as sf
 from pyspark.sql import types as st
 
-from broker import containers, javarecords, layouts
+from broker import containers, javarecords, layouts, packets
 from broker.history import ELASTICC_SIGN, FIELDS
 from broker.javacode import read_packets
 from broker.javarecords import ADVANCE, Records, call
@@ -86,12 +86,14 @@ def layout_of(survey: str, text: str) -> Layout:
     ------
     AlertError
         ``bad_schema`` if it has other types than arrays of records, numbers and text there: of
-        those only Python knows what it makes of them.
+        those only Python knows what it makes of them; and if it is no alert of the survey.
     """
     schema = containers.checked_schema(text)
     if not isinstance(schema, Mapping) or schema.get("type") != "record":
         raise AlertError("bad_schema", "an alert schema is a record")
     named = layouts.named_types(schema, {})
+    if packets.survey_of(_shape(schema, named)) != survey:
+        raise AlertError("bad_schema", f"not surely an alert of {survey}")
     wanted = []
     for name, kind in _fields(schema).items():
         if name not in FIELDS[survey]:
@@ -191,6 +193,15 @@ def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
     if len(fields) < len(record["fields"]):
         raise AlertError("bad_schema", "two fields have one name")
     return fields
+
+
+def _shape(schema: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's fields, and those of the one record that one of them may be."""
+    found: dict[str, Any] = {}
+    for name, kind in _fields(schema).items():
+        inner = [branch for branch in _branches(kind, named) if _is(branch, "record")]
+        found[name] = dict.fromkeys(_fields(inner[0])) if len(inner) == 1 else None
+    return found
 
 
 def _branches(kind: Any, named: Mapping[str, Any]) -> Iterator[Any]:

@@ -47,7 +47,7 @@ def read(
 def by_python(value: bytes, survey: str, messages: Mapping[int, str] | None = None) -> Any:
     """The light curve by `fastavro`, or None if it does not read the packet."""
     try:
-        (record,) = containers.decode(value, messages or {})
+        (record,) = decode_packet(value, survey, messages or {})
     except (AlertError, ValueError):
         return None
     return history(record, survey)
@@ -134,12 +134,22 @@ LSST_ENTRY = entry(
     ("timeWithdrawnMjdTai", ["null", "double"]),
     ("diaNoise", ["null", "float"]),
 )
+CANDIDATE = dict.fromkeys(("jd", "fid", "ra", "dec", "magpsf"), 1.0)
+SOURCE = {"diaSourceId": 1.0, "ra": 1.0}
+
+
+def numbers(name: str, fields: Mapping[str, float]) -> Record:
+    found = [{"name": field, "type": "double"} for field in fields]
+    return {"type": "record", "name": name, "fields": found}
+
+
 SCHEMAS: dict[str, Record] = {
     "ztf": {
         "type": "record",
         "name": "alert",
         "fields": [
             {"name": "objectId", "type": "string"},
+            {"name": "candidate", "type": numbers("candidate", CANDIDATE)},
             {"name": "prv_candidates", "type": ["null", {"type": "array", "items": ZTF_ENTRY}]},
             {"name": "cutout", "type": ["null", "bytes"]},
             {"name": "again", "type": {"type": "array", "items": "entry"}},
@@ -149,6 +159,7 @@ SCHEMAS: dict[str, Record] = {
         "type": "record",
         "name": "alert",
         "fields": [
+            {"name": "diaSource", "type": numbers("source", SOURCE)},
             {
                 "name": "prvDiaSources",
                 "type": ["null", {"type": "array", "items": [LSST_ENTRY, "null"]}],
@@ -208,6 +219,7 @@ def made(random: Random, survey: str) -> Record:
     if survey == "ztf":
         return {
             "objectId": "ZTF1",
+            "candidate": CANDIDATE,
             "prv_candidates": random.choice(
                 (None, curve(ZTF_ENTRY, False), curve(ZTF_ENTRY, False))
             ),
@@ -215,6 +227,7 @@ def made(random: Random, survey: str) -> Record:
             "again": curve(ZTF_ENTRY, False),
         }
     return {
+        "diaSource": SOURCE,
         "prvDiaSources": random.choice((None, curve(LSST_ENTRY, True), curve(LSST_ENTRY, True))),
         "prvDiaForcedSources": curve(LSST_ENTRY, False),
         "prvDiaNondetectionLimits": random.choice((None, curve(LSST_ENTRY, True))),
@@ -275,7 +288,7 @@ def test_every_damage_gives_no_light_curve_or_that_of_python(
 
 
 def message(arrays: bytes, after: bytes = b"") -> bytes:
-    return b"\x00\x00\x00\x00\x07" + arrays + after
+    return b"\x00\x00\x00\x00\x07" + bytes(16) + arrays + after
 
 
 BLOCKS = json.dumps(
@@ -283,6 +296,7 @@ BLOCKS = json.dumps(
         "type": "record",
         "name": "alert",
         "fields": [
+            {"name": "diaSource", "type": numbers("source", SOURCE)},
             {
                 "name": "prvDiaSources",
                 "type": {
@@ -301,7 +315,7 @@ BLOCKS = json.dumps(
         ],
     }
 )
-_ENTRY = fastavro.parse_schema(json.loads(BLOCKS)["fields"][0]["type"]["items"])
+_ENTRY = fastavro.parse_schema(json.loads(BLOCKS)["fields"][1]["type"]["items"])
 
 
 def item(days: int, band: bytes = b"\x02r") -> bytes:
