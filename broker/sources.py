@@ -127,7 +127,7 @@ def history_columns(
     learned: Mapping[str, Sequence[str]],
     numbers: Sequence[int] | None = None,
 ) -> dict[str, Column]:
-    """Light curves of raw rows that have a ``packet``, which may be null, by the columns' names.
+    """Light curves of raw rows that have a ``packet``, which may be null, by survey.
 
     Structs as `broker.curves.history_column`, null in the rows of other surveys; ``learned`` and
     ``numbers`` are those of `slim_columns`.
@@ -139,7 +139,7 @@ def history_columns(
             messages = _messages(sources, numbers) if survey == "lsst" else {}
             curve = curves.history_column(survey, packet, messages, learned[survey])
             mine = packet.isNotNull() & sf.col("topic").isin(*names)
-            found[HISTORY[survey]] = sf.when(mine, curve)
+            found[survey] = sf.when(mine, curve)
     return found
 
 
