@@ -396,13 +396,14 @@ def test_damaged_packets_of_both_surveys(spark: SparkSession) -> None:
         assert alike[-2:] == [True, True]
 
 
+@pytest.mark.parametrize("in_workers", [False, True])
 def test_the_light_curve_of_a_candidate_comes_from_the_jvm(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_workers: bool
 ) -> None:
     value = with_history()
-    world = World(spark, tmp_path)
+    world = World(spark, tmp_path, in_workers=in_workers)
     world.take((ALERTS, value))  # Its schema is learned from packets that Python reads.
-    world.take((ALERTS, value))
+    world.take((ALERTS, value), (topics.REGION_LOG, region()))
     decoded: list[bytes] = []
 
     def noted(packet: bytes, *more: Any) -> list[Record]:
@@ -410,7 +411,7 @@ def test_the_light_curve_of_a_candidate_comes_from_the_jvm(
         return decode_packet(packet, *more)
 
     monkeypatch.setattr(packets, "decode_packet", noted)
-    world.take((topics.REGION_LOG, region()), (ALERTS, with_history(7)))
+    world.take((ALERTS, with_history(7)))
 
     groups = world.engine.groups.values()
     (alert,) = [a for g in groups for a in g.alerts.values() if a.alert["alert_id"] == 7]
