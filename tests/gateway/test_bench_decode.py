@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from broker.packets import decode_packet, history, native_row
+from broker.history import history
+from broker.packets import decode_packet, native_row
 from gateway.bench import decode, decode_peers, lsstpackets
 from gateway.bench.alertpackets import Alerts
 from gateway.cli import main
