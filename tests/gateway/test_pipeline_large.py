@@ -115,7 +115,7 @@ def test_bytes_that_kafka_does_not_store_are_stored_in_part(
 
 
 def test_topics_of_what_strangers_write_take_large_messages() -> None:
-    ours = {topics.VOEVENTS, topics.LEDGER, topics.ALARMS, topics.VERDICTS}
+    ours = {topics.VOEVENTS, topics.LEDGER, topics.ALARMS, topics.VERDICTS, topics.LOOKUPS}
     small = ours | {"mm.private.ourteam.voevents"}
     specs = topic_specs(streams=["ourteam"])
     assert {s.name for s in specs if "max.message.bytes" not in s.config} == small
