@@ -156,32 +156,46 @@ def looks_good(survey: str, native: Column, cuts: Cuts) -> Column:
     tests = [native["route"] == decode.JVM]
     if cuts.enabled:
         failures = _ztf_failures if survey == "ztf" else _lsst_failures
-        tests += [~sf.coalesce(test, sf.lit(False)) for test in failures(native, cuts)]
+        # A cut that has no twin here removes nothing: more packets come along than are wanted.
+        for step in cuts.made.steps:
+            test = None if step.negated else failures(native, step.cut, dict(step.parameters))
+            if test is not None:
+                tests.append(~sf.coalesce(test, sf.lit(False)))
     return sf.coalesce(functools.reduce(operator.and_, tests), sf.lit(False))
 
 
-def _ztf_failures(native: Column, cuts: Cuts) -> list[Column]:
+def _ztf_failures(native: Column, cut: str, given: Mapping[str, Any]) -> Column | None:
+    """Whether an alert fails a cut; null where a value is missing, None if it has no twin."""
+
     def number(name: str) -> Column:
         return sf.when(native[name] > SENTINEL_BELOW, native[name])
 
-    score, deep = number("rb"), number("drb")
-    reached = sf.greatest(score >= cuts.min_real_bogus, deep >= cuts.min_deep_real_bogus)
-    found = [
-        ~reached,
-        native["nbad"] > cuts.max_bad_pixels,
-        number("ssdistnr") <= cuts.moving_radius_arcsec,
-        (number("distpsnr1") <= cuts.star_radius_arcsec)
-        & (number("sgscore1") > cuts.min_star_score),
-    ]
-    if cuts.require_positive:
-        found.append(sf.lower(native["isdiffpos"]).isin(FALSE_TEXTS.to_pylist()))
-    if cuts.max_mag_difference is not None:
-        found.append(sf.abs(number("magdiff")) >= cuts.max_mag_difference)
-    return found
+    fails: Column | None = None
+    if cut == "real_bogus":
+        minima = (("rb", given["min_real_bogus"]), ("drb", given["min_deep_real_bogus"]))
+        reached = [number(name) >= least for name, least in minima if least is not None]
+        # The greatest of one alone is refused; of two, one that is null is left out.
+        fails = ~sf.greatest(*reached, reached[-1]) if reached else None
+    elif cut == "star":
+        near = number("distpsnr1") <= given["radius_arcsec"]
+        fails = near & (number("sgscore1") > given["min_star_score"])
+    elif cut == "positive":
+        fails = sf.lower(native["isdiffpos"]).isin(FALSE_TEXTS.to_pylist())
+    elif cut == "bad_pixels":
+        fails = native["nbad"] > given["max_bad_pixels"]
+    elif cut == "moving":
+        fails = number("ssdistnr") <= given["radius_arcsec"]
+    elif cut == "mag_difference":
+        fails = sf.abs(number("magdiff")) >= given["max_mag_difference"]
+    return fails
 
 
-def _lsst_failures(native: Column, cuts: Cuts) -> list[Column]:
-    found = [native["reliability"] < cuts.min_real_bogus, native["ssObjectId"] != 0]
-    if cuts.require_positive:
-        found.append(sf.coalesce(native["isNegative"], native["psfFlux"] <= 0))
-    return found
+def _lsst_failures(native: Column, cut: str, given: Mapping[str, Any]) -> Column | None:
+    fails: Column | None = None
+    if cut == "real_bogus" and given["min_real_bogus"] is not None:
+        fails = native["reliability"] < given["min_real_bogus"]
+    elif cut == "moving":
+        fails = native["ssObjectId"] != 0
+    elif cut == "positive":
+        fails = sf.coalesce(native["isNegative"], native["psfFlux"] <= 0)
+    return fails

@@ -453,11 +453,15 @@ class Engine:
 
     def _finish(self, turn: Turn) -> Outcome:
         statements = self._teller.tell(
-            turn.touched, self.groups, self.verdicts, turn.moment, turn.drafts
+            turn.touched, self.groups, self.verdicts, turn.moment, turn.drafts, turn.tally
         )
         for key in turn.touched:
-            turn.groups[key] = self.groups[key]
-            self.awaited.note(key, self.groups[key])
+            group = turn.groups[key] = self.groups[key]
+            self.awaited.note(key, group)
+            if not group.alerts and group.last is None:
+                # It was never told, and there is nothing to tell any more.
+                del self.groups[key]
+                turn.groups[key] = None
         self.view = View.of(self._index)
         if statements:
             turn.tally.add_total("statements", len(statements))

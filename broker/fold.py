@@ -106,8 +106,13 @@ def withdrawn(key: GroupKey, group: Group, why: Why, moment: str) -> dict[str, A
 
     It repeats what was said last, so that a robot that reads only this one knows the object.
     """
-    last = group.last
     group.alerts.clear()
+    return withheld(key, group, why, moment)
+
+
+def withheld(key: GroupKey, group: Group, why: Why, moment: str) -> dict[str, Any] | None:
+    """As :func:`withdrawn`, but the alerts stay: the candidate may be told again."""
+    last = group.last
     if last is None or not group.in_force:
         return None
     number = last["record_number"] + 1

@@ -67,11 +67,15 @@ class GroupKey(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Matched alerts of one object within one event, and what was last said about it."""
+    """Matched alerts of one object within one event, and what was last said about it.
+
+    ``standing`` is how its candidate stands to what the chain demands, as it was last counted.
+    """
 
     alerts: dict[int, MatchedAlert] = field(default_factory=dict)
     context: Context = field(default_factory=Context)
     last: dict[str, Any] | None = None
+    standing: str | None = None
 
     @property
     def in_force(self) -> bool:
@@ -100,6 +104,7 @@ class Group:
             # Field by field: `asdict` copies deeply, and takes most of the time.
             "context": {name: getattr(self.context, name) for name in _CONTEXT},
             "last": self.last,
+            **({} if self.standing is None else {"standing": self.standing}),
         }
 
     @classmethod
@@ -122,6 +127,7 @@ class Group:
             alerts={a.alert["alert_id"]: a for a in alerts},
             context=Context(**context),
             last=data["last"],
+            standing=data.get("standing"),
         )
 
 

@@ -15,7 +15,7 @@ from broker.places import Good
 from crossmatch.ahead import Found, match_found
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.counterpart import MatchedAlert
-from crossmatch.cuts import CUT_COLUMNS, CutResult, Cuts, apply_cuts
+from crossmatch.cuts import CutResult, Cuts, apply_cuts
 from crossmatch.index import RegionIndex
 from crossmatch.lightcurve import Detection
 from crossmatch.match import Pairs, match
@@ -113,7 +113,7 @@ class Judge:
     @property
     def good(self) -> Good:
         """The cuts, for who reads alerts only to search among them."""
-        return Good(CUT_COLUMNS, lambda alerts: self.cut(alerts).keep)
+        return Good(self.cuts.columns, lambda alerts: self.cut(alerts).keep)
 
     def again(self, groups: Mapping[GroupKey, Group], region: Region | None) -> Matches:
         """Alerts of groups judged anew, by another version of their event's region.

@@ -28,6 +28,9 @@ ALERT_OUTCOMES = (
 """What became of an alert; besides ``rejected.<reason>`` and ``cut.<name>``. ``withdrawn`` is one
 that its survey took back, ``duplicate_other_night`` one whose number another night has."""
 ALERT_PREFIXES = ("rejected.", "cut.")
+CANDIDATE_PREFIXES = ("withheld.", "lowered.")
+"""What became of a candidate that was ``judged`` by what its chain demands, besides ``passed``:
+the first cut that it failed. It counts each time that this changes."""
 ARCHIVED = ("matched", "unmatched", "withdrawn")
 """With ``cut.<name>``: what the archive of alerts has one row of."""
 NOTICE_OUTCOMES = (
@@ -72,6 +75,13 @@ def notice_hole(ledger: Mapping[str, int]) -> int:
     """Notices received or released but not accounted for; 0 when the ledger adds up."""
     taken = ledger.get("received", 0) + ledger.get("released", 0)
     return taken - sum(ledger.get(name, 0) for name in NOTICE_OUTCOMES)
+
+
+def candidate_hole(ledger: Mapping[str, int]) -> int:
+    """Candidates that were judged by what their chains demand, less what became of them."""
+    accounted = ledger.get("passed", 0)
+    accounted += sum(n for name, n in ledger.items() if name.startswith(CANDIDATE_PREFIXES))
+    return ledger.get("judged", 0) - accounted
 
 
 def voevent_hole(ledger: Mapping[str, int]) -> int:

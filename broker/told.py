@@ -12,10 +12,11 @@ import numpy as np
 from broker import fold
 from broker.events import Events, InForce
 from broker.fold import Why
-from broker.groups import GroupKey, Groups
+from broker.groups import Group, GroupKey, Groups
 from broker.judge import Matches
 from broker.lookups import AnswerStore
-from crossmatch.candidate import Context, EventDistance, Versions, assess
+from broker.tally import Tally
+from crossmatch.candidate import Assessed, Context, EventDistance, Versions, assess
 from crossmatch.chains import Chain
 from crossmatch.counterpart import (
     Counterpart,
@@ -53,7 +54,7 @@ class Draft:
     verdict: Verdict | None
     answers: Sequence[Answer]
     context: Context
-    columns: dict[str, Any]
+    made: Assessed
 
     def holds(self, held: Held, verdict: Verdict | None, answers: Sequence[Answer]) -> bool:
         """Whether it would be made again so; regions are not compared, but known again."""
@@ -117,15 +118,17 @@ class Teller:
         verdicts: Verdicts,
         moment: str,
         drafts: Drafts,
+        tally: Tally,
     ) -> list[dict[str, Any]]:
         """Statements about the touched groups of which there is something new to say.
 
-        Groups without alerts are withdrawn first, so that who reads along hears of what
-        falls before what rises.
+        Groups without alerts, and those whose candidate fails what its chain demands, are
+        withdrawn first, so that who reads along hears of what falls before what rises.
         """
         statements = []
         for key in sorted(k for k in touched if not groups[k].alerts):
             said = fold.withdrawn(key, groups[key], touched[key], moment)
+            groups[key].standing = None
             statements += [said] if said else []
         keys = sorted(k for k in touched if groups[k].alerts)
         held = {key: (self._standing(key), list(groups[key].alerts.values())) for key in keys}
@@ -137,7 +140,13 @@ class Teller:
         made |= self._drafted(left, verdicts, answers)
         for key in keys:
             groups[key].context = made[key].context
-            said = fold.revised(key, groups[key], made[key].columns, touched[key], moment)
+            _count(groups[key], made[key].made.standing, tally)
+        for key in (k for k in keys if made[k].made.withheld):
+            why = Why("failed_selection", f"selection {made[key].made.standing}")
+            said = fold.withheld(key, groups[key], why, moment)
+            statements += [said] if said else []
+        for key in (k for k in keys if not made[k].made.withheld):
+            said = fold.revised(key, groups[key], made[key].made.columns, touched[key], moment)
             statements += [said] if said else []
         return statements
 
@@ -164,7 +173,7 @@ class Teller:
         for (key, (standing, alerts)), distance in zip(held.items(), distances, strict=True):
             counterpart, context = known[sameness(ordered[key])]
             verdict = _holding(verdicts, key, standing.members)
-            columns = assess(
+            made = assess(
                 standing.region,
                 self._chains[standing.region.chain],
                 ordered[key],
@@ -176,7 +185,7 @@ class Teller:
                 counterpart=counterpart,
             )
             told = answers.get(key.counterpart_id, ())
-            yield key, Draft(standing, alerts, verdict, told, context, columns)
+            yield key, Draft(standing, alerts, verdict, told, context, made)
 
     def _known(
         self, objects: Sequence[Sequence[MatchedAlert]], answers: Answers
@@ -193,6 +202,14 @@ class Teller:
         standing = self._events.standing(*key.event)
         assert standing is not None, "a group with alerts has a region in force"
         return standing
+
+
+def _count(group: Group, standing: str | None, tally: Tally) -> None:
+    """Count a candidate when its standing is another one than it was."""
+    if standing is not None and standing != group.standing:
+        tally.add_total("judged")
+        tally.add_total(standing)
+    group.standing = standing
 
 
 def _holds(drafts: Drafts, key: GroupKey, held: Held, verdicts: Verdicts, answers: Answers) -> bool:

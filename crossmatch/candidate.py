@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from crossmatch import score
+from crossmatch import facts, score
 from crossmatch.chains import Chain
 from crossmatch.counterpart import Counterpart, MatchedAlert, counterpart_of, in_order, latest_of
 from crossmatch.model import Circle, Region
@@ -17,6 +17,8 @@ from crossmatch.times import iso_utc, jd_from_datetime
 from crossmatch.verdicts import Verdict
 
 SECONDS_PER_DAY = 86400.0
+PASSED = "passed"
+WITHHELD = "withheld."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Context:
     ``not_looked_up`` names those that are to be asked and have not answered yet.
     ``near`` has a text for each neighbour. ``hosts`` are galaxies that may be the host, the
     most likely first, where there are several; the first is that of ``host_name``.
+    ``distances`` are those of the nearest source of catalogues that have one near, arcsec.
     """
 
     looked_up: tuple[str, ...] = ()
@@ -36,6 +39,7 @@ class Context:
     near: tuple[str, ...] = ()
     hosts: tuple[Host, ...] = ()
     not_looked_up: tuple[str, ...] = ()
+    distances: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,23 @@ class Versions:
     catalogs: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """A candidate: its columns, and how it stands to what its chain demands.
+
+    ``standing`` is ``passed``, ``withheld.<cut>`` by the first cut of the chain's ``demands`` that
+    it fails, or ``lowered.<cut>`` by one of ``silver_demands``; None where a chain demands nothing.
+    """
+
+    columns: dict[str, Any]
+    standing: str | None = None
+
+    @property
+    def withheld(self) -> bool:
+        """Whether it is not to be told."""
+        return self.standing is not None and self.standing.startswith(WITHHELD)
+
+
 def assess(
     region: Region,
     chain: Chain,
@@ -65,8 +86,8 @@ def assess(
     verdict: Verdict | None = None,
     joint_events: Sequence[str] = (),
     counterpart: Counterpart | None = None,
-) -> dict[str, Any]:
-    """Columns of a candidate that follow from its inputs alone.
+) -> Assessed:
+    """A candidate as it follows from its inputs alone.
 
     The result depends on the set of ``alerts``, not on their order; identifiers of
     the statement (record number, reason, time) are added by the fold.
@@ -90,8 +111,8 @@ def assess(
 
     Returns
     -------
-    dict
-        Keys among ``CANDIDATE_FIELDS``.
+    Assessed
+        With columns among ``CANDIDATE_FIELDS``.
     """
     if len(context.hosts) > 1:
         host = host_at(context.hosts, distance.mean_mpc, distance.sigma_mpc)
@@ -112,8 +133,15 @@ def assess(
         absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
         host_distance_sigma=_host_sigma(context, distance),
     )
-    graded = score.grade(evidence, region, chain, "neutral" if verdict is None else verdict.effect)
-    return {
+    effect = "neutral" if verdict is None else verdict.effect
+    standing = None
+    if chain.demands is not None or chain.silver_demands is not None:
+        numbers = facts.numbers(region, latest, known, evidence, context)
+        # What people confirmed goes before all cuts.
+        standing = _standing(chain, numbers, region.mission) if effect != "confirm" else PASSED
+    kind, _, cut = (standing or "").partition(".")
+    graded = score.grade(evidence, region, chain, effect, cut if kind == "lowered" else None)
+    columns = {
         **_event_columns(region),
         **_verdict_columns(verdict),
         "joint_events": list(joint_events),
@@ -138,6 +166,16 @@ def assess(
         "cuts_version": versions.cuts,
         "code_version": versions.code,
     }
+    return Assessed(columns, standing)
+
+
+def _standing(chain: Chain, numbers: Mapping[str, float], mission: str) -> str:
+    column = facts.columns(numbers)
+    for kind, selection in (("withheld", chain.demands), ("lowered", chain.silver_demands)):
+        failed = None if selection is None else selection.first_failed(column, mission)
+        if failed is not None:
+            return f"{kind}.{failed}"
+    return PASSED
 
 
 def _looked_up(context: Context) -> str:

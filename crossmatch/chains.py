@@ -12,6 +12,7 @@ from typing import Any
 
 from crossmatch.errors import ConfigError
 from crossmatch.model import TIERS, Notice, Tier, Window
+from crossmatch.selections import BUILT_IN, Selection, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,8 @@ class Chain:
 
     ``needs_new`` asks the first detection to lie in the window; ``gold_first_days``
     bounds the first detection of a gold candidate; ``max_tier`` caps the tier;
-    ``active_days`` ends a region before its window does.
+    ``active_days`` ends a region before its window does. A candidate that fails the selection
+    ``demands`` is not told; one that fails ``silver_demands`` is bronze.
     """
 
     name: str
@@ -33,9 +35,12 @@ class Chain:
     active_days: float | None = None
     max_abs_mag: float | None = None
     min_abs_mag: float | None = None
+    demands: Selection | None = None
+    silver_demands: Selection | None = None
 
 
 _MINUTE = 1 / 1440
+_DEMANDS = ("demands", "silver_demands")
 _BURST = Window(-10 * _MINUTE, 20.0)
 
 # fmt: off
@@ -117,8 +122,12 @@ def _low_chain(notice: Notice, has_star: bool) -> str:
     return "gw_low_ns" if has_star else "gw_low"
 
 
-def chains_with(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Chain]:
+def chains_with(
+    overrides: Mapping[str, Mapping[str, Any]], selections: Mapping[str, Selection] = BUILT_IN
+) -> dict[str, Chain]:
     """Default chains with some of their values replaced, as in ``[chains.grb]`` of the TOML.
+
+    ``selections`` are those that a chain may name.
 
     Raises
     ------
@@ -129,19 +138,37 @@ def chains_with(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Chain]:
     for name, values in overrides.items():
         if name not in chains:
             raise ConfigError(f"[chains.{name}]: no such chain; known: {', '.join(sorted(chains))}")
-        chains[name] = _override(chains[name], values)
+        chains[name] = _override(chains[name], values, selections)
     return chains
 
 
-def _override(chain: Chain, values: Mapping[str, Any]) -> Chain:
+def _override(
+    chain: Chain, values: Mapping[str, Any], selections: Mapping[str, Selection]
+) -> Chain:
     known = set(Chain.__dataclass_fields__) - {"name"}
     unknown = set(values) - known
     if unknown:
         raise ConfigError(
             f"[chains.{chain.name}]: unknown key {sorted(unknown)[0]!r}; known: {sorted(known)}"
         )
-    changed = {key: _typed(chain.name, key, value) for key, value in values.items()}
+    changed: dict[str, Any] = {
+        key: _demanded(chain.name, key, value, selections)
+        if key in _DEMANDS
+        else _typed(chain.name, key, value)
+        for key, value in values.items()
+    }
     return replace(chain, **changed)
+
+
+def _demanded(
+    chain: str, key: str, value: Any, selections: Mapping[str, Selection]
+) -> Selection | None:
+    where = f"[chains.{chain}] {key}"
+    if value is False:
+        return None
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: expected the name of a selection or false, found {value!r}")
+    return named(value, selections, where)
 
 
 def _typed(chain: str, key: str, value: Any) -> Any:

@@ -1,17 +1,20 @@
-"""Quality cuts on packet fields, each with a name and a count of what it removed."""
+"""Cuts on alerts before they are matched, each with a name and a count of what it removed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crossmatch.cutnames import CUTS
 from crossmatch.model import BoolArray, FloatArray
+from crossmatch.selections import Selection, Step
+from crossmatch.sky import galactic_latitude_deg
 
 CUT_NAMES = ("not_positive", "real_bogus", "bad_pixels", "mag_difference", "moving", "star")
+"""Of the selection ``default``, in its order."""
 CUT_COLUMNS = (
     "positive",
     "real_bogus",
@@ -22,14 +25,15 @@ CUT_COLUMNS = (
     "ps1_distance_arcsec",
     "ps1_star_score",
 )
-"""Columns of an alert that any of the cuts looks at."""
+"""Columns of an alert that any cut of the selection ``default`` looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cuts:
-    """Thresholds of the quality cuts; the defaults stand in ``gateway/defaults.toml``.
+    """Which cuts are made before alerts are matched; the defaults stand in ``defaults.toml``.
 
-    ``max_mag_difference`` is ``None`` when that cut is not made.
+    The thresholds are those of the selection ``default``; ``max_mag_difference`` is ``None``
+    when that cut is not made. Another ``selection`` takes its place.
     """
 
     enabled: bool
@@ -41,6 +45,50 @@ class Cuts:
     moving_radius_arcsec: float
     min_star_score: float
     star_radius_arcsec: float
+    selection: Selection | None = None
+
+    @property
+    def made(self) -> Selection:
+        """The selection that is made, whether by thresholds or by name."""
+        return default_selection(self) if self.selection is None else self.selection
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names under which cuts are counted, in order: of the default those not made too."""
+        if self.selection is None:
+            return CUT_NAMES
+        return tuple(step.name for step in self.selection.steps)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of an alert that the cuts look at."""
+        if self.selection is None:
+            return CUT_COLUMNS
+        wanted = (name for step in self.selection.steps for name in step.about.columns)
+        return tuple(dict.fromkeys(wanted))
+
+
+def default_selection(cuts: Cuts) -> Selection:
+    """The selection ``default``: six cuts by the thresholds of ``[cuts]``."""
+    steps: list[Step] = []
+
+    def add(cut: str, **parameters: float) -> None:
+        name = CUTS[cut].counted_as or cut
+        steps.append(Step(name=name, cut=cut, parameters=tuple(parameters.items())))
+
+    if cuts.require_positive:
+        add("positive")
+    add(
+        "real_bogus",
+        min_real_bogus=cuts.min_real_bogus,
+        min_deep_real_bogus=cuts.min_deep_real_bogus,
+    )
+    add("bad_pixels", max_bad_pixels=cuts.max_bad_pixels)
+    if cuts.max_mag_difference is not None:
+        add("mag_difference", max_mag_difference=cuts.max_mag_difference)
+    add("moving", radius_arcsec=cuts.moving_radius_arcsec)
+    add("star", radius_arcsec=cuts.star_radius_arcsec, min_star_score=cuts.min_star_score)
+    return Selection(name="default", steps=tuple(steps), doc="the thresholds of [cuts]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,47 +110,46 @@ def apply_cuts(alerts: pa.Table, cuts: Cuts) -> CutResult:
     Parameters
     ----------
     alerts : pyarrow.Table
-        With the columns of ``crossmatch.columns.ALERT_FIELDS``. A missing value never fails.
+        With ``cuts.columns``, of those in ``crossmatch.columns.ALERT_FIELDS``. In the
+        selection ``default`` a missing value never fails.
     cuts : Cuts
 
     Returns
     -------
     CutResult
-        ``by_name`` has every name of ``CUT_NAMES``, in order; n = kept + removed.
-
-    Notes
-    -----
-    ``real_bogus``: one of the two scores must reach its minimum, where there is any.
-    ``moving``: a known minor body within the radius. ``star``: a PS1 source within the
-    radius whose star score is above the minimum.
+        ``by_name`` has all of ``cuts.names``, in order; n = kept + removed.
     """
-    keep = np.ones(alerts.num_rows, np.bool_)
-    by_name = {name: np.zeros(alerts.num_rows, np.bool_) for name in CUT_NAMES}
+    n = alerts.num_rows
+    keep = np.ones(n, np.bool_)
+    by_name = {name: np.zeros(n, np.bool_) for name in cuts.names}
     if cuts.enabled:
-        for name, fails in _failures(alerts, cuts):
-            by_name[name] = keep & fails
-            keep &= ~fails
+        for one in cuts.made.removed(AlertColumns(alerts), n):
+            by_name[one.step.name] = one.rows
+            keep &= ~one.rows
     return CutResult(keep, by_name)
 
 
-def _failures(alerts: pa.Table, cuts: Cuts) -> Iterator[tuple[str, BoolArray]]:
-    """Name and failing rows of each cut; comparisons with NaN are false: missing passes."""
-    if cuts.require_positive:
-        yield "not_positive", _values(alerts, "positive") == 0
-    score, deep = _values(alerts, "real_bogus"), _values(alerts, "deep_real_bogus")
-    poor = (score < cuts.min_real_bogus) | (deep < cuts.min_deep_real_bogus)
-    good = (score >= cuts.min_real_bogus) | (deep >= cuts.min_deep_real_bogus)
-    yield "real_bogus", poor & ~good
-    yield "bad_pixels", _values(alerts, "n_bad") > cuts.max_bad_pixels
-    if cuts.max_mag_difference is not None:
-        difference = np.abs(_values(alerts, "mag_difference"))
-        yield "mag_difference", difference >= cuts.max_mag_difference
-    yield "moving", _values(alerts, "moving_distance_arcsec") <= cuts.moving_radius_arcsec
-    near = _values(alerts, "ps1_distance_arcsec") <= cuts.star_radius_arcsec
-    yield "star", near & (_values(alerts, "ps1_star_score") > cuts.min_star_score)
+class AlertColumns:
+    """Columns of alerts as tests take them, and those that follow from them; each made once.
 
+    ``detection_span_days`` is from the first detection to the exposure,
+    ``galactic_latitude_deg`` that of the position. KeyError for a column that the table lacks.
+    """
 
-def _values(alerts: pa.Table, name: str) -> FloatArray:
-    """Column as float64, NaN where there is no value."""
-    column = pc.cast(alerts.column(name), pa.float64())
-    return np.asarray(column.to_numpy(), np.float64)
+    def __init__(self, alerts: pa.Table) -> None:
+        self._alerts = alerts
+        self._made: dict[str, FloatArray] = {}
+
+    def __call__(self, name: str) -> FloatArray:
+        """Values of a column, (n,) float64, NaN where there is none."""
+        if name not in self._made:
+            self._made[name] = self._values(name)
+        return self._made[name]
+
+    def _values(self, name: str) -> FloatArray:
+        if name == "detection_span_days":
+            return self("time_jd") - self("first_detection_jd")
+        if name == "galactic_latitude_deg":
+            return galactic_latitude_deg(self("ra_deg"), self("dec_deg"))
+        column = pc.cast(self._alerts.column(name), pa.float64())
+        return np.asarray(column.to_numpy(), np.float64)

@@ -142,11 +142,12 @@ class Remote:
             return context
         held = {name: self._holding(answers, name, ra_deg, dec_deg) for name in self.catalogs}
         known = {name: answer for name, answer in held.items() if answer is not None}
-        near = []
+        near, distances = [], []
         for name, answer in known.items():
             found = answer.nearest(ra_deg, dec_deg, self.radius_arcsec)
             if found is not None:
                 near.append(found[1].text(name, found[0]))
+                distances.append((name, found[0]))
         return replace(
             context,
             looked_up=(*context.looked_up, *known),
@@ -156,6 +157,7 @@ class Remote:
                 *(f"{name}@{answer.version}" for name, answer in known.items()),
             ),
             near=(*context.near, *near),
+            distances=(*context.distances, *distances),
         )
 
     def _holding(

@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from crossmatch.chains import Chain
 from crossmatch.lightcurve import Rate
 from crossmatch.model import TIERS, Region, Tier, Window
+from crossmatch.predicates import (
+    FADE_MAG_PER_DAY,
+    FADE_SIGNIFICANCE,
+    RISE_MAG_PER_DAY,
+    TWO_DETECTIONS_DAYS,
+    luminosity_fits,
+)
 from crossmatch.verdicts import Effect
 
-FADE_MAG_PER_DAY = 0.3
-FADE_SIGNIFICANCE = 3.0
-RISE_MAG_PER_DAY = 1.0
 GOLD_MAX_AREA_DEG2 = 2000.0
 SMALL_REGION_DEG2 = 0.1
-TWO_DETECTIONS_DAYS = 15 / 1440
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,13 @@ def is_fading(rate: Rate | None) -> bool:
     )
 
 
-def grade(evidence: Evidence, region: Region, chain: Chain, effect: Effect = "neutral") -> Grade:
+def grade(
+    evidence: Evidence,
+    region: Region,
+    chain: Chain,
+    effect: Effect = "neutral",
+    lowered: str | None = None,
+) -> Grade:
     """Tier and score of an object that is real and inside ``region`` and its window.
 
     Parameters
@@ -75,6 +84,9 @@ def grade(evidence: Evidence, region: Region, chain: Chain, effect: Effect = "ne
     effect : {"confirm", "demote", "neutral"}
         Of the verdict that holds. A confirmation lifts to gold, but not above the chain's cap,
         and nothing in a test event: what people found is real, the event is not.
+    lowered : str, optional
+        What the object fails of the selection that the chain demands of silver: it is bronze,
+        unless people confirmed it.
 
     Returns
     -------
@@ -83,6 +95,9 @@ def grade(evidence: Evidence, region: Region, chain: Chain, effect: Effect = "ne
     found = _findings(evidence, region, chain)
     tier = _tier(found, chain)
     factors = sorted(found)
+    if lowered is not None:
+        tier = "bronze"
+        factors.append(f"failed_{lowered}")
     if effect == "demote":
         tier = "bronze"
         factors.append("demoted_by_verdict")
@@ -130,8 +145,7 @@ def _findings(evidence: Evidence, region: Region, chain: Chain) -> set[str]:
 def _luminosity_fits(magnitudes: tuple[float, float] | None, chain: Chain) -> bool:
     if magnitudes is None or chain.min_abs_mag is None or chain.max_abs_mag is None:
         return True
-    brightest, faintest = magnitudes
-    return chain.min_abs_mag < faintest and brightest < chain.max_abs_mag
+    return bool(luminosity_fits(*magnitudes, chain.min_abs_mag, chain.max_abs_mag))
 
 
 def _score_part(evidence: Evidence, found: set[str]) -> float:

@@ -25,11 +25,12 @@ from crossmatch.chains import Chain, chains_with
 from crossmatch.cuts import Cuts
 from crossmatch.errors import ConfigError
 from crossmatch.model import Window
+from crossmatch.selections import Selection, named, selections_with
 from gateway.feeds.spec import STREAM_NAME
 
 ENV_PREFIX = "MMGATEWAY_"
 # Tables of tables: of each there may be any number, under names of their own.
-_NAMED = ("chains", "streams")
+_NAMED = ("chains", "streams", "selections")
 _CDS_NAME = re.compile(r"simbad|vizier:[A-Za-z0-9+_./-]+")
 
 
@@ -196,6 +197,7 @@ class Config:
     publish: Publish
     chains: Mapping[str, Chain]
     streams: Mapping[str, Stream] = field(default_factory=dict)
+    selections: Mapping[str, Selection] = field(default_factory=dict)
     source: str = "built-in defaults"
 
     @property
@@ -220,20 +222,20 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     environ = os.environ if environ is None else environ
     tables = tomllib.loads(default_toml())
     observatory = tables["publish"]["observatory"]
-    named: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in _NAMED}
+    given: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in _NAMED}
     source = "built-in defaults"
     if path is not None:
         source = str(path)
-        _merge(tables, _read(path), named, source)
+        _merge(tables, _read(path), given, source)
     over = _from_environment(environ)
-    _merge(tables, over, named, "environment")
+    _merge(tables, over, given, "environment")
     schemas = tables["match"]["lsst_schemas"]
     if isinstance(schemas, str) and schemas.startswith("~"):
         tables["match"]["lsst_schemas"] = str(Path(schemas).expanduser())
     if isinstance(tables["publish"]["observatory"], Mapping):
         # Who names the site of one survey keeps those of the others.
         tables["publish"]["observatory"] = observatory | tables["publish"]["observatory"]
-    return _build(tables, named, source, over)
+    return _build(tables, given, source, over)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -289,20 +291,20 @@ def _value_of(text: str, kind: Any) -> Any:
 def _merge(
     tables: dict[str, Any],
     new: Mapping[str, Any],
-    named: dict[str, dict[str, dict[str, Any]]],
+    given: dict[str, dict[str, dict[str, Any]]],
     source: str,
 ) -> None:
     for section, values in new.items():
-        if section not in tables and section not in named:
-            known = ", ".join(sorted([*tables, *named]))
+        if section not in tables and section not in given:
+            known = ", ".join(sorted([*tables, *given]))
             raise ConfigError(f"{source}: [{section}]: no such table; known: {known}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"{source}: {section} must be a table, as in [{section}]")
-        if section in named:
+        if section in given:
             for name, override in values.items():
                 if not isinstance(override, Mapping):
                     raise ConfigError(f"{source}: write [{section}.{name}] as a table")
-                named[section].setdefault(name, {}).update(override)
+                given[section].setdefault(name, {}).update(override)
             continue
         for key, value in values.items():
             if key not in tables[section]:
@@ -313,11 +315,13 @@ def _merge(
 
 def _build(
     tables: Mapping[str, Any],
-    named: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    given: Mapping[str, Mapping[str, Mapping[str, Any]]],
     source: str,
     environment: Mapping[str, Any],
 ) -> Config:
     hints = typing.get_type_hints(Config)
+    selections = selections_with(given["selections"])
+    tables = {**tables, "cuts": _with_selection(tables["cuts"], selections)}
     sections: dict[str, Any] = {}
     for name, values in tables.items():
         cls = hints[name]
@@ -336,15 +340,36 @@ def _build(
         )
     config = Config(
         **sections,
-        chains=chains_with(named["chains"]),
+        chains=chains_with(given["chains"], selections),
+        selections=selections,
         streams={
             name: _stream(values, f"{source}: [streams.{name}]")
-            for name, values in named["streams"].items()
+            for name, values in given["streams"].items()
         },
         source=source,
     )
     _validate(config)
     return config
+
+
+def _with_selection(
+    cuts: Mapping[str, Any], selections: Mapping[str, Selection]
+) -> Mapping[str, Any]:
+    """``[cuts]`` with the selection that it names; false stands for the thresholds."""
+    name, where = cuts["selection"], "[cuts] selection"
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: expected the name of a selection, found {name!r}")
+    if name == "default":
+        return {**cuts, "selection": False}
+    chosen = named(name, selections, where)
+    for step in chosen.steps:
+        if step.about.needs != "alert":
+            raise ConfigError(
+                f"{where}: {name} has {step.cut}, which needs more than an alert"
+                f" ({step.about.needs}): let a chain demand it, as in [chains.grb] demands ="
+                f' "{name}"'
+            )
+    return {**cuts, "selection": chosen}
 
 
 def _stream(values: Mapping[str, Any], where: str) -> Stream:
@@ -418,7 +443,7 @@ def _validate(config: Config) -> None:
         )
     for limit in dataclasses.fields(config.cuts):
         value = getattr(config.cuts, limit.name)
-        if value is not None and value < 0:
+        if isinstance(value, int | float) and value < 0:
             raise ConfigError(f"[cuts] {limit.name}: {value} is negative")
     if config.listen.notice_seconds <= 0 or config.listen.notice_megabytes < 256:
         raise ConfigError("[listen] notice_seconds: above 0; notice_megabytes: at least 256")
@@ -477,6 +502,11 @@ def as_dict(config: Config) -> dict[str, Any]:
             # As the loader reads it: the name is the table's, false means no bound.
             fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
             return {k: v for k, v in fields.items() if k != "name"}
+        if isinstance(value, Selection):
+            return value.name
+        if isinstance(value, Cuts):
+            fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return fields | {"selection": value.made.name}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {
                 f.name: "***"
@@ -491,4 +521,5 @@ def as_dict(config: Config) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     values: dict[str, Any] = plain(config)
+    values["selections"] = {name: one.table() for name, one in config.selections.items()}
     return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -99,17 +99,17 @@ class CatalogLookup:
         nothing = Context(
             looked_up=asked, catalog_versions=tuple(f"{c.name}@{c.version}" for c in current)
         )
-        found: dict[int, list[str]] = {}
+        found: dict[int, list[Neighbour]] = {}
         hosts: dict[int, list[Neighbour]] = {}
         for catalog in current:
             for place, near in _answers(catalog, ra_deg, dec_deg, time_jd):
                 if near[0].kind == "galaxies":
                     # The first catalogue that has a galaxy near enough gives the host.
                     hosts.setdefault(place, near)
-                found.setdefault(place, []).append(near[0].text())
+                found.setdefault(place, []).append(near[0])
         contexts = [nothing] * len(ra_deg)
-        for place, texts in found.items():
-            contexts[place] = _context(nothing, texts, hosts.get(place))
+        for place, nearest in found.items():
+            contexts[place] = _context(nothing, nearest, hosts.get(place))
         return contexts
 
     def _current(self) -> Iterator[_Catalog]:
@@ -141,20 +141,22 @@ def _answers(
 
 
 def _context(
-    nothing: Context, texts: Sequence[str], galaxies: Sequence[Neighbour] | None
+    nothing: Context, nearest: Sequence[Neighbour], galaxies: Sequence[Neighbour] | None
 ) -> Context:
-    asked, versions = nothing.looked_up, nothing.catalog_versions
+    context = replace(
+        nothing,
+        near=tuple(one.text() for one in nearest),
+        distances=tuple((one.catalog, one.separation_arcsec) for one in nearest),
+    )
     if not galaxies:
-        return Context(asked, catalog_versions=versions, near=tuple(texts))
+        return context
     hosts = tuple((g.name, g.distance_mpc, g.separation_arcsec) for g in galaxies)
     name, distance_mpc, offset_arcsec = hosts[0]
-    return Context(
-        asked,
-        name,
-        distance_mpc,
-        offset_arcsec,
-        versions,
-        near=tuple(texts),
+    return replace(
+        context,
+        host_name=name,
+        host_distance_mpc=distance_mpc,
+        host_offset_arcsec=offset_arcsec,
         hosts=hosts if len(hosts) > 1 else (),
     )
 

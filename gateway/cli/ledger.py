@@ -38,7 +38,10 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "received", "released", "duplicate", "held", "ignored", "rejected", "retraction",
         "no_position", "region",
     ),
-    "steps": ("alerts", "search", "selection", "close", "pairs", "found", "statements"),
+    "steps": (
+        "alerts", "search", "selection", "close", "pairs", "found", "judged", "withheld",
+        "lowered", "passed", "statements",
+    ),
     "voevents": ("received", "made", "rejected"),
 }  # fmt: skip
 _TITLES = {
@@ -367,13 +370,14 @@ def _columns(kind: str, counts: Mapping[str, int]) -> Counter[str]:
     """Counts with all reasons of a rejection, and all cuts, in one."""
     found: Counter[str] = Counter()
     for name, n in counts.items():
-        found[name.partition(".")[0] if kind == "alerts" else name] += n
+        found[name.partition(".")[0] if kind in ("alerts", "steps") else name] += n
     return found
 
 
 def _show_reasons(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         reasons = {k: n for k, n in row["counts"].items() if "." in k}
+        feed = row["feed"] or "candidates"
         for name, n in sorted(reasons.items()):
-            line = f"  {row['feed']}: {n:,} {name}"
+            line = f"  {feed}: {n:,} {name}"
             console.print(line, markup=False, highlight=False)

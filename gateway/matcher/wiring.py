@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from broker.ahead import Ahead
 from broker.judge import Address
 from broker.kafka_io import PacketReader
 from broker.lsstschemas import LsstSchemas
 from broker.sources import Sources
+from crossmatch.chains import Chain
+from crossmatch.cuts import Cuts
 from crossmatch.errors import Rejected
 from crossmatch.model import MultiOrderMap
 from crossmatch.skymap import read_skymap
@@ -29,9 +32,18 @@ def code_version() -> str:
 
 def selection_version(config: Config) -> str:
     """Digest of everything that decides which alerts become candidates and how they are graded."""
-    chains = {name: dataclasses.asdict(chain) for name, chain in sorted(config.chains.items())}
-    text = json.dumps({"cuts": dataclasses.asdict(config.cuts), "chains": chains}, sort_keys=True)
+    chains = {name: _plain(chain) for name, chain in sorted(config.chains.items())}
+    text = json.dumps({"cuts": _plain(config.cuts), "chains": chains}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain(rules: Chain | Cuts) -> dict[str, Any]:
+    """Fields, of selections those that are named: what nobody chose changes no digest."""
+    found = dataclasses.asdict(rules)
+    for name in ("selection", "demands", "silver_demands"):
+        if found.get(name) is None:
+            found.pop(name, None)
+    return found
 
 
 def sources_of(config: Config, bootstrap: str) -> Sources:

@@ -83,6 +83,7 @@ def holes(evidence: Evidence) -> list[Hole]:
         *_places(evidence.entries),
         *_steps(evidence.entries),
         *_positions(evidence.entries),
+        *_judged(evidence.entries),
         *_totals(evidence),
         *_archived(evidence),
         *_stored(evidence),
@@ -174,6 +175,19 @@ def _received(kind: str, counts: Mapping[str, int], night: str, feed: str) -> It
         received = counts.get("received", 0) + counts.get("released", 0)
         sentence = f"{what}{where}: {received} came in, {received - hole} are accounted for"
         yield Hole("received", sentence, hole, night, feed)
+
+
+def _judged(entries: Sequence[Entry]) -> Iterator[Hole]:
+    """Each candidate that a step judged passed, or failed one cut."""
+    for entry in of_kind(entries, *ledger.MATCHER_KINDS):
+        hole = ledger.candidate_hole(entry["counts"])
+        if hole:
+            judged = entry["counts"].get("judged", 0)
+            sentence = (
+                f"{_name(entry)} judged {_many(judged, 'candidate')}, {judged - hole} are"
+                " accounted for"
+            )
+            yield Hole("judged", sentence, hole, night_of_entry(entry))
 
 
 def _steps(entries: Sequence[Entry]) -> Iterator[Hole]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from broker.codec import RegionRecord
 from broker.fold import STATEMENT_COLUMNS
-from crossmatch.candidate import Context, EventDistance, Versions, assess
-from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.candidate import Assessed, Context, EventDistance, Versions, assess
+from crossmatch.chains import Chain
 from crossmatch.counterpart import MatchedAlert
 from crossmatch.cuts import Cuts
 from crossmatch.index import RegionIndex
@@ -158,13 +158,14 @@ def candidates(
     selection: str,
     lookups: Sequence[Answer],
     remotes: dict[str, Remote],
-) -> dict[tuple, dict]:
-    """Columns of the candidates in force, by event, world, survey and object.
+    chains: dict[str, dict[str, Chain]],
+) -> dict[tuple, Assessed]:
+    """The candidates by event, world, survey and object: in force is what is not withheld.
 
     ``selections`` are cuts, and whether tests count; ``selection_of`` names those of events
     that were put aside under others than those in use now, by the name of a member and the
     world. ``lookups`` are what catalogues elsewhere answered, ``remotes`` which of them each
-    selection asks.
+    selection asks, ``chains`` those of each selection.
     """
     found = {}
     for region, members, world in events(records):
@@ -181,9 +182,9 @@ def candidates(
             if one is not None:
                 objects.setdefault((row["survey"], row["object_id"]), []).append(one)
         for thing, alerts in objects.items():
-            columns = assess(
+            made = assess(
                 region,
-                DEFAULT_CHAINS[region.chain],
+                chains[cuts_name][region.chain],
                 alerts,
                 _context(remotes[cuts_name], lookups, alerts),
                 EventDistance(),
@@ -191,7 +192,7 @@ def candidates(
                 verdict=_latest(verdicts, *thing, members),
                 joint_events=members if len(members) > 1 else (),
             )
-            found[(region.event_id, world, *thing)] = content(columns)
+            found[(region.event_id, world, *thing)] = made
     return found
 
 

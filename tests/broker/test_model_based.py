@@ -25,8 +25,9 @@ from broker.codec import RegionRecord
 from broker.engine import Engine
 from crossmatch import sky
 from crossmatch.candidate import Versions
-from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.chains import DEFAULT_CHAINS, chains_with
 from crossmatch.remote import Answer, Remote
+from crossmatch.selections import selections_with
 from crossmatch.verdicts import Verdict
 
 from . import model, scene
@@ -39,14 +40,31 @@ SELECTIONS = {
     "usual": (CUTS, True),
     "strict": (replace(CUTS, min_real_bogus=0.8), True),
     "loose": (replace(CUTS, min_real_bogus=0.3), False),
+    "demanding": (replace(CUTS, min_real_bogus=0.3), True),
 }
 """Cuts, and whether test events are matched."""
+WANTED = selections_with(
+    {
+        "near": {"cuts": [{"cut": "credible_level", "max_level": 0.7}, {"cut": "far_from"}]},
+        "twice": {"cuts": [{"cut": "two_detections", "min_minutes": 800}]},
+    }
+)
+DEMANDS = {"demands": "near", "silver_demands": "twice"}
 REMOTES = {
     "usual": Remote(("simbad",)),
     "strict": Remote(("simbad", "vizier:t"), 0.7),
     "loose": Remote(),
+    "demanding": Remote(("simbad",)),
 }
 """Catalogues elsewhere that are asked."""
+
+
+CHAINS = {
+    name: chains_with(dict.fromkeys(DEFAULT_CHAINS, DEMANDS), WANTED)
+    if name == "demanding"
+    else DEFAULT_CHAINS
+    for name in SELECTIONS
+}
 
 
 def engine_with(selection: str):
@@ -54,7 +72,7 @@ def engine_with(selection: str):
 
     def make(archive: MemoryArchive, aside: Aside) -> Engine:
         return Engine(
-            chains=DEFAULT_CHAINS,
+            chains=CHAINS[selection],
             cuts=cuts,
             versions=Versions(cuts=selection, code="test"),
             archive=archive,
@@ -133,13 +151,15 @@ class Play:
             self.selection,
             self.lookups,
             REMOTES,
+            CHAINS,
         )
-        self._check_awaited(expected)
+        self._check_awaited({key: made.columns for key, made in expected.items()})
         last = self._last()
         in_force = {key: s for key, s in last.items() if s["state"] == "in_force"}
-        assert set(in_force) == set(expected)
-        for key, columns in expected.items():
-            assert model.content(in_force[key]) == columns
+        told = {key: made for key, made in expected.items() if not made.withheld}
+        assert set(in_force) == set(told)
+        for key, made in told.items():
+            assert model.content(in_force[key]) == model.content(made.columns)
 
     def _check_awaited(self, expected: dict[tuple, dict]) -> None:
         """Whose candidate says that it was not looked up is asked about, and nobody else."""
@@ -196,6 +216,7 @@ class Play:
         for entry in self.runner.kafka.entries:
             assert ledger.alert_hole(entry["counts"]) == 0
             assert ledger.part_holes(entry) == {}
+            assert ledger.candidate_hole(entry["counts"]) == 0
 
 
 def _check_pair(before: dict, after: dict) -> None:

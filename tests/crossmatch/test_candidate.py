@@ -55,7 +55,7 @@ def columns(alerts, **changed):
         "versions": Versions("cuts", "code"),
     } | changed
     chosen = region()
-    return assess(chosen, DEFAULT_CHAINS[chosen.chain], alerts, **arguments)
+    return assess(chosen, DEFAULT_CHAINS[chosen.chain], alerts, **arguments).columns
 
 
 def test_every_column_is_either_assessed_or_added_by_the_fold():

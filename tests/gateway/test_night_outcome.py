@@ -83,7 +83,7 @@ def outcome():
         candidate = assess(
             region, DEFAULT_CHAINS[region.chain], matched, Context(), distance, Versions("", "")
         )
-        found[region.event_id, region.version].append(candidate)
+        found[region.event_id, region.version].append(candidate.columns)
     return {k: sorted(v, key=lambda c: -c["score"]) for k, v in found.items()}
 
 
