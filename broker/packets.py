@@ -26,6 +26,9 @@ from crossmatch.errors import AlertError
 ROWS_PER_BATCH = 50_000
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
 
+ADDED = ("cdsxmatch",)
+"""Columns of Fink's Parquet files that come along with the native ones."""
+
 
 def _in(struct: str, *names: str) -> tuple[tuple[str, ...], ...]:
     return tuple((struct, name) for name in names)
@@ -326,13 +329,16 @@ def _read_parquet(path: Path) -> Iterator[NativeBatch]:
             name: [p for p in found if _has(schema, p)] for name, found in PLACES[survey].items()
         }
         wanted = sorted({".".join(p) for found in places.values() for p in found})
+        # What brokers added at the top: it is no part of the survey's packet.
+        added = [name for name in ADDED if _has(schema, (name,))]
         old_flux = _has(schema, ("diaObject", ELASTICC_SIGN))
         first_row = 0
-        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=wanted):
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=[*wanted, *added]):
             columns = {n: _coalesced(batch, found) for n, found in places.items() if found}
             if old_flux:
                 for name in ("psfFlux", "psfFluxErr"):
                     columns[name] = pc.multiply(columns[name], ELASTICC_TO_NJY)
+            columns |= {name: batch.column(name) for name in added}
             rows = batch.num_rows
             columns["topic"] = pa.repeat(pa.scalar(str(path)), rows)
             columns["partition"] = pa.repeat(pa.scalar(0, pa.int32()), rows)

@@ -16,7 +16,7 @@ from broker.groups import Group, GroupKey, Groups
 from broker.judge import Matches
 from broker.lookups import AnswerStore
 from broker.tally import Tally
-from crossmatch.candidate import Assessed, Context, EventDistance, Versions, assess
+from crossmatch.candidate import WITHHELD, Assessed, Context, EventDistance, Versions, assess
 from crossmatch.chains import Chain
 from crossmatch.counterpart import (
     Counterpart,
@@ -142,7 +142,8 @@ class Teller:
             groups[key].context = made[key].context
             _count(groups[key], made[key].made.standing, tally)
         for key in (k for k in keys if made[k].made.withheld):
-            why = Why("failed_selection", f"selection {made[key].made.standing}")
+            cut = str(made[key].made.standing).removeprefix(WITHHELD)
+            why = Why("failed_selection", f"cut {cut}")
             said = fold.withheld(key, groups[key], why, moment)
             statements += [said] if said else []
         for key in (k for k in keys if not made[k].made.withheld):

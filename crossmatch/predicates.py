@@ -187,10 +187,11 @@ def absolute_magnitude(column: Columns, brightest: float, faintest: float) -> Ve
 
 
 def fades(
-    rate: FloatArray, error: FloatArray, min_mag_per_day: float, min_sigma: float
+    rate: FloatArray | float, error: FloatArray | float, min_mag_per_day: float, min_sigma: float
 ) -> BoolArray:
     """Whether rates of fading, mag/d, are as large and as significant; NaN is not."""
-    return (rate >= min_mag_per_day) & (rate >= min_sigma * error)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.greater_equal(rate, min_mag_per_day) & (np.divide(rate, error) >= min_sigma)
 
 
 def luminosity_fits(

@@ -19,6 +19,7 @@ from crossmatch.predicates import (
     FADE_SIGNIFICANCE,
     RISE_MAG_PER_DAY,
     TWO_DETECTIONS_DAYS,
+    fades,
     luminosity_fits,
 )
 from crossmatch.verdicts import Effect
@@ -60,10 +61,8 @@ def is_new(first_days: float | None, window: Window) -> bool:
 
 def is_fading(rate: Rate | None) -> bool:
     """At least 0.3 mag/day in one filter at 3 sigma."""
-    return (
-        rate is not None
-        and rate.mag_per_day >= FADE_MAG_PER_DAY
-        and rate.significance >= FADE_SIGNIFICANCE
+    return rate is not None and bool(
+        fades(rate.mag_per_day, rate.error, FADE_MAG_PER_DAY, FADE_SIGNIFICANCE)
     )
 
 

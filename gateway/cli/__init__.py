@@ -114,6 +114,7 @@ def _register() -> None:
         catalogs,
         config,
         crossmatch,
+        cuts,
         deadletter,
         feeds,
         ledger,
@@ -139,6 +140,7 @@ def _register() -> None:
     app.command("verdict", epilog=verdict.EPILOG)(verdict.verdict)
     app.command("ledger", epilog=ledger.EPILOG)(ledger.ledger)
     app.command("reprocess", epilog=reprocess.EPILOG)(reprocess.reprocess)
+    app.add_typer(cuts.app, name="cuts")
     app.add_typer(deadletter.app, name="deadletter")
     app.add_typer(archive.app, name="archive")
     app.add_typer(catalogs.app, name="catalogs")

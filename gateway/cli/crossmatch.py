@@ -26,7 +26,8 @@ EPILOG = (
     "mmgateway crossmatch --notices S240112e.json --alerts night.parquet --level 0.9"
     " --window 0..7d --no-quality --json\n\n"
     "mmgateway crossmatch --notices gbm_bursts.vot --alerts archive/ --window -600s..20d"
-    " --out pairs.parquet"
+    " --out pairs.parquet\n\n"
+    "mmgateway crossmatch --notices notices/ --alerts fink.parquet --selection cuts0"
 )
 _MAX_ROWS = 40
 _MANY = ("--notices", "-n", "--alerts", "-a")
@@ -85,6 +86,10 @@ def crossmatch(
         typer.Option(metavar="A..B", help="Time after the trigger (s, m, h, d), as 0..7d."),
     ] = None,
     no_quality: Annotated[bool, typer.Option("--no-quality", help="Make no quality cuts.")] = False,
+    selection: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Keep only pairs that pass a selection, or one cut."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Pairs as .csv, .parquet or .jsonl."),
@@ -117,6 +122,7 @@ def crossmatch(
     The same feeds, regions, cuts and matching as the live path, without Kafka. Every
     version of an event is matched; retracted ones and tests are left out.
     """
+    from crossmatch.selections import named
     from gateway.offline import batch
 
     config = options(context).load()
@@ -127,6 +133,7 @@ def crossmatch(
         window=None if window is None else batch.parse_window(window),
         quality=not no_quality, include_tests=include_tests,
         table_columns=None if columns is None else _read_columns(columns),
+        selection=None if selection is None else named(selection, config.selections, "--selection"),
     )  # fmt: skip
     result = _matched(given, config, lsst_schemas)
     if out is not None:
@@ -263,6 +270,8 @@ def _show_account(result: BatchResult, console: Console) -> None:
         if number:
             add(what, number)
     add("alerts matched", result.alerts_matched)
+    for name, number in result.pairs_cut.items():
+        add(f"  pairs cut: {name}", number)
     add("pairs", result.pairs.num_rows)
     console.print(table)
 

@@ -30,6 +30,7 @@ from crossmatch.index import RegionIndex
 from crossmatch.match import match
 from crossmatch.model import Region, Window
 from crossmatch.region import make_region
+from crossmatch.selections import Selection
 from gateway.feeds.registry import Registry
 from gateway.intake import is_localised
 from gateway.mapfolder import find_map
@@ -40,6 +41,7 @@ from gateway.offline.noticefiles import (
     numbered,
     read_notices,
 )
+from gateway.offline.selected import check_selection, select_pairs, simbad_arcsec
 from gateway.understand import understand
 
 # fmt: off
@@ -74,6 +76,7 @@ class BatchInput:
     include_tests: bool = False
     skymaps: Path | None = None
     table_columns: Mapping[str, Any] | None = None
+    selection: Selection | None = None
 
 
 class Progress(Protocol):
@@ -115,7 +118,8 @@ class BatchResult:
     """Pairs and the account of everything that was read.
 
     Notices: read = ignored + rejected + regions + those without region. Alerts: read =
-    rejected + repeated + cut + those that were matched against the regions.
+    rejected + repeated + cut + those that were matched against the regions. ``pairs_cut`` is
+    what each cut of the selection that was asked for removed first.
     """
 
     pairs: pa.Table
@@ -127,6 +131,7 @@ class BatchResult:
     alerts_matched: int = 0
     alerts_rejected: Counter[str] = field(default_factory=Counter)
     alerts_cut: Counter[str] = field(default_factory=Counter)
+    pairs_cut: Counter[str] = field(default_factory=Counter)
     bad_alert_files: list[BadFile] = field(default_factory=list)
     bad_localizations: list[BadNotice] = field(default_factory=list)
 
@@ -171,6 +176,7 @@ class BatchResult:
                 ],
             },
             "pairs": self.pairs.num_rows,
+            "pairs_cut": dict(self.pairs_cut),
             "events": [e for e in events if e["pairs"]],
         }
 
@@ -206,6 +212,8 @@ def crossmatch(
         raise ConfigError(f"--level {given.level} is not in (0, 1]")
     if given.skymaps is not None and not given.skymaps.is_dir():
         raise ConfigError(f"{given.skymaps}: no such folder with sky maps")
+    if given.selection is not None:
+        check_selection(given.selection)
     maps = partial(find_map, given.skymaps)
     notices = read_notices(
         given.notices,
@@ -298,6 +306,11 @@ def _match_alerts(
             alerts = alerts.filter(pa.array(cut.keep))
         time_jd, ra, dec = (alerts[c].to_numpy() for c in ("time_jd", "ra_deg", "dec_deg"))
         pairs = match(time_jd, ra, dec, index)
+        if given.selection is not None:
+            simbad = simbad_arcsec(batch.native, alerts)
+            keep, removed = select_pairs(given.selection, alerts, simbad, pairs, index.regions)
+            result.pairs_cut.update(removed)
+            pairs = pairs[np.flatnonzero(keep)]
         result.alerts_matched += len(np.unique(pairs.alert_row))
         tables.append(_pair_table(alerts, pairs, result.regions))
     order = [("event_id", "ascending"), ("version", "ascending"), ("time_jd", "ascending")]

@@ -93,6 +93,11 @@ def from_topics(kafka: Topics, state: Path) -> Evidence:
     )
 
 
+def entries(kafka: Topics) -> list[Entry]:
+    """The entries of the ledger alone, in their order."""
+    return _entries(kafka, 0)[0] if topics.LEDGER in kafka.names() else []
+
+
 def from_table(state: Path, why: str = _UNREAD) -> Evidence:
     """What can be told without Kafka: the ledger's table, and the archive.
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -20,14 +20,15 @@ from broker.engine import Batch, Engine
 from broker.events import Events
 from broker.groups import Group, GroupKey
 from broker.owed import span_of
+from crossmatch.candidate import WITHHELD
 from crossmatch.chains import Chain
 from crossmatch.columns import ALERT_SCHEMA
-from crossmatch.cuts import apply_cuts
+from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.model import Region
 from crossmatch.remote import Answer as LookupAnswer
 from crossmatch.times import iso_utc
 from crossmatch.verdicts import Verdict
-from gateway.offline.pastalerts import PastAlerts
+from gateway.offline.pastalerts import Alerts
 from gateway.offline.replayed import Packets, Settings, new_engine
 
 _VERSIONS = frozenset({"cuts_version", "code_version"})
@@ -74,10 +75,17 @@ class Change:
         return asdict(self) | lists
 
 
+class Holder(Protocol):
+    """An archive, as far as it is asked here."""
+
+    def of(self, regions: Sequence[Region], cuts: Cuts, last_batch: int) -> Alerts:
+        """Alerts up to a batch that pass the cuts and lie in any of the regions."""
+
+
 def answer(
     records: Iterable[RegionRecord],
     verdicts: Iterable[Verdict],
-    archive: PastAlerts,
+    archive: Holder,
     settings: Settings,
     packets: Packets,
     last_batch: int,
@@ -212,6 +220,9 @@ def _why_not(group: Group, key: GroupKey, other: Answer, prefix: str) -> list[st
     region = other.engine.events.region(*key.event)
     if region is None:
         return [f"{prefix}without a region of the event"]
+    there = other.engine.groups.get(key)
+    if there is not None and there.alerts and (there.standing or "").startswith(WITHHELD):
+        return [f"{prefix}{str(there.standing).replace('.', ' by ')}"]
     matched = list(group.alerts.values())
     rows = pa.Table.from_pylist([dict(m.alert) for m in matched], schema=ALERT_SCHEMA)
     cut = apply_cuts(rows, other.settings.cuts)

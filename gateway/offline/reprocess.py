@@ -197,15 +197,38 @@ def read_past(kafka: Topics, start: datetime, end: datetime) -> Past:
     ServiceError
         When there is no event in the span, or the ledger does not say what steps took in.
     """
+    return _past(
+        kafka,
+        lambda families: chosen(families, start, end),
+        f"no event was triggered from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def read_past_of(kafka: Topics, event: str) -> Past:
+    """Steps, verdicts and the families that have an event of that name.
+
+    Raises
+    ------
+    ServiceError
+        When there is none, or the ledger does not say what steps took in.
+    """
+    return _past(
+        kafka,
+        lambda families: [family for family in families if event in family.events],
+        f"no event is called {event!r}",
+    )
+
+
+def _past(kafka: Topics, choose: Callable[[Sequence[Family]], list[Family]], none: str) -> Past:
     steps = read_steps(kafka)
     verdicts = read_verdicts(kafka)
     last = max(step.verdicts[1] for step in steps)
     taken = steps[-1].regions[1]
-    families = chosen(read_families(kafka, taken), start, end)
+    families = choose(read_families(kafka, taken))
     if not families:
         raise ServiceError(
-            f"no event was triggered from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-            f" of which the matcher has a region ({len(steps):,} steps are in {topics.LEDGER})"
+            f"{none} of which the matcher has a region ({len(steps):,} steps are in"
+            f" {topics.LEDGER})"
         )
     wanted = {offset for family in families for offset in family.offsets}
     messages = {}
@@ -273,7 +296,7 @@ def _replayed(
     world: World, past: Past, settings: Settings, group: Sequence[Family], notes: Notes
 ) -> Replay:
     """The steps once more for the events of a group."""
-    records = _records(world, past, settings, group, notes)
+    records = records_of(world, past, settings, group, notes)
     regions = [r.region for r in records.values() if r.region is not None]
     alerts = world.archive.of(regions, settings.cuts, past.last_batch)
     packets = Packets(world.packets)
@@ -304,7 +327,7 @@ def compare(
         done = 0
         for group in groups_of(past.families):
             packets = Packets(world.packets)
-            records = _records(world, past, settings, group, notes)
+            records = records_of(world, past, settings, group, notes)
             answers = [
                 _answer(world, past, settings, list(records.values()), packets),
                 _answer(
@@ -341,7 +364,7 @@ def _answer(
     return answer(records, verdicts, world.archive, settings, packets, past.last_batch, lookups)
 
 
-def _records(
+def records_of(
     world: World, past: Past, settings: Settings, group: Sequence[Family], notes: Notes
 ) -> dict[int, RegionRecord]:
     """Records of a group by offset; one that the matcher would refuse is left out and noted."""

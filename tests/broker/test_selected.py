@@ -1,0 +1,153 @@
+"""What a chain demands of candidates: what fails is withheld or bronze, and counted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from broker import ledger
+from crossmatch.chains import chains_with
+from crossmatch.remote import Answer, Remote, RemoteSource
+from crossmatch.selections import selections_with
+
+from .conftest import alert, alerts, engine_of, notice, record
+from .runner import Runner
+from .test_statements import grb, retraction, verdict
+
+NONE = alerts([])
+MINE = selections_with(
+    {
+        "twice": {"cuts": ["two_detections"]},
+        "central": {"cuts": [{"cut": "separation", "max_sigma": 0.5}, "two_detections"]},
+        "alone": {"cuts": [{"cut": "far_from", "catalog": "simbad", "radius_arcsec": 1.0}]},
+        "steep": {"cuts": ["fading"]},
+    }
+)
+FIRST = alert(1, 150.0, 2.0, days=0.5, first_detection_jd=None, n_detections=None)
+SECOND = alert(2, 150.0, 2.0, days=0.6, first_detection_jd=None, n_detections=None)
+
+
+def runner_with(remote: Remote | None = None, **demands: Any) -> Runner:
+    chains = chains_with({"grb": demands}, MINE)
+    more = {} if remote is None else {"remote": remote}
+    return Runner(lambda archive, aside: engine_of(archive, aside=aside, chains=chains, **more))
+
+
+def told(statements: list[dict]) -> list[tuple]:
+    return [(s["alert_type"], s["reason"], s["cause"]) for s in statements]
+
+
+def counted(runner: Runner) -> dict[str, int]:
+    names = ("judged", "passed", "withheld", "lowered")
+    for entry in runner.kafka.entries:
+        assert ledger.candidate_hole(entry["counts"]) == 0
+    return {k: n for k, n in runner.counts.items() if k.partition(".")[0] in names}
+
+
+def test_what_fails_is_not_told_until_it_passes() -> None:
+    runner = runner_with(demands="twice")
+    assert runner.step(alerts([FIRST]), [grb()]) == []
+    (said,) = runner.step(alerts([SECOND]))
+    assert told([said]) == [("initial", "new_alert", "ztf 2")]
+    assert (said["record_number"], said["n_alerts"]) == (1, 2)
+    assert counted(runner) == {"judged": 2, "passed": 1, "withheld.two_detections": 1}
+
+
+def test_what_no_longer_passes_is_withdrawn_with_the_cut_and_may_come_back() -> None:
+    runner = runner_with(demands="central")
+    runner.play(alerts([FIRST, SECOND]), [grb()])
+    said = runner.play(NONE, [grb(serial=2, ra=152.0)])
+    said += runner.play(NONE, [grb(serial=3)])
+    assert told(said) == [
+        ("retraction", "failed_selection", "cut separation"),
+        ("update", "region_revised", "ivo://test/E1#3"),
+    ]
+    assert [s["state"] for s in said] == ["withdrawn", "in_force"]
+    assert said[0]["changed"] == ["state"]
+    assert said[1]["changed"][0] == "state"
+    assert counted(runner) == {"judged": 3, "passed": 2, "withheld.separation": 1}
+
+
+def test_a_withheld_candidate_survives_a_restart_and_is_counted_once() -> None:
+    runner = runner_with(demands="twice")
+    runner.step(alerts([FIRST]), [grb()])
+    runner.restart()
+    again = alert(3, 150.0, 2.0, days=0.501, first_detection_jd=None, n_detections=None)
+    assert runner.step(alerts([again])) == []
+    assert [s["record_number"] for s in runner.step(alerts([SECOND]))] == [1]
+    assert counted(runner) == {"judged": 2, "passed": 1, "withheld.two_detections": 1}
+
+
+def test_nothing_stays_of_what_was_never_told() -> None:
+    runner = runner_with(demands="twice")
+    runner.step(alerts([FIRST]), [grb()])
+    assert [name for name in runner.kafka.state if "ZTF" in name]
+    assert runner.step(NONE, [retraction()]) == []
+    assert list(runner.engine.groups) == []
+    assert [name for name in runner.kafka.state if "ZTF" in name] == []
+
+
+def test_what_fails_a_demand_of_silver_is_bronze_and_says_why() -> None:
+    plain, strict = runner_with(), runner_with(silver_demands="steep")
+    for runner in (plain, strict):
+        runner.play(alerts([FIRST, SECOND]), [grb()])
+    tiers = [runner.kafka.statements[-1]["tier"] for runner in (plain, strict)]
+    assert tiers == ["silver", "bronze"]
+    assert "failed_fading" in strict.kafka.statements[-1]["factors"]
+    assert counted(strict) == {"judged": 1, "lowered.fading": 1}
+    assert counted(plain) == {}
+
+
+def test_people_go_before_cuts() -> None:
+    runner = runner_with(demands="twice")
+    runner.step(alerts([FIRST]), [grb()])
+    (said,) = runner.step(NONE, (), [verdict("afterglow")])
+    assert (said["alert_type"], said["tier"]) == ("initial", "gold")
+    assert counted(runner) == {"judged": 2, "passed": 1, "withheld.two_detections": 1}
+
+
+@pytest.mark.parametrize(("away", "state"), [(0.4, "withdrawn"), (1.2, "in_force")])
+def test_the_answer_of_a_catalogue_may_withdraw(away: float, state: str) -> None:
+    runner = runner_with(Remote(("simbad",), 2.0), demands="alone")
+    (first,) = runner.step(alerts([FIRST]), [grb()])
+    assert first["looked_up"] == "simbad:not_looked_up"
+    source = RemoteSource("S", "Star", 150.0, 2.0 + away / 3600, away)
+    answer = Answer(
+        first["counterpart_id"], "simbad", "2024-03-02", 150.0, 2.0, 4.0,
+        "2024-03-02T00:00:00.000000Z", "xmatch", (source,),
+    )  # fmt: skip
+    (said,) = runner.step(NONE, (), (), [answer])
+    assert said["state"] == state
+    if state == "withdrawn":
+        assert told([said]) == [("retraction", "failed_selection", "cut far_from")]
+
+
+def test_a_change_of_demands_withdraws_and_brings_back() -> None:
+    runner = runner_with()
+    runner.play(alerts([FIRST]), [grb()])
+    strict, free = runner_with(demands="twice").new_engine, runner.new_engine
+    runner.reselect(strict)
+    assert runner.kafka.statements[-1]["state"] == "withdrawn"
+    runner.reselect(free)
+    assert runner.kafka.statements[-1]["state"] == "in_force"
+
+
+def test_chains_that_demand_nothing_leave_the_state_as_it_was() -> None:
+    runner = runner_with()
+    runner.step(alerts([FIRST]), [grb()])
+    (state,) = (json.loads(v) for k, v in runner.kafka.state.items() if "ZTF" in k)
+    assert set(state["group"]) == {"alerts", "points", "context", "last"}
+
+
+def test_the_order_of_alerts_and_notices_does_not_matter() -> None:
+    late, early = runner_with(demands="central"), runner_with(demands="central")
+    late.play(alerts([FIRST]), [grb(ra=152.0)])
+    late.play(alerts([SECOND]))
+    late.play(NONE, [grb(serial=2)])
+    early.play(NONE, [record(notice("E1", 2, 150.0, 2.0, 3.0), 2)])
+    early.play(alerts([SECOND, FIRST]))
+    (one,), (other,) = late.in_force().values(), early.in_force().values()
+    names = ("tier", "score", "factors", "n_alerts", "separation", "first_detection")
+    assert [one[n] for n in names] == [other[n] for n in names]
