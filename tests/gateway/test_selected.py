@@ -1,4 +1,4 @@
-"""Selections of pairs in files; on real alerts they are what pandas selects of the packets' fields."""
+"""Selections of pairs in files; of real alerts they keep what pandas selects by packet fields."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _frames(folder: Path) -> pd.DataFrame:
 def _selected(folder: Path, selection: Selection) -> set[tuple[str, int]]:
     """File and row of the alerts that pass, by the functions of the gateway."""
     found = set()
-    for batch in read_alerts(sorted(folder.rglob("*.parquet")), {}):
+    for batch in read_alerts(sorted(folder.rglob("*.parquet")), {}, report=pytest.fail):
         good = normalise(batch.survey, batch.native)
         assert not good.rejected
         column = _with_simbad(good.alerts, simbad_arcsec(batch.native, good.alerts))
