@@ -139,7 +139,7 @@ class Carried:
 
 
 def looks_good(survey: str, native: Column, cuts: Cuts) -> Column:
-    """Whether an alert looks as if it passed the cuts, in Spark; a missing value passes.
+    """Whether an alert looks as if it passed the cuts, in Spark.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def looks_good(survey: str, native: Column, cuts: Cuts) -> Column:
         for step in cuts.made.steps:
             test = None if step.negated else failures(native, step.cut, dict(step.parameters))
             if test is not None:
-                tests.append(~sf.coalesce(test, sf.lit(False)))
+                tests.append(~sf.coalesce(test, sf.lit(step.missing == "fail")))
     return sf.coalesce(functools.reduce(operator.and_, tests), sf.lit(False))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from crossmatch.errors import ConfigError
 from gateway.cli import app
 from gateway.config import as_dict, default_toml, load
+from gateway.matcher.wiring import selection_version
 from voevents.build import OBSERVATORIES
 
 
@@ -157,3 +159,71 @@ def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path, text: str) -> 
     path.write_text(text, "utf-8")
     with pytest.raises(ConfigError):
         load(path, environ={})
+
+
+# --- cuts and selections ----------------------------------------------------------------------
+
+_SELECTIONS = (
+    '[selections.mine]\ncuts = ["positive", {cut = "star", radius_arcsec = 1.5}]\n'
+    '[selections.more]\ncuts = ["mine", "rising"]\ndoc = "mine and rising"\n'
+)
+
+
+def test_a_selection_may_be_made_before_matching_and_demanded_by_chains(tmp_path: Path) -> None:
+    text = _SELECTIONS + (
+        '[cuts]\nselection = "mine"\n[chains.grb]\ndemands = "more"\nsilver_demands = "fading"\n'
+    )
+    config = load(written(tmp_path, text), {})
+    assert config.cuts.names == ("not_positive", "star")
+    chain = config.chains["grb"]
+    assert chain.demands == config.selections["more"]
+    assert [step.cut for step in chain.silver_demands.steps] == ["fading"]
+    plain = as_dict(config)
+    assert plain["cuts"]["selection"] == "mine"
+    assert (plain["chains"]["grb"]["demands"], plain["chains"]["gw_ns"]["demands"]) == (
+        "more",
+        None,
+    )
+    assert plain["selections"]["more"]["doc"] == "mine and rising"
+    assert json.dumps(plain)
+
+
+def test_a_chain_may_demand_nothing_after_all(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "[chains.grb]\ndemands = false\n"), {})
+    assert config.chains["grb"].demands is None
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[cuts]\nselection = "cuts0"\n', "cuts0 has far_from, which needs more than an alert"),
+        ('[cuts]\nselection = "nope"\n', "[cuts] selection: no selection 'nope'"),
+        ("[cuts]\nselection = 3\n", "[cuts] selection: expected the name of a selection"),
+        ('[chains.grb]\ndemands = "nope"\n', "[chains.grb] demands: no selection 'nope'"),
+        ("[chains.grb]\ndemands = 3\n", "[chains.grb] demands: expected the name of a selection"),
+        ("[selections.mine]\n", "[selections.mine] cuts: expected a list"),
+    ],
+)
+def test_wrong_selections_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, text), {})
+    assert sentence in str(error.value)
+
+
+def test_the_digest_of_the_rules_tells_selections_apart_and_knows_none(tmp_path: Path) -> None:
+    """Who upgrades and chooses no selection keeps the digest: nothing is judged anew."""
+    config = load(None, {})
+    cuts = {k: v for k, v in dataclasses.asdict(config.cuts).items() if k != "selection"}
+    chains = {
+        name: {k: v for k, v in dataclasses.asdict(chain).items() if "demands" not in k}
+        for name, chain in sorted(config.chains.items())
+    }
+    text = json.dumps({"cuts": cuts, "chains": chains}, sort_keys=True)
+    assert selection_version(config) == hashlib.sha256(text.encode()).hexdigest()[:12]
+    texts = [
+        '[cuts]\nselection = "fink"\n',
+        '[chains.grb]\ndemands = "fading"\n',
+        '[selections.f]\ncuts = [{cut = "fading", min_sigma = 5}]\n[chains.grb]\ndemands = "f"\n',
+    ]
+    digests = {selection_version(load(written(tmp_path, one), {})) for one in texts}
+    assert len(digests | {selection_version(config)}) == 4

@@ -15,6 +15,7 @@ from broker import decode, topics
 from broker.carried import looks_good
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from crossmatch.cuts import Cuts, apply_cuts
+from crossmatch.selections import BUILT_IN, selection_of
 from tests.integration.streaming import ALERTS, CUTS, World, good, region
 
 if TYPE_CHECKING:
@@ -77,6 +78,27 @@ def test_in_spark_an_alert_looks_good_when_it_passes_the_cuts(
     keep = apply_cuts(normalise(survey, native).alerts, cuts).keep
     assert looks.to_pylist() == keep.tolist()
     assert 0 < keep.sum() < len(keep)
+
+
+def test_in_spark_an_alert_looks_good_when_it_passes_a_selection(spark: SparkSession) -> None:
+    mine = selection_of("mine", ["fink", {"cut": "star", "radius_arcsec": 1.5}], BUILT_IN)
+    native = natives("ztf", 500)
+    rows = spark.createDataFrame(native).withColumn("route", sf.lit(decode.JVM))
+    struct = sf.struct(*rows.columns)
+    alerts = normalise("ztf", native).alerts
+
+    def looks(cuts: Cuts) -> list[bool]:
+        good = looks_good("ztf", struct, cuts).alias("good")
+        found: list[bool] = rows.select(good).toArrow()["good"].to_pylist()
+        return found
+
+    cuts = replace(CUTS, selection=mine)
+    keep = apply_cuts(alerts, cuts).keep
+    assert looks(cuts) == keep.tolist()
+    assert 0 < keep.sum() < len(keep)
+    # What has no twin in Spark is not cut there.
+    faint = selection_of("faint", ["mine", {"cut": "magnitude", "faintest": 1.0}], {"mine": mine})
+    assert looks(replace(CUTS, selection=faint)) == keep.tolist()
 
 
 def test_what_the_jvm_does_not_read_looks_not_good(spark: SparkSession) -> None:
