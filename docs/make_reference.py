@@ -110,6 +110,10 @@ def configuration() -> str:
              "`gold_first_days`", "`active_days`", "`min_abs_mag`, `max_abs_mag`"],
             [_chain(c) for c in DEFAULT_CHAINS.values()],
         ),
+        "`demands` and `silver_demands` name selections; no chain has any by default.",
+        "## [selections.NAME]",
+        "`cuts`: a list of cuts and selections; `doc`: what it is for. See"
+        " [How to choose cuts](../howto/cuts.md).",
     ]  # fmt: skip
     return page("Configuration", *parts)
 
@@ -478,11 +482,14 @@ def reasons() -> str:
         "## Counts of the ledger",
         f"Alerts: `received` = {' + '.join(map(_code, ALERT_OUTCOMES))} + all `cut.*` + all"
         f" `rejected.*`. The cuts, in the order in which they are tried:"
-        f" {', '.join(_code(f'cut.{n}') for n in CUT_NAMES)}. Also counted: `pairs`, `statements`.",
+        f" {', '.join(_code(f'cut.{n}') for n in CUT_NAMES)}. Also counted: `pairs`, `statements`."
+        " Other selections have other cuts.",
+        "Candidates of chains that demand something: `judged` = `passed` + all `withheld.*` + all"
+        " `lowered.*`, by the first cut that they fail, each time that this changes.",
         f"Notices: `received` + `released` = {' + '.join(map(_code, NOTICE_OUTCOMES))}.",
         "## Reasons of a statement",
         "The field `reason` of a candidate: `new_candidate`, `new_alert`, `region_revised`; of a"
-        " withdrawal: `outside_revised_region`, `event_retracted`.",
+        " withdrawal: `outside_revised_region`, `event_retracted`, `failed_selection`.",
         "## Notices without a region",
         f"Kinds of the built-in feeds that carry no position:"
         f" {', '.join(map(_code, no_position))}. Others follow from the content of a notice: see"

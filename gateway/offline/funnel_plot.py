@@ -25,7 +25,7 @@ def funnel_plot(funnel: Funnel) -> bytes:
     widths = [max(level.left - 0.7, 0) for level in levels]
     axes.barh(places, widths, left=0.7, color=colours, height=0.72)
     axes.set_xscale("log")
-    axes.set_xlim(0.7, max(most, 1) * 12)
+    axes.set_xlim(0.7, max(most, 1) * 60)
     axes.set_ylim(len(levels) - 0.4, -0.6)
     axes.set_yticks(list(places), [_name(level) for level in levels])
     for place, level in zip(places, levels, strict=True):

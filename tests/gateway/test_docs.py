@@ -17,7 +17,9 @@ import typer
 
 from catalogs.events import event_columns
 from crossmatch import chains, cuts, score
+from crossmatch.cutnames import CUTS
 from crossmatch.model import Notice
+from crossmatch.selections import BUILT_IN
 from gateway import config
 from gateway.cli import app, main
 from gateway.feeds.files import feed_from_toml
@@ -292,6 +294,13 @@ def test_selection_page_has_every_cut_and_factor() -> None:
     for number in (score.FADE_MAG_PER_DAY, score.RISE_MAG_PER_DAY, score.SMALL_REGION_DEG2):
         assert f"{number:g}" in SELECTION
     assert f"{score.GOLD_MAX_AREA_DEG2:,.0f} deg²" in SELECTION
+
+
+def test_page_on_cuts_has_every_cut_and_selection() -> None:
+    page = (DOCS / "howto/cuts.md").read_text("utf-8")
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert [name for name in (*CUTS, *BUILT_IN, "default") if name not in named] == []
 
 
 def test_status_of_the_tutorial_names_all_services() -> None:
