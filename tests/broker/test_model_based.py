@@ -88,10 +88,10 @@ def engine_with(selection: str):
 class Play:
     """One play: what was given, and the matcher that it was given to."""
 
-    def __init__(self, sources: tuple[int, ...] = scene.FOCUS[0]) -> None:
-        self.runner = Runner(engine_with("usual"))
+    def __init__(self, sources: tuple[int, ...] = scene.FOCUS[0], selection: str = "usual") -> None:
+        self.runner = Runner(engine_with(selection))
         self.runner.ahead = True
-        self.selection = "usual"
+        self.selection = selection
         self.sources = sources
         self.rows: list[dict] = []
         self.records: list[RegionRecord] = []
@@ -296,9 +296,14 @@ NOTICES = st.lists(st.integers(0, math.prod(_RADIXES) - 1), max_size=3)
 
 
 class Matcher(RuleBasedStateMachine):
-    @initialize(rows=ROWS, records=NOTICES, sources=st.sampled_from(scene.FOCUS))
-    def begin(self, rows, records, sources) -> None:
-        self.play = Play(sources)
+    @initialize(
+        rows=ROWS,
+        records=NOTICES,
+        sources=st.sampled_from(scene.FOCUS),
+        selection=st.sampled_from(("usual", "usual", "demanding")),
+    )
+    def begin(self, rows, records, sources, selection) -> None:
+        self.play = Play(sources, selection)
         self.play.batch(rows, records)
 
     @rule(rows=ROWS, records=NOTICES, crash=st.booleans())
