@@ -113,6 +113,8 @@ def funnel(
 
     if not since and not event:
         raise ConfigError("say --since WHEN, --event EVENT or both")
+    if event and offline:
+        raise ConfigError("--offline: an event is looked at by the topics; leave out --event")
     if plot is not None:
         _check_plot(plot)
     config = options(context).load()

@@ -214,6 +214,7 @@ def test_the_funnel_is_json_and_a_picture(night: Books, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         ((), "say --since WHEN, --event EVENT or both"),
+        (("--event", "E", "--offline"), "an event is looked at by the topics"),
         (("--since", "yesterday"), "write a date"),
         (("--since", "7d", "--plot", "f.pdf"), "name a file ending in .png"),
     ],
