@@ -8,6 +8,7 @@ plan of *b* + 1 at most, and no note that anything above *b* is done.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from crossmatch.errors import ServiceError
@@ -20,6 +21,14 @@ def not_of_one_run(checkpoint: str, reached: int, published: int) -> ServiceErro
         f"{checkpoint} is at batch {reached}, but Kafka has {last}: they are not of one run;"
         " restore what belongs together, or start all anew"
     )
+
+
+def checkpoint_id(folder: Path) -> str:
+    """Id of the query that a checkpoint belongs to; empty if there is no checkpoint yet."""
+    try:
+        return str(json.loads((folder / "metadata").read_text("utf-8"))["id"])
+    except FileNotFoundError:
+        return ""
 
 
 def rewind(folder: Path, batch_id: int) -> int:

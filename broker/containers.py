@@ -105,7 +105,10 @@ def _decode_block(body: bytes, count: int, schema: Any) -> list[Record]:
     try:
         records = [fastavro.schemaless_reader(stream, schema, None) for _ in range(count)]
     except EOFError as error:
-        raise AlertError("truncated", f"the record ends too early: {error}") from error
+        # Its text names an object by its address, which is another one each time.
+        raise AlertError(
+            "truncated", f"the record goes on behind the end of its {len(body)} bytes"
+        ) from error
     except Exception as error:
         # What fastavro raises on wrong bytes is no closed list: any of it means "malformed".
         raise AlertError("malformed", f"{type(error).__name__}: {error}") from error

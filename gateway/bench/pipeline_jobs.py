@@ -9,17 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from broker import stream
+from broker import checkpoint
 from broker.ahead import Ahead
 from broker.archive import AlertArchive
 from broker.carried import Carried
 from broker.codec import RegionRecord
 from broker.commit import Committed, Committer
+from broker.details import packet_details
 from broker.engine import Engine
 from broker.kafka_io import PacketReader
 from broker.lsstschemas import LsstSchemas
 from broker.sources import Sources, raw_rows, slim_columns
-from broker.stream import LiveMatcher, packet_details
+from broker.stream import LiveMatcher
 from broker.told import Lookup
 from broker.writer import Writer
 from crossmatch.candidate import Versions
@@ -120,7 +121,7 @@ class Jobs:
             sources=self._sources,
             new_reader=lambda: PacketReader(self._bootstrap, {}),
             read_region=_none,
-            query_id=lambda: stream.checkpoint_id(folder / "checkpoint"),
+            query_id=lambda: checkpoint.checkpoint_id(folder / "checkpoint"),
             now=lambda: datetime.now(UTC),
             carried=carried,
             ahead=Ahead(self._cuts, self._sources, folder / "regions") if in_workers else None,

@@ -16,6 +16,7 @@ from broker.carried import Carried
 from broker.chores import Chore, Chores
 from broker.coldsqlite import SqliteColdStore
 from broker.commit import Committed, Committer
+from broker.details import packet_details
 from broker.embedded.jars import fetch_jars
 from broker.embedded.java import find_java
 from broker.embedded.spark import spark_session
@@ -102,7 +103,7 @@ class MatchService:
         )
         marker = writer.start()
         archive = AlertArchive(self._state / "alerts")
-        query_id = stream.checkpoint_id(self._checkpoint)
+        query_id = checkpoint.checkpoint_id(self._checkpoint)
         check_fit(marker, query_id, self._checkpoint, archive)
         ahead = checkpoint.rewind(self._checkpoint, -1 if marker is None else marker.batch_id)
         if ahead:
@@ -126,7 +127,7 @@ class MatchService:
             sources=sources,
             new_reader=storage.reader,
             read_region=regions.read,
-            query_id=lambda: stream.checkpoint_id(self._checkpoint),
+            query_id=lambda: checkpoint.checkpoint_id(self._checkpoint),
             now=self._now,
             carried=carried,
             ahead=ahead_of(config, sources),
@@ -225,7 +226,7 @@ class MatchService:
             ),
             archive=archive,
             now=self._now,
-            packets=stream.packet_details(
+            packets=packet_details(
                 carried.fetch,
                 sources.survey,
                 sources.lsst_schemas,

@@ -28,7 +28,7 @@ MARK_PREFIX = b"deadletter/"
 _NAME = "mmgateway-retry"
 _CUT_NOTICES = ("too_large", "too_large_for_kafka")
 _CUT_AT = 1 << 20
-"""Of longer packets of alerts only this much is kept (``broker.stream.MAX_LETTER_BYTES``)."""
+"""Of longer packets of alerts only this much is kept (``broker.rejections.MAX_LETTER_BYTES``)."""
 _PART = 100
 _PART_BYTES = 32 << 20
 _LOGS = {

@@ -17,11 +17,11 @@ from typing import Any
 
 from broker import topics
 from broker.codec import RegionRecord, decode_region
+from broker.details import packet_details
 from broker.judge import PacketSource
 from broker.kafka_io import PacketReader
 from broker.packetkeeper import PacketKeeper
 from broker.packetstore import PacketStore
-from broker.stream import packet_details
 from crossmatch.candidate import Versions
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import MultiOrderMap

@@ -147,6 +147,19 @@ def test_confluent_wire_format_takes_the_schema_by_its_number() -> None:
     assert reason(message[:-3], {900: json.dumps(SCHEMA)}) in ("truncated", "malformed")
 
 
+def test_what_is_said_of_a_record_that_was_cut_is_the_same_each_time() -> None:
+    message = b"\x00" + (900).to_bytes(4, "big") + body(RECORDS[3])
+    details = set()
+    for _ in range(2):
+        with pytest.raises(AlertError) as caught:
+            decode(message[:-6], {900: json.dumps(SCHEMA)})
+        details.add((caught.value.reason, caught.value.detail))
+
+    ((told, detail),) = details
+    assert told == "truncated"
+    assert "0x" not in detail
+
+
 def test_no_prefix_of_a_container_does_harm() -> None:
     whole = container(blocks=((2, body(*RECORDS[4:6])),))
     without_block = len(container())

@@ -14,6 +14,7 @@ from broker.archive import AlertArchive
 from broker.carried import Carried
 from broker.codec import decode, encode_region
 from broker.commit import Committer
+from broker.details import packet_details
 from broker.engine import Engine, Outcome
 from broker.ledger import alert_hole
 from broker.search import work_off
@@ -128,7 +129,7 @@ class World:
             versions=Versions(cuts="test", code="test"),
             archive=self.archive,
             now=lambda: NOW,
-            packets=stream.packet_details(
+            packets=packet_details(
                 self.carried.fetch,
                 self.sources.survey,
                 self.sources.lsst_schemas,
