@@ -8,6 +8,7 @@ named as the survey names them; the rules that turn them into
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import erfa
@@ -161,14 +162,21 @@ def tai_mjd_to_utc_jd(mjd_tai: FloatArray) -> FloatArray:
         Within a day that ends in a leap second the clock is not stretched, so that
         second itself reads as the first of the next day.
     """
+    start_mjd_tai, offset_days = _leap_seconds()
+    index = np.searchsorted(start_mjd_tai, mjd_tai, side="right") - 1
+    utc: FloatArray = mjd_tai - offset_days[np.clip(index, 0, None)] + _JD_MINUS_MJD
+    return utc
+
+
+@cache
+def _leap_seconds() -> tuple[FloatArray, FloatArray]:
+    """From when on (MJD TAI) UTC is behind TAI by how many days."""
     table = erfa.leap_seconds.get()
     # Before 1972 UTC ran at another rate; no survey here is that old.
     table = table[table["year"] >= 1972]
     _, start_mjd = erfa.cal2jd(table["year"], table["month"], 1)
     offset_days = table["tai_utc"] / 86400.0
-    index = np.searchsorted(start_mjd + offset_days, mjd_tai, side="right") - 1
-    utc: FloatArray = mjd_tai - offset_days[np.clip(index, 0, None)] + _JD_MINUS_MJD
-    return utc
+    return start_mjd + offset_days, offset_days
 
 
 def ab_magnitude(flux_njy: FloatArray) -> FloatArray:
