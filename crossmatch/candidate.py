@@ -119,20 +119,8 @@ def assess(
         context = _with_host(context, host)
     latest = latest_of(alerts)
     known = counterpart or counterpart_of(in_order(alerts))
-    trigger_jd = jd_from_datetime(region.trigger_time)
-    first_days = None if known.first_jd is None else known.first_jd - trigger_jd
-    last_days = known.last_jd - trigger_jd
     magnitudes = _absolute_magnitudes(known.mag, context, distance)
-    evidence = score.Evidence(
-        credible_level=latest.credible_level,
-        first_days=first_days,
-        last_days=last_days,
-        detection_span_days=known.span_days,
-        fade=known.fade,
-        rise_mag_per_day=known.rise_mag_per_day,
-        absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
-        host_distance_sigma=_host_sigma(context, distance),
-    )
+    evidence = _evidence(region, latest, known, magnitudes, _host_sigma(context, distance))
     effect = "neutral" if verdict is None else verdict.effect
     standing = None
     if chain.demands is not None or chain.silver_demands is not None:
@@ -146,19 +134,9 @@ def assess(
         **_verdict_columns(verdict),
         "joint_events": list(joint_events),
         **known.columns,
-        "time_offset_first": None if first_days is None else _seconds(first_days),
-        "time_offset_last": _seconds(last_days),
-        "host_name": context.host_name,
-        "host_distance": context.host_distance_mpc,
-        "host_offset": context.host_offset_arcsec,
-        "nearby": list(context.near) or None,
-        "looked_up": _looked_up(context),
-        "credible_level": latest.credible_level,
-        "probability_density": latest.density_per_sr,
-        "separation": latest.separation_deg,
-        "luminosity_distance": _first_known(distance.mean_mpc, region.distance_mpc),
-        "luminosity_distance_error": _first_known(distance.sigma_mpc, region.distance_error_mpc),
-        "absolute_magnitude": None if magnitudes is None else magnitudes[0],
+        **_relation_columns(latest, evidence),
+        **_context_columns(context),
+        **_distance_columns(region, distance, magnitudes),
         "tier": graded.tier,
         "score": graded.score,
         "factors": list(graded.factors),
@@ -167,6 +145,61 @@ def assess(
         "code_version": versions.code,
     }
     return Assessed(columns, standing)
+
+
+def _evidence(
+    region: Region,
+    latest: MatchedAlert,
+    known: Counterpart,
+    magnitudes: tuple[float, float, float] | None,
+    host_sigma: float | None,
+) -> score.Evidence:
+    """What is known of the object relative to the event."""
+    trigger_jd = jd_from_datetime(region.trigger_time)
+    return score.Evidence(
+        credible_level=latest.credible_level,
+        first_days=None if known.first_jd is None else known.first_jd - trigger_jd,
+        last_days=known.last_jd - trigger_jd,
+        detection_span_days=known.span_days,
+        fade=known.fade,
+        rise_mag_per_day=known.rise_mag_per_day,
+        absolute_magnitudes=None if magnitudes is None else magnitudes[1:],
+        host_distance_sigma=host_sigma,
+    )
+
+
+def _relation_columns(latest: MatchedAlert, evidence: score.Evidence) -> dict[str, Any]:
+    """Where and when it lies, seen from the event."""
+    first_days = evidence.first_days
+    return {
+        "time_offset_first": None if first_days is None else _seconds(first_days),
+        "time_offset_last": _seconds(evidence.last_days),
+        "credible_level": latest.credible_level,
+        "probability_density": latest.density_per_sr,
+        "separation": latest.separation_deg,
+    }
+
+
+def _context_columns(context: Context) -> dict[str, Any]:
+    """What catalogues have near it."""
+    return {
+        "host_name": context.host_name,
+        "host_distance": context.host_distance_mpc,
+        "host_offset": context.host_offset_arcsec,
+        "nearby": list(context.near) or None,
+        "looked_up": _looked_up(context),
+    }
+
+
+def _distance_columns(
+    region: Region, distance: EventDistance, magnitudes: tuple[float, float, float] | None
+) -> dict[str, Any]:
+    """How far the event is, and how bright the object would be there."""
+    return {
+        "luminosity_distance": _first_known(distance.mean_mpc, region.distance_mpc),
+        "luminosity_distance_error": _first_known(distance.sigma_mpc, region.distance_error_mpc),
+        "absolute_magnitude": None if magnitudes is None else magnitudes[0],
+    }
 
 
 def _standing(chain: Chain, numbers: Mapping[str, float], mission: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossmatch.counterpart import Counterpart, MatchedAlert
+from crossmatch.cuts import CUT_COLUMNS
 from crossmatch.model import Circle, Ellipse, FloatArray, Region
 from crossmatch.predicates import Columns
 from crossmatch.score import Evidence
@@ -19,18 +20,7 @@ if TYPE_CHECKING:
     from crossmatch.candidate import Context
 
 _NAN = math.nan
-_OF_ALERT = (
-    "positive",
-    "real_bogus",
-    "deep_real_bogus",
-    "n_bad",
-    "mag_difference",
-    "moving_distance_arcsec",
-    "ps1_distance_arcsec",
-    "ps1_star_score",
-    "gaia_distance_arcsec",
-    "mag",
-)
+_OF_ALERT = (*CUT_COLUMNS, "gaia_distance_arcsec", "mag")
 
 
 def numbers(

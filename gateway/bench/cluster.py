@@ -23,7 +23,7 @@ from broker.embedded.spark import spark_session
 from gateway.bench import sky30
 from gateway.bench.measure import OURS, Row, row_of
 from gateway.bench.pipeline_costs import HAND_OVER
-from gateway.bench.pipeline_jobs import Jobs, Run
+from gateway.bench.pipeline_jobs import Jobs, Run, in_turns
 from gateway.bench.pipeline_world import (
     NIGHT,
     Matches,
@@ -100,19 +100,11 @@ def executors_folder(spark: SparkSession) -> Path:
 
 
 def _taken(jobs: Jobs, master: str, sizes: Sizes, tell: Tell) -> dict[str, list[Run]]:
-    """Runs in both places, which take turns; one of each is made before and not counted."""
     subjects: dict[str, Callable[[], Run]] = {
         OURS: jobs.matching,
         IN_WORKERS: partial(jobs.matching, in_workers=True),
     }
-    runs: dict[str, list[Run]] = {name: [] for name in subjects}
-    for number in range(sizes.runs + 1):
-        for name, run in subjects.items():
-            tell(f"run {number} of {sizes.runs}: {name}, {master}")
-            done = run()
-            if number:
-                runs[name].append(done)
-    return runs
+    return in_turns(subjects, sizes.runs, tell, f", {master}")
 
 
 def rows(

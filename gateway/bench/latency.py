@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -254,28 +253,17 @@ def _linked(source: str, target: str) -> None:
 @contextmanager
 def _heard(bootstrap: str) -> Iterator[_Heard]:
     """What a consumer reads meanwhile."""
-    heard, over = _Heard(), threading.Event()
-    reader = threading.Thread(target=_read, args=(bootstrap, heard, over), daemon=True)
-    reader.start()
-    try:
-        yield heard
-    finally:
-        over.set()
-        reader.join(10)
-
-
-def _read(bootstrap: str, heard: _Heard, over: threading.Event) -> None:
-    consumer = kafka_io.consumer(bootstrap, {}, "mmgateway-bench")
+    heard = _Heard()
     bursts, waves = topics.candidates("grb"), topics.candidates("gw")
-    consumer.subscribe([bursts, waves])
-    while not over.is_set():
-        for message in consumer.consume(100, timeout=0.01):
-            now = time.monotonic()
-            record = kafka_io.record(message)
-            if record.topic == bursts:
-                heard.by_alert.setdefault(str(decode(record.value)["alert_id"]), now)
-            else:
-                # Tens of thousands: who decodes them all measures itself.
-                event = dict(record.headers)["event_id"].decode()
-                heard.of_waves[event] = (heard.of_waves.get(event, (0, 0.0))[0] + 1, now)
-    consumer.close()
+
+    def take(record: kafka_io.Record) -> None:
+        now = time.monotonic()
+        if record.topic == bursts:
+            heard.by_alert.setdefault(str(decode(record.value)["alert_id"]), now)
+            return
+        # Tens of thousands: who decodes them all measures itself.
+        event = dict(record.headers)["event_id"].decode()
+        heard.of_waves[event] = (heard.of_waves.get(event, (0, 0.0))[0] + 1, now)
+
+    with own.listening(bootstrap, [bursts, waves], take):
+        yield heard

@@ -121,27 +121,14 @@ def _trigger(raw: bytes) -> str:
 def _reading(bootstrap: str) -> Iterator[Read]:
     """What is read from the topic of regions meanwhile."""
     read: Read = {}
-    over = threading.Event()
-    reader = threading.Thread(target=_read, args=(bootstrap, read, over), daemon=True)
-    reader.start()
-    try:
+
+    def take(record: kafka_io.Record) -> None:
+        fields: Mapping[str, object] = decode(record.value)
+        key = str(fields["trigger_id"]), fields["shape"] == "map"
+        read.setdefault(key, time.monotonic())
+
+    with own.listening(bootstrap, [topics.REGIONS], take):
         yield read
-    finally:
-        over.set()
-        reader.join(10)
-
-
-def _read(bootstrap: str, read: Read, over: threading.Event) -> None:
-    consumer = kafka_io.consumer(bootstrap, {}, "mmgateway-bench")
-    consumer.subscribe([topics.REGIONS])
-    while not over.is_set():
-        for message in consumer.consume(100, timeout=0.02):
-            value = message.value()
-            if message.error() is None and value is not None:
-                fields: Mapping[str, object] = decode(value)
-                key = str(fields["trigger_id"]), fields["shape"] == "map"
-                read.setdefault(key, time.monotonic())
-    consumer.close()
 
 
 class _Maps:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker import kafka_io
 from gateway import services
 from gateway.config import Config, load
 
@@ -79,3 +81,32 @@ def running(
         yield Own(config, services.find_bootstrap(config))
     finally:
         services.down(config)
+
+
+@contextmanager
+def listening(
+    bootstrap: str, names: Sequence[str], take: Callable[[kafka_io.Record], None]
+) -> Iterator[None]:
+    """Hand over meanwhile what is committed to topics, as soon as it can be read."""
+    over = threading.Event()
+    reader = threading.Thread(target=_listen, args=(bootstrap, names, take, over), daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reader.join(10)
+
+
+def _listen(
+    bootstrap: str,
+    names: Sequence[str],
+    take: Callable[[kafka_io.Record], None],
+    over: threading.Event,
+) -> None:
+    consumer = kafka_io.consumer(bootstrap, {}, "mmgateway-bench")
+    consumer.subscribe(list(names))
+    while not over.is_set():
+        for message in consumer.consume(100, timeout=0.01):
+            take(kafka_io.record(message))
+    consumer.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from broker.embedded.jars import SPARK, fetch_jars
@@ -18,7 +18,7 @@ from broker.embedded.kafka import EmbeddedKafka
 from broker.embedded.spark import spark_session
 from gateway.bench import pipeline_costs, sky30
 from gateway.bench.measure import OURS, Row, row_of
-from gateway.bench.pipeline_jobs import Jobs, Run
+from gateway.bench.pipeline_jobs import Jobs, Run, in_turns
 from gateway.bench.pipeline_plain import of, one_after_another
 from gateway.bench.pipeline_world import NIGHT, Sizes, Tell, lookup_of, named, regions, send
 from gateway.config import load
@@ -71,20 +71,8 @@ def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
 
 
 def _taken(jobs: Jobs, sizes: Sizes, tell: Tell) -> dict[str, list[Run]]:
-    """Runs of all jobs, which take turns; one of each is made before and not counted."""
-    subjects: dict[str, Callable[[], Run]] = {
-        OURS: jobs.matching,
-        DECODING: jobs.decoding,
-        COUNTING: jobs.counting,
-    }
-    runs: dict[str, list[Run]] = {name: [] for name in subjects}
-    for number in range(sizes.runs + 1):
-        for name, run in subjects.items():
-            tell(f"run {number} of {sizes.runs}: {name}")
-            done = run()
-            if number:
-                runs[name].append(done)
-    return runs
+    subjects = {OURS: jobs.matching, DECODING: jobs.decoding, COUNTING: jobs.counting}
+    return in_turns(subjects, sizes.runs, tell)
 
 
 def rates(runs: Mapping[str, Sequence[Run]], mean: float, sizes: Sizes, equal: bool) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from crossmatch.errors import Rejected, ServiceError
 from gateway.bench import lsstpackets
 from gateway.bench.lsstpackets import SCHEMA_ID
 from gateway.bench.pipeline_costs import Costs, TimedArchive, TimedJudge
-from gateway.bench.pipeline_world import TOPIC, Matches, Sizes
+from gateway.bench.pipeline_world import TOPIC, Matches, Sizes, Tell
 from gateway.night import packets as ztf_packets
 
 _PATIENCE_S = 900.0
@@ -186,6 +186,20 @@ class Jobs:
         folder = self._work / f"run-{self._number}"
         folder.mkdir()
         return folder
+
+
+def in_turns(
+    subjects: Mapping[str, Callable[[], Run]], runs: int, tell: Tell, where: str = ""
+) -> dict[str, list[Run]]:
+    """Runs of jobs, which take turns; one of each is made before and not counted."""
+    found: dict[str, list[Run]] = {name: [] for name in subjects}
+    for number in range(runs + 1):
+        for name, run in subjects.items():
+            tell(f"run {number} of {runs}: {name}{where}")
+            done = run()
+            if number:
+                found[name].append(done)
+    return found
 
 
 def _none(_: bytes) -> RegionRecord:

@@ -16,7 +16,7 @@ from gateway.cli import FAILED, backfill, options
 from gateway.cli.catalogs_tables import show_answers, show_facts_of, show_list
 
 if TYPE_CHECKING:
-    from catalogs.store import Store
+    from catalogs.store import Added, Store
 
 app = typer.Typer(
     name="catalogs",
@@ -130,12 +130,16 @@ def add(
     )
     with _usable(), _progress(quiet=as_json) as advance:
         added = _store(context).add(path, wanted, datetime.now(UTC), advance)
+    _say_added(added, as_json)
+
+
+def _say_added(added: Added, as_json: bool) -> None:
+    facts = added.facts
     if as_json:
-        typer.echo(json.dumps({"known": added.known, **_told(added.facts, used=True)}, indent=2))
+        typer.echo(json.dumps({"known": added.known, **_told(facts, used=True)}, indent=2))
         return
     said = "was there already and is in use" if added.known else "added and in use"
-    facts = added.facts
-    typer.echo(f"{name}@{added.version}: {facts['rows']:,} {kind}, {said}")
+    typer.echo(f"{added.name}@{added.version}: {facts['rows']:,} {facts['kind']}, {said}")
     if facts["skipped"]:
         typer.echo(f"  {facts['skipped']:,} rows without a position left out")
     if facts["motion"]:

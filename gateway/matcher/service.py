@@ -29,7 +29,7 @@ from broker.rawquery import CHECKPOINT, RawQuery, RawReport, start_raw_query
 from broker.search import Searcher
 from broker.sources import Sources, raw_rows
 from broker.stream import LiveMatcher
-from broker.writer import Writer
+from broker.writer import Marker, Writer
 from crossmatch.candidate import Versions
 from crossmatch.errors import ServiceError
 from gateway import runfiles, services
@@ -94,20 +94,10 @@ class MatchService:
         bootstrap = services.find_bootstrap(config)
         services.ensure_all_topics(config, bootstrap)
         sources = sources_of(config, bootstrap)
-        writer = Writer(
-            bootstrap,
-            properties,
-            make_topics=lambda stream: services.ensure_topics(
-                bootstrap, properties, streams=[stream]
-            ),
-        )
+        writer = self._writer(bootstrap)
         marker = writer.start()
         archive = AlertArchive(self._state / "alerts")
-        query_id = checkpoint.checkpoint_id(self._checkpoint)
-        check_fit(marker, query_id, self._checkpoint, archive)
-        ahead = checkpoint.rewind(self._checkpoint, -1 if marker is None else marker.batch_id)
-        if ahead:
-            log.info("batches_taken_back", batches=ahead)
+        self._fit_checkpoint(marker, archive)
         regions = Regions(map_loader(self._state), config.chains)
         troubles = self._troubles = self._alarms(bootstrap)
         storage = self._store = self._storage(sources, bootstrap, troubles)
@@ -136,26 +126,49 @@ class MatchService:
         every = chores(
             config, bootstrap, engine, committer, archive, storage, progress, troubles, self._now
         )
-        open_groups = list(engine.groups.values())
-        every.append(
-            Chore("repair the packets", 5.0, lambda: storage.repair(open_groups), once=True)
-        )
-        if config.archive.packets == "all":
-            every.append(Chore("copy packets", 5.0, lambda: self._copy_packets(spark, sources)))
+        every += self._packet_chores(engine, storage, spark, sources)
         self._chores = Chores(every, troubles.chore)
         self._query = stream.start(self._matcher, raw_rows(spark, sources), self._checkpoint)
+        self._begin(engine, bootstrap, 0 if marker is None else marker.lookups_next)
+
+    def _writer(self, bootstrap: str) -> Writer:
+        properties = self._config.kafka.properties
+
+        def make_topics(stream: str) -> None:
+            services.ensure_topics(bootstrap, properties, streams=[stream])
+
+        return Writer(bootstrap, properties, make_topics=make_topics)
+
+    def _fit_checkpoint(self, marker: Marker | None, archive: AlertArchive) -> None:
+        """Take Spark's checkpoint back to what was committed; refuse one of another run."""
+        query_id = checkpoint.checkpoint_id(self._checkpoint)
+        check_fit(marker, query_id, self._checkpoint, archive)
+        ahead = checkpoint.rewind(self._checkpoint, -1 if marker is None else marker.batch_id)
+        if ahead:
+            log.info("batches_taken_back", batches=ahead)
+
+    def _packet_chores(
+        self, engine: Engine, storage: Storage, spark: Any, sources: Sources
+    ) -> list[Chore]:
+        """What keeps whole packets, beside what steps store."""
+        open_groups = list(engine.groups.values())
+        found = [Chore("repair the packets", 5.0, lambda: storage.repair(open_groups), once=True)]
+        if self._config.archive.packets == "all":
+            found.append(Chore("copy packets", 5.0, lambda: self._copy_packets(spark, sources)))
+        return found
+
+    def _begin(self, engine: Engine, bootstrap: str, lookups_next: int) -> None:
+        """Start what goes beside the query."""
+        assert self._searcher is not None
+        assert self._chores is not None
+        assert self._troubles is not None
         self._searcher.start()
         self._searcher.wake()
         self._chores.start()
         self._backfill = backfill.started(
-            config,
-            bootstrap,
-            engine,
-            0 if marker is None else marker.lookups_next,
-            troubles.chore,
-            self._now,
+            self._config, bootstrap, engine, lookups_next, self._troubles.chore, self._now
         )
-        troubles.start()
+        self._troubles.start()
         log.info(
             "match_started",
             kafka=bootstrap,

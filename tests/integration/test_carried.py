@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import functions as sf
 
 from broker import decode, topics
-from broker.carried import looks_good
+from broker.carried import Carried, looks_good
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.selections import BUILT_IN, selection_of
@@ -125,3 +125,13 @@ def test_the_packet_of_a_candidate_is_not_fetched_again(
     (statement,) = [s for s in outcome.statements if s["alert_id"] == "7"]
     assert len(statement["alert_sha256"]) == 64
     assert not asked
+
+
+def test_columns_are_made_once_for_a_number_of_rows(spark: SparkSession) -> None:
+    packets = Carried(CUTS, lambda _: {})
+
+    first = packets.columns(["ztf"])
+    assert packets.columns(["ztf"]) is first
+
+    packets.rows_of_task //= 2
+    assert packets.columns(["ztf"]) is not first
