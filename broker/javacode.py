@@ -47,7 +47,22 @@ def read_packets(value: Column, methods: str, description: bytes, row: StructTyp
     kind = jvm.org.apache.spark.sql.types.DataType.fromJson(json.dumps(row.jsonValue()))
     arguments = context._gateway.new_array(jvm.org.apache.spark.sql.Column, 1)
     arguments[0] = value._jc
-    return JavaColumn(jvm.org.apache.spark.sql.functions.udf(reader, kind).apply(arguments))
+    made = made_of_java(context).invoke(None, _objects(context, reader, kind))
+    return JavaColumn(made.apply(arguments))
+
+
+def made_of_java(context: Any) -> Any:
+    """Spark's method that makes a function of one in Java.
+
+    Another of the same name takes any object. Which of the two a call by name from Python finds
+    depends on the order in which a Java machine tells its methods: one start in ten it is the
+    wrong one.
+    """
+    forname = context._jvm.java.lang.Class.forName
+    kinds = context._gateway.new_array(context._jvm.java.lang.Class, 2)
+    kinds[0] = forname("org.apache.spark.sql.api.java.UDF1")
+    kinds[1] = forname("org.apache.spark.sql.types.DataType")
+    return forname("org.apache.spark.sql.functions").getMethod("udf", kinds)
 
 
 def java_source(methods: str) -> tuple[str, str]:
@@ -75,7 +90,14 @@ def _prototype(application_id: str, methods: str) -> Any:
     context._jsc.addJar(str(jar))
     loaded = compiler.getClassLoader().loadClass(f"mmgateway.{name}")
     constructor = loaded.getDeclaredConstructor(gateway.new_array(jvm.java.lang.Class, 0))
-    return constructor.newInstance(gateway.new_array(jvm.java.lang.Object, 0))
+    return constructor.newInstance(_objects(context))
+
+
+def _objects(context: Any, *objects: Any) -> Any:
+    array = context._gateway.new_array(context._jvm.java.lang.Object, len(objects))
+    for i, one in enumerate(objects):
+        array[i] = one
+    return array
 
 
 def _context() -> Any:

@@ -127,8 +127,13 @@ class Jobs:
             ahead=Ahead(self._cuts, self._sources, folder / "regions") if in_workers else None,
             on_batch=costs.decoded,
         )
-        self._play(matcher.take, folder, run)
-        matcher.close()
+        try:
+            self._play(matcher.take, folder, run)
+        except ServiceError as error:
+            # Spark wraps what a batch raised beyond recognition.
+            raise matcher.failure or error from error
+        finally:
+            matcher.close()
         run.matches = {(key.event_id, key.object_id) for key in engine.groups}
         run.costs = costs.per_alert()
         reader.close()

@@ -16,7 +16,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
-from broker import decode, packets
+from broker import decode, javacode, packets
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from crossmatch.errors import AlertError
 from tests.broker.lsstpackets import as_message, with_source
@@ -83,6 +83,12 @@ def test_one_record_is_read_in_the_jvm(spark: SparkSession) -> None:
     assert row["route"] == "jvm"
     expected = {"objectId": "ZTF1", "candid": 2**60, "jd": 2460000.5, "ra": 10.25}
     assert leaves(row) == expected
+
+
+def test_the_reader_is_made_a_function_of_java_at_every_start(spark: SparkSession) -> None:
+    kinds = javacode.made_of_java(spark.sparkContext).getParameterTypes()
+    named = [kind.getName() for kind in kinds]
+    assert named == ["org.apache.spark.sql.api.java.UDF1", "org.apache.spark.sql.types.DataType"]
 
 
 def test_what_the_jvm_does_not_read_goes_to_python(spark: SparkSession) -> None:
