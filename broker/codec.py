@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import fastavro
 
+from broker.flatavro import body_writer, varint
 from crossmatch import sky
 from crossmatch.columns import CANDIDATE_FIELDS, Field
 from crossmatch.errors import RegionError, Rejected
@@ -101,14 +102,24 @@ def _ordered(schema: Any) -> Any:
 
 def encode(name: str, record: Mapping[str, Any]) -> bytes:
     """``record`` as an Avro object container with the schema ``name``, always the same bytes."""
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, _schema(name), record, strict_allow_default=True)
+    body = _body_writer(name)(record)
     # One block: one record, its length, itself, and the mark that the header announced. To
     # write the header anew for each record would take four times as long.
-    block = io.BytesIO()
-    for number in (1, body.tell()):
-        fastavro.schemaless_writer(block, "long", number)
-    return b"".join((_header(name), block.getvalue(), body.getvalue(), _SYNC))
+    return b"".join((_header(name), varint(1), varint(len(body)), body, _SYNC))
+
+
+@cache
+def _body_writer(name: str) -> Callable[[Mapping[str, Any]], bytes]:
+    schema = _schema(name)
+    if name == "candidate":
+        return body_writer(schema)
+
+    def body(record: Mapping[str, Any]) -> bytes:
+        buffer = io.BytesIO()
+        fastavro.schemaless_writer(buffer, schema, record, strict_allow_default=True)
+        return buffer.getvalue()
+
+    return body
 
 
 @cache

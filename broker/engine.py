@@ -430,9 +430,9 @@ class Engine:
 
     def _add(self, key: GroupKey, found: Sequence[MatchedAlert], why: Why, turn: Turn) -> int:
         """Put alerts into their group; how many were not there yet."""
-        group = self.groups.get(key)
-        if group is None:
-            group = self.groups[key] = Group()
+        if key not in self.groups:
+            self.groups[key] = Group()
+        group = self.groups[key]
         new = [
             a
             for a in found

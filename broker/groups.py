@@ -195,6 +195,10 @@ class Groups(MutableMapping[GroupKey, Group]):
             if not index[name]:
                 del index[name]
 
+    def __contains__(self, key: object) -> bool:
+        # A mapping's own asks for the value, and catches what is raised for each new group.
+        return key in self._groups
+
     def __iter__(self) -> Iterator[GroupKey]:
         return iter(self._groups)
 

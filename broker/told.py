@@ -165,14 +165,15 @@ class Teller:
             return
         ordered = {key: in_order(alerts) for key, (_, alerts) in held.items()}
         # One object lies in many regions; what its alerts and its place tell is the same for all.
-        objects = {sameness(alerts): alerts for alerts in ordered.values()}
+        object_of = {key: sameness(alerts) for key, alerts in ordered.items()}
+        objects = {object_of[key]: alerts for key, alerts in ordered.items()}
         known = dict(zip(objects, self._known(list(objects.values()), answers), strict=True))
         distances = _distances(
             [standing for standing, _ in held.values()],
             np.array([_place(alerts) for alerts in ordered.values()]),
         )
         for (key, (standing, alerts)), distance in zip(held.items(), distances, strict=True):
-            counterpart, context = known[sameness(ordered[key])]
+            counterpart, context = known[object_of[key]]
             verdict = _holding(verdicts, key, standing.members)
             made = assess(
                 standing.region,

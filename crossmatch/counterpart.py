@@ -69,12 +69,14 @@ def latest_of(alerts: Sequence[MatchedAlert]) -> MatchedAlert:
 
 def in_order(alerts: Sequence[MatchedAlert]) -> list[MatchedAlert]:
     """Alerts by time; those of one time by their numbers."""
+    if len(alerts) == 1:
+        return list(alerts)
     return sorted(alerts, key=lambda m: (m.alert["time_jd"], m.alert["alert_id"]))
 
 
 def sameness(alerts: Sequence[MatchedAlert]) -> tuple[int, ...]:
     """Equal for alerts that tell the same of their object, as long as both are held."""
-    return tuple(number for a in alerts for number in (id(a.alert), id(a.history)))
+    return tuple([number for a in alerts for number in (id(a.alert), id(a.history))])
 
 
 def counterpart_of(ordered: Sequence[MatchedAlert]) -> Counterpart:

@@ -8,7 +8,7 @@ missing value means. A bound that is None is not looked at.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
@@ -186,12 +186,15 @@ def absolute_magnitude(column: Columns, brightest: float, faintest: float) -> Ve
     return Verdicts(luminosity_fits(most, least, brightest, faintest), known)
 
 
+@overload
+def fades(rate: float, error: float, min_mag_per_day: float, min_sigma: float) -> bool: ...
+@overload
 def fades(
-    rate: FloatArray | float, error: FloatArray | float, min_mag_per_day: float, min_sigma: float
-) -> BoolArray:
+    rate: FloatArray, error: FloatArray, min_mag_per_day: float, min_sigma: float
+) -> BoolArray: ...
+def fades(rate: Any, error: Any, min_mag_per_day: float, min_sigma: float) -> Any:
     """Whether rates of fading, mag/d, are as large and as significant; NaN is not."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.greater_equal(rate, min_mag_per_day) & (np.divide(rate, error) >= min_sigma)
+    return (rate >= min_mag_per_day) & (rate >= min_sigma * error)
 
 
 def luminosity_fits(

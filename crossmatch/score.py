@@ -61,8 +61,8 @@ def is_new(first_days: float | None, window: Window) -> bool:
 
 def is_fading(rate: Rate | None) -> bool:
     """At least 0.3 mag/day in one filter at 3 sigma."""
-    return rate is not None and bool(
-        fades(rate.mag_per_day, rate.error, FADE_MAG_PER_DAY, FADE_SIGNIFICANCE)
+    return rate is not None and fades(
+        rate.mag_per_day, rate.error, FADE_MAG_PER_DAY, FADE_SIGNIFICANCE
     )
 
 

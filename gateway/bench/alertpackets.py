@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from broker.flatavro import varint
 from crossmatch.model import FloatArray, IntArray
 from gateway.night import packets
 from gateway.night.packets import Column
@@ -165,9 +166,9 @@ def _tail(stamp_bytes: int, before_jd: float, seed: int) -> bytes:
     entries, _ = packets.encode(
         packets.slots("prv_candidate"), _filled("prv_candidate", past), ENTRIES
     )
-    history = b"\x02" + packets.varint(ENTRIES) + entries + b"\x00"
+    history = b"\x02" + varint(ENTRIES) + entries + b"\x00"
     name = b"stamp.fits.gz"
-    stamp = b"\x02" + packets.varint(len(name)) + name + packets.varint(stamp_bytes)
+    stamp = b"\x02" + varint(len(name)) + name + varint(stamp_bytes)
     return history + b"".join(stamp + rng.bytes(stamp_bytes) for _ in range(_STAMPS))
 
 

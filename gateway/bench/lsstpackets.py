@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from broker.flatavro import varint
 from crossmatch.model import FloatArray
 from gateway.bench.alertpackets import Alerts
 from gateway.night import packets
@@ -104,7 +105,7 @@ def _history(first: float) -> bytes:
             "psfFluxErr": Column(200.0),
         }
         body, _ = packets.encode(_slots(name), _filled(name, past), entries)
-        out += b"\x02" + packets.varint(entries) + body + b"\x00"
+        out += b"\x02" + varint(entries) + body + b"\x00"
     return out
 
 
@@ -119,7 +120,7 @@ def _tail(first: float, stamp_bytes: int, seed: int) -> bytes:
     if stamp_bytes == 0:
         return dia_object + b"\x00" * (2 + _STAMPS)
     rng = np.random.default_rng(seed)
-    size = b"\x02" + packets.varint(stamp_bytes)
+    size = b"\x02" + varint(stamp_bytes)
     return (
         dia_object + b"\x00" * 2 + b"".join(size + rng.bytes(stamp_bytes) for _ in range(_STAMPS))
     )

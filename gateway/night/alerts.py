@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from broker.flatavro import varint
 from crossmatch.model import FloatArray, IntArray
 from gateway.night import packets
 from gateway.night.facts import unix_seconds
@@ -209,7 +210,7 @@ def _chunk(
         array = b"\x00"
         if counts[i]:
             items = past[past_ends[i] : past_ends[i + 1]]
-            array = b"\x02" + packets.varint(int(counts[i])) + items + b"\x00"
+            array = b"\x02" + varint(int(counts[i])) + items + b"\x00"
         record = (
             head[head_ends[i] : head_ends[i + 1]]
             + body[body_ends[i] : body_ends[i + 1]]

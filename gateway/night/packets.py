@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from broker.flatavro import varint
 from crossmatch.model import BoolArray, FloatArray, IntArray
 
 ByteMatrix: TypeAlias = NDArray[np.uint8]
@@ -86,17 +87,6 @@ HEAD = tuple(
         ("candid", "long"),
     )
 )
-
-
-def varint(value: int) -> bytes:
-    """Avro's zigzag variable-length integer."""
-    value = (value << 1) ^ (value >> 63)
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _text(value: bytes) -> bytes:

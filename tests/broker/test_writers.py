@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from broker.flatavro import varint
 from broker.lsstschemas import LsstSchemas
 from broker.sources import Sources
 from broker.writers import MAX_LEARNED, Writers
-from gateway.night.packets import varint
 
 ALERT = {
     "type": "record",

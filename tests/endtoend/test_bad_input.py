@@ -17,6 +17,7 @@ import pytest
 
 from broker import topics
 from broker.codec import decode
+from broker.flatavro import varint
 from broker.ledger import alert_hole, notice_hole
 from gateway import services
 from gateway.night import packets as layout
@@ -52,7 +53,7 @@ def _absurd(length: int) -> bytes:
     """The text of ``objectId`` says that it is ``length`` bytes long."""
     body = _body(900)
     start = body.index(b"\x18ZTF")
-    return layout.container(body[:start] + layout.varint(length) + body[start + 1 :])
+    return layout.container(body[:start] + varint(length) + body[start + 1 :])
 
 
 BAD_NOTICES: dict[str, tuple[str, bytes, str]] = {

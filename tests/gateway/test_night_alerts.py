@@ -383,10 +383,9 @@ def test_names_are_unique_and_of_ztf_form(sky):
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 63, 64, -64, -65, 2**31, -(2**40), 10**18, 2**62])
-def test_varint_agrees_with_fastavro(value):
+def test_a_number_is_written_as_fastavro_does(value):
     out = io.BytesIO()
     fastavro.schemaless_writer(out, "long", value)
-    assert packets.varint(value) == out.getvalue()
     slot = (packets.HEAD[-1],)
     column = {"candid": packets.Column(np.array([value, 0], dtype=np.int64))}
     data, ends = packets.encode(slot, column, 2)

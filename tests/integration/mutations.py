@@ -9,6 +9,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 
+from broker.flatavro import varint
 from gateway.bench import lsstpackets
 from gateway.bench.alertpackets import Alerts, ztf
 from gateway.night import packets as layout
@@ -63,9 +64,9 @@ def _compressed(packet: bytes, codec: str) -> bytes:
     else:
         crc32 = zlib.crc32(body).to_bytes(4, "big")
         small = pa.Codec("snappy").compress(body, asbytes=True) + crc32
-    named = layout.varint(len(codec)) + codec.encode()
+    named = varint(len(codec)) + codec.encode()
     header = header.replace(b"avro.codec\x08null", b"avro.codec" + named)
-    return header + count + layout.varint(len(small)) + small + layout.SYNC
+    return header + count + varint(len(small)) + small + layout.SYNC
 
 
 def _cut(random: Random, packet: bytes, _other: bytes) -> bytes:
