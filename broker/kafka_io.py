@@ -203,10 +203,12 @@ def send(
     key: bytes | None = None,
     headers: Sequence[tuple[str, bytes]] = (),
     on_delivery: Callable[[Any, Any], None] | None = None,
+    poll: bool = True,
 ) -> None:
     """Hand a message to ``producer``; waits while its queue is full.
 
-    A ``value`` of None lets a compacted topic forget the key.
+    A ``value`` of None lets a compacted topic forget the key. Without ``poll`` callbacks wait for
+    the next call that polls, such as a flush or a commit.
     """
     options: dict[str, Any] = {"headers": list(headers)}
     if on_delivery is not None:
@@ -217,7 +219,8 @@ def send(
             break
         except BufferError:
             producer.poll(0.1)
-    producer.poll(0)
+    if poll:
+        producer.poll(0)
 
 
 def next_offsets(records: Sequence[Record]) -> list[TopicPartition]:

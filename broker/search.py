@@ -7,7 +7,6 @@ with the smallest regions first, so that a circle does not wait for a map of hal
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -15,7 +14,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import zip_longest
@@ -24,6 +22,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from broker import cycles
 from broker.engine import Engine, Outcome
 from broker.judge import Matches
 from broker.owed import OwedSearch
@@ -84,7 +83,7 @@ def work_off(
     nothing = _Prepared((), RegionIndex.build([]))
     work = _Work(engine, archive, commit, is_over, clock, nothing)
     while not is_over() and (part := _planned(engine, commit)):
-        with _uncollected():
+        with cycles.not_looked_for():
             work.search(part)
 
 
@@ -257,18 +256,6 @@ def _ahead(
             rows = read(night) if ahead is None else ahead.result()
             ahead = reader.submit(read, following) if following and wanted() else None
             yield night, rows
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without looking for cycles: a hundred thousand alerts are gone through each time for none."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _stand_back() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 NOTICES = "mm.notices"
 """Raw bytes of every message, public and private: for the gateway and its operators alone."""
@@ -47,7 +47,7 @@ def candidates(messenger: str, role: str = "observation") -> str:
     return f"{CANDIDATES_PREFIX}{messenger}{suffix}"
 
 
-def seen_by(topic: str, streams: Iterable[str]) -> tuple[str, ...]:
+def seen_by(topic: str, streams: Collection[str]) -> tuple[str, ...]:
     """Topics in whose place ``topic`` stands for data with that mark of privacy.
 
     Examples
@@ -57,8 +57,9 @@ def seen_by(topic: str, streams: Iterable[str]) -> tuple[str, ...]:
     >>> seen_by("mm.candidates.grb", ["ourteam"])
     ('mm.private.ourteam.candidates.grb',)
     """
-    private = tuple(f"{PRIVATE_PREFIX}{s}.{topic.removeprefix('mm.')}" for s in sorted(streams))
-    return private or (topic,)
+    if not streams:
+        return (topic,)
+    return tuple(f"{PRIVATE_PREFIX}{s}.{topic.removeprefix('mm.')}" for s in sorted(streams))
 
 
 def place_of(topic: str) -> tuple[str, str]:

@@ -202,7 +202,8 @@ class Writer:
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        kafka_io.send(self._producer, topic, value, key, headers)
+        # The commit tells what became of all.
+        kafka_io.send(self._producer, topic, value, key, headers, poll=False)
 
 
 def read_marker(bootstrap: str, properties: Mapping[str, str]) -> Marker | None:

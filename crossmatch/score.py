@@ -26,6 +26,13 @@ from crossmatch.verdicts import Effect
 
 GOLD_MAX_AREA_DEG2 = 2000.0
 SMALL_REGION_DEG2 = 0.1
+_WEIGHTS = {
+    "new": 0.1,
+    "two_detections": 0.05,
+    "fading": 0.2,
+    "fast_rise": 0.05,
+    "host_at_event_distance": 0.2,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +157,4 @@ def _luminosity_fits(magnitudes: tuple[float, float] | None, chain: Chain) -> bo
 def _score_part(evidence: Evidence, found: set[str]) -> float:
     """Below 1: position first, then what sets the object apart from its field."""
     part = 0.35 * (1 - evidence.credible_level)
-    weights = {
-        "new": 0.1,
-        "two_detections": 0.05,
-        "fading": 0.2,
-        "fast_rise": 0.05,
-        "host_at_event_distance": 0.2,
-    }
-    return part + sum(weight for name, weight in weights.items() if name in found)
+    return part + sum(weight for name, weight in _WEIGHTS.items() if name in found)

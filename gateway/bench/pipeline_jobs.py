@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from broker import checkpoint
+from broker import checkpoint, cycles
 from broker.ahead import Ahead
 from broker.archive import AlertArchive
 from broker.carried import Carried
@@ -128,7 +128,8 @@ class Jobs:
             on_batch=costs.decoded,
         )
         try:
-            self._play(matcher.take, folder, run)
+            with cycles.rarely_looked_for():
+                self._play(matcher.take, folder, run)
         except ServiceError as error:
             # Spark wraps what a batch raised beyond recognition.
             raise matcher.failure or error from error

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from broker import checkpoint, stream, topics
+from broker import checkpoint, cycles, stream, topics
 from broker.archive import AlertArchive
 from broker.aside import Aside
 from broker.carried import Carried
@@ -348,11 +348,12 @@ def run(config: Config) -> None:
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
-    service.start()
-    services.announce(config.paths.state, "match")
-    try:
-        while not over.wait(0.5):
-            service.alive()
-    finally:
-        services.withdraw(config.paths.state, "match")
-        service.stop()
+    with cycles.rarely_looked_for():
+        service.start()
+        services.announce(config.paths.state, "match")
+        try:
+            while not over.wait(0.5):
+                service.alive()
+        finally:
+            services.withdraw(config.paths.state, "match")
+            service.stop()
