@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from broker.codec import RegionRecord
 from broker.coldstore import ColdStore, Family
 from broker.events import Events
 from broker.families import OpenFamily, names_of
 from broker.groups import Group, GroupKey, Groups
+from broker.regioncodec import RegionRecord
 from crossmatch.counterpart import counterpart_id
 from crossmatch.model import FloatArray, Region
 from crossmatch.remote import Answer

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from broker import decode, packets, topics, worker
-from broker.codec import RegionRecord
 from broker.judge import Address
 from broker.kafka_io import PacketReader
 from broker.lookuplog import decode_answer
 from broker.lsstschemas import LsstSchemas
+from broker.regioncodec import RegionRecord
 from broker.rejections import FETCH, Rejections, addresses
 from broker.sources import OWN, Sources
 from broker.surveys import NATIVE_SCHEMAS, Normalised, normalise

@@ -18,7 +18,6 @@ import pyarrow as pa
 from broker.archive import night_of
 from broker.aside import Aside
 from broker.awaited import Awaited
-from broker.codec import RegionRecord
 from broker.events import Change, Events
 from broker.fold import Why
 from broker.fresh import count, is_withdrawn, sort_out
@@ -26,6 +25,7 @@ from broker.groups import Group, GroupKey, Groups
 from broker.judge import Judge, Matches, PacketSource, no_packets
 from broker.lookups import AnswerStore, MemoryAnswers
 from broker.owed import OwedSearch, owed_by
+from broker.regioncodec import RegionRecord
 from broker.steps import Archive, Batch, Kind, Outcome, Turn
 from broker.told import Drafts, Lookup, Teller, no_lookup
 from crossmatch.ahead import Found, View

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from broker.codec import RegionRecord
 from broker.families import Families, OpenFamily
+from broker.regioncodec import RegionRecord
 from crossmatch import joint
 from crossmatch.model import Region
 from crossmatch.versions import Name, Statement, Versions, World, world_of

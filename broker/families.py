@@ -12,8 +12,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from broker.codec import RegionRecord, from_iso
+from broker.codec import from_iso
 from broker.owed import span_of
+from broker.regioncodec import RegionRecord
 from crossmatch import joint
 from crossmatch.times import jd_from_datetime
 

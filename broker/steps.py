@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from broker.archive import Seen
-from broker.codec import RegionRecord
 from broker.fold import Why
 from broker.groups import Group, GroupKey
 from broker.owed import OwedSearch
+from broker.regioncodec import RegionRecord
 from broker.tally import Tally
 from broker.told import Drafts
 from crossmatch.ahead import Found

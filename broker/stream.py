@@ -25,10 +25,10 @@ from broker.ahead import Ahead
 from broker.batches import Batches
 from broker.carried import Carried
 from broker.checkpoint import not_of_one_run
-from broker.codec import RegionRecord
 from broker.commit import Committer, Input
 from broker.engine import Batch, Engine
 from broker.kafka_io import PacketReader
+from broker.regioncodec import RegionRecord
 from broker.sources import HISTORY, Sources
 from broker.writers import Writers
 from crossmatch.ahead import Found, View

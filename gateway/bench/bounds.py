@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from broker.archive import AlertArchive
-from broker.codec import RegionRecord
+from broker.regioncodec import RegionRecord
 from crossmatch.errors import ServiceError
 from crossmatch.model import Circle, Window
 from crossmatch.times import datetime_from_jd

@@ -13,10 +13,10 @@ import numpy as np
 
 from broker.archive import AlertArchive
 from broker.aside import Aside
-from broker.codec import RegionRecord, decode_region, encode_region, encode_retraction
 from broker.coldsqlite import SqliteColdStore
 from broker.coldstore import ColdStore
 from broker.engine import Batch, Engine, Outcome
+from broker.regioncodec import RegionRecord, decode_region, encode_region, encode_retraction
 from broker.search import work_off
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS

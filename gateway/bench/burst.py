@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker import kafka_io, topics
-from broker.codec import encode_region
+from broker.regioncodec import encode_region
 from crossmatch.errors import ServiceError
 from gateway import services
 from gateway.bench import alertpackets, own, sky30

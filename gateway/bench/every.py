@@ -37,7 +37,7 @@ BENCHES = (
     Asked(name="decode"),
     Asked(
         name="pipeline",
-        full=((), (*_LSST, "--packets", "200000", "--batch", "20000")),
+        full=((), (*_LSST, "--packets", "200000")),
         short=(("--small",), (*_LSST, "--small")),
     ),
     Asked(

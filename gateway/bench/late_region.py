@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from broker.archive import AlertArchive
-from broker.codec import RegionRecord, decode_region, encode_region
 from broker.engine import Batch, Engine, Outcome
+from broker.regioncodec import RegionRecord, decode_region, encode_region
 from broker.search import Commit, work_off
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS

@@ -13,15 +13,15 @@ from broker import checkpoint, cycles
 from broker.ahead import Ahead
 from broker.archive import AlertArchive
 from broker.carried import Carried
-from broker.codec import RegionRecord
 from broker.commit import Committed, Committer
 from broker.details import packet_details
 from broker.engine import Engine
 from broker.kafka_io import PacketReader
 from broker.lsstschemas import LsstSchemas
+from broker.regioncodec import RegionRecord
 from broker.sources import Sources, raw_rows, slim_columns
 from broker.stream import LiveMatcher
-from broker.told import Lookup
+from broker.told import Lookup, no_lookup
 from broker.writer import Writer
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS
@@ -89,7 +89,11 @@ class Jobs:
         )
         self._number = 0
 
-    def matching(self, *, in_workers: bool = False) -> Run:
+    def bare(self) -> Run:
+        """The live matcher without catalogues."""
+        return self.matching(lookup=no_lookup)
+
+    def matching(self, *, in_workers: bool = False, lookup: Lookup | None = None) -> Run:
         """The live matcher: decoding, archive, cuts, join, candidates, one transaction a batch."""
         folder, run = self._new_folder(), Run()
         costs = Costs()
@@ -101,7 +105,7 @@ class Jobs:
             versions=Versions(cuts="bench", code="bench"),
             archive=TimedArchive(AlertArchive(folder / "alerts"), costs.watch),
             now=lambda: datetime.now(UTC),
-            lookup=self._lookup,
+            lookup=lookup or self._lookup,
         )
         packets = packet_details(
             carried.fetch, self._sources.survey, self._schemas, read=carried.records

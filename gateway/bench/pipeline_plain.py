@@ -12,8 +12,8 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 
-from broker.codec import RegionRecord
 from broker.packets import native_row
+from broker.regioncodec import RegionRecord
 from broker.surveys import NATIVE_SCHEMAS, normalise
 from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.model import Region

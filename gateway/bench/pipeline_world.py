@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from broker import kafka_io
-from broker.codec import RegionRecord
+from broker.regioncodec import RegionRecord
 from broker.told import Lookup, no_lookup
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
@@ -28,6 +28,7 @@ from gateway.night.maps import Arc, multi_order_map
 from gateway.topicspecs import topic_specs
 
 TOPIC = "alerts.bench"
+CATALOGS = (Kind.galaxies, Kind.stars, Kind.agn, Kind.variables, Kind.transients)
 NIGHT = 10
 """Of :mod:`gateway.bench.sky30`, whose alerts are sent."""
 _TEMPLATES = 12
@@ -46,13 +47,14 @@ class Sizes:
     ``stamp_bytes`` is the size of each of three cut-outs, 0 for none; ``batch`` the alerts of a
     batch; ``plain`` those that the job gets which tries one region after another. ``survey`` is
     whose packets they are; without cut-outs LSST's have 3 kB and ZTF's 8. ``sources`` are those of
-    a local catalogue in which matches are looked up; without sources they are not.
+    a catalogue of galaxies in which matches are looked up, and in four of other kinds with a
+    tenth each; without sources they are not.
     """
 
-    packets: int = 20_000
+    packets: int = 100_000
     stamp_bytes: int = 24_000
     regions: int = 1000
-    batch: int = 2500
+    batch: int = 20_000
     runs: int = 7
     plain: int = 200
     survey: Literal["ztf", "lsst"] = "ztf"
@@ -135,19 +137,31 @@ def send(bootstrap: str, alerts: pa.Table, sizes: Sizes, cuts: Cuts) -> float:
 
 
 def lookup_of(work: Path, sizes: Sizes) -> Lookup:
-    """Look-up in a local catalogue of galaxies, evenly on the sky, that was added as others are."""
+    """Look-up in local catalogues of five kinds, evenly on the sky, added as others are."""
     if not sizes.sources:
         return no_lookup
     rng = np.random.default_rng([sizes.seed, 8])
-    n = sizes.sources
-    table = pa.table({
+    store = Store(work / "catalogs")
+    for kind in CATALOGS:
+        n = sizes.sources if kind is Kind.galaxies else max(1, sizes.sources // 10)
+        path = work / f"{kind}.parquet"
+        pq.write_table(_sources(kind, n, rng), path)
+        store.add(path, Wanted(name=kind.value, kind=kind), datetime.now(UTC))
+        path.unlink()
+    return local_lookup([kind.value for kind in CATALOGS], store)[0]
+
+
+def _sources(kind: Kind, n: int, rng: np.random.Generator) -> pa.Table:
+    columns = {
         "ra": rng.uniform(0, 360, n),
         "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, n))),
-        "id": np.arange(n),
-        "redshift": rng.uniform(0.01, 0.4, n),
-    })  # fmt: skip
-    path = work / "galaxies.parquet"
-    pq.write_table(table, path)
-    store = Store(work / "catalogs")
-    store.add(path, Wanted(name="galaxies", kind=Kind.galaxies), datetime.now(UTC))
-    return local_lookup(["galaxies"], store)[0]
+        "source_id": np.arange(n),
+        "mag": rng.uniform(12, 21, n),
+    }
+    if kind is Kind.galaxies:
+        columns["redshift"] = rng.uniform(0.01, 0.4, n)
+    elif kind is Kind.stars:
+        columns |= {"parallax": rng.exponential(1.0, n), "parallax_error": np.full(n, 0.1)}
+        columns |= {"pmra": rng.normal(0, 5, n), "pmdec": rng.normal(0, 5, n)}
+        columns |= {"pmra_error": np.full(n, 0.1), "pmdec_error": np.full(n, 0.1)}
+    return pa.table(columns)

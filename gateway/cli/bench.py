@@ -46,7 +46,7 @@ _LATENCY_EPILOG = (
 )
 _PIPELINE_EPILOG = (
     "Examples:\n\nmmgateway bench pipeline\n\nmmgateway bench pipeline --small"
-    "\n\nmmgateway bench pipeline --survey lsst --stamps 0 --packets 200000 --batch 20000"
+    "\n\nmmgateway bench pipeline --survey lsst --stamps 0 --packets 200000"
 )
 _JOIN_EPILOG = (
     "Examples:\n\nmmgateway bench join\n\nmmgateway bench join --small --json"
@@ -178,16 +178,20 @@ def latency(
 
 @app.command("pipeline", epilog=_PIPELINE_EPILOG)
 def pipeline(
-    packets: Annotated[int, typer.Option(min=1000, help="Alerts on the topic.")] = 20_000,
+    packets: Annotated[int, typer.Option(min=1000, help="Alerts on the topic.")] = 100_000,
     stamps: Annotated[int, typer.Option(min=0, help="Bytes of each of three cut-outs.")] = 24_000,
     regions: Annotated[int, typer.Option(min=1, help="Active regions.")] = 1000,
     survey: Annotated[
         Survey, typer.Option(help="Whose packets; without cut-outs LSST's have 3 kB, ZTF's 8.")
     ] = Survey.ztf,
     sources: Annotated[
-        int, typer.Option(min=0, help="Of a local catalogue for matches; 0: none.")
+        int,
+        typer.Option(
+            min=0,
+            help="Galaxies in a local catalogue; four of other kinds have a tenth each. 0: none.",
+        ),
     ] = 10_000_000,
-    batch: Annotated[int, typer.Option(min=100, help="Alerts of a batch.")] = 2500,
+    batch: Annotated[int, typer.Option(min=100, help="Alerts of a batch.")] = 20_000,
     runs: Runs = 7,
     seed: Seed = 1,
     small: Annotated[bool, typer.Option("--small", help="2,000 alerts, 100 regions.")] = False,

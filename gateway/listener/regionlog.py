@@ -7,15 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from broker import topics
-from broker.codec import (
+from broker.codec import decode, encode, from_iso, iso
+from broker.regioncodec import (
     RegionRecord,
-    decode,
     decode_region,
-    encode,
     encode_region,
     encode_retraction,
-    from_iso,
-    iso,
     region_key,
 )
 from crossmatch.errors import RegionError, Rejected

@@ -12,10 +12,10 @@ from pathlib import Path
 from broker import kafka_io, topics
 from broker.archive import AlertArchive
 from broker.aside import Aside
-from broker.codec import RegionRecord, decode_region
 from broker.engine import Engine
 from broker.lookuplog import readable
 from broker.lookups import SqliteAnswers
+from broker.regioncodec import RegionRecord, decode_region
 from broker.verdictlog import decode_verdict
 from broker.writer import Marker, Writer
 from crossmatch.errors import Rejected, ServiceError

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from confluent_kafka import KafkaException
 
 from broker import kafka_io, topics
-from broker.codec import decode, decode_region, from_iso, iso
+from broker.codec import decode, from_iso, iso
+from broker.regioncodec import decode_region
 from crossmatch.errors import Rejected, ServiceError
 from gateway.listener.outbox import Headers, Record, arrival_of
 from gateway.listener.retry import NOTICE_KEY, retry_headers

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from broker import fold
-from broker.codec import RegionRecord
 from broker.engine import Batch, Engine
 from broker.events import Events
 from broker.groups import Group, GroupKey
 from broker.owed import span_of
+from broker.regioncodec import RegionRecord
 from crossmatch.candidate import WITHHELD
 from crossmatch.chains import Chain
 from crossmatch.columns import ALERT_SCHEMA

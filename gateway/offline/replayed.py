@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from broker import fold
 from broker.archive import Seen
-from broker.codec import RegionRecord
 from broker.engine import Batch, Engine
 from broker.judge import Address, Matches, PacketDetail, PacketSource, address_of
+from broker.regioncodec import RegionRecord
 from broker.told import Lookup
 from crossmatch.candidate import Versions
 from crossmatch.chains import Chain

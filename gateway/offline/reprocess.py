@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from broker import topics
-from broker.codec import RegionRecord, decode_region
 from broker.details import packet_details
 from broker.judge import PacketSource
 from broker.kafka_io import PacketReader
 from broker.packetkeeper import PacketKeeper
 from broker.packetstore import PacketStore
+from broker.regioncodec import RegionRecord, decode_region
 from crossmatch.candidate import Versions
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.model import MultiOrderMap

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from broker.archive import Seen, night_of
-from broker.codec import RegionRecord, decode_region, encode_region, encode_retraction
 from broker.engine import Engine
 from broker.places import Good
+from broker.regioncodec import RegionRecord, decode_region, encode_region, encode_retraction
 from crossmatch import sky
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS

@@ -12,8 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from broker.codec import RegionRecord
 from broker.fold import STATEMENT_COLUMNS
+from broker.regioncodec import RegionRecord
 from crossmatch.candidate import Assessed, Context, EventDistance, Versions, assess
 from crossmatch.chains import Chain
 from crossmatch.counterpart import MatchedAlert

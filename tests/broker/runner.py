@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from broker.aside import Aside
-from broker.codec import RegionRecord
 from broker.coldsqlite import SqliteColdStore
 from broker.engine import Batch, Engine, Outcome
 from broker.groups import Group, GroupKey
 from broker.owed import OwedSearch
+from broker.regioncodec import RegionRecord
 from broker.search import work_off
 from broker.worker import regions_of
 from crossmatch.ahead import Found

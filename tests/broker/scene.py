@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
-from broker.codec import RegionRecord
+from broker.regioncodec import RegionRecord
 from crossmatch.model import Circle, Window
 from crossmatch.remote import Answer, RemoteSource
 from crossmatch.verdicts import EFFECTS, Verdict

@@ -14,31 +14,12 @@ import pytest
 
 from broker import codec
 from broker.engine import Batch
-from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.columns import CANDIDATE_FIELDS
 from crossmatch.errors import Rejected
-from crossmatch.model import Circle, Ellipse, Polygon, SystematicTerm
-from crossmatch.region import make_region
 
 from .conftest import T0, alert, alerts, notice, record
 
 SCHEMAS = ("candidate", "region", "deadletter", "verdict")
-SHAPES = [
-    Circle(10.0, -20.0, 3.0, 0.68, (SystematicTerm(3.7, 0.9), SystematicTerm(14.3, 0.1))),
-    Ellipse(10.0, -20.0, 3.0, 1.0, 30.0, 0.9),
-    Polygon(((10.0, 10.0), (12.0, 10.0), (12.0, 12.0), (10.0, 12.0))),
-]
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: type(s).__name__)
-def test_a_region_comes_back_as_it_was(shape):
-    region = make_region(notice("E1", 1, 0, 0, 1, localization=shape), 1, DEFAULT_CHAINS)
-    assert codec.decode_region(codec.encode_region(region)).region == region
-
-
-def test_a_region_is_the_same_bytes_every_time():
-    region = make_region(notice("E1", 1, 10.0, 0, 1), 1, DEFAULT_CHAINS)
-    assert codec.encode_region(region) == codec.encode_region(region)
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "2"])
@@ -68,30 +49,6 @@ def _container(name: str) -> bytes:
     buffer = io.BytesIO()
     fastavro.writer(buffer, codec._schema(name), [], sync_marker=codec._SYNC)
     return buffer.getvalue()
-
-
-def test_a_region_carries_a_moc_that_holds_its_centre():
-    from mocpy import MOC
-
-    (fields,) = fastavro.reader(
-        io.BytesIO(
-            codec.encode_region(make_region(notice("E1", 1, 10.0, -20.0, 3.0), 1, DEFAULT_CHAINS))
-        )
-    )
-    moc = MOC.from_string(fields["moc"])
-    from astropy import units as u
-    from astropy.coordinates import Latitude, Longitude
-
-    assert moc.contains_lonlat(
-        Longitude([10.0, 40.0] * u.deg), Latitude([-20.0, 0.0] * u.deg)
-    ).tolist() == [True, False]
-
-
-def test_a_retraction_has_no_region():
-    taken_back = notice("E1", 3, 0, 0, 1, alert_type="retraction", localization=None)
-    found = codec.decode_region(codec.encode_retraction(taken_back))
-    assert (found.alert_type, found.region, found.event_id) == ("retraction", None, "E1")
-    assert found.order == taken_back.order
 
 
 def test_a_candidate_is_read_by_fastavro_alone(new_engine):
@@ -125,23 +82,7 @@ def test_what_is_no_record_is_said_to_be_none(data):
     assert caught.value.reason == "not_avro"
 
 
-def test_the_marks_of_a_private_feed_travel_with_region_and_retraction():
-    marks = {"streams": ("otherteam", "ourteam"), "feed_version": "f" * 64}
-    region = make_region(notice("ourteam:E1", 1, 10.0, 0, 1, **marks), 1, DEFAULT_CHAINS)
-    found = codec.decode_region(codec.encode_region(region))
-    assert found.region == region
-    assert found.streams == region.streams == ("otherteam", "ourteam")
-    assert (found.fields["feed_version"], found.fields["localized_by"]) == ("f" * 64, "circle")
-
-    taken_back = notice("E1", 3, 0, 0, 1, alert_type="retraction", localization=None, **marks)
-    found = codec.decode_region(codec.encode_retraction(taken_back))
-    assert found.streams == ("otherteam", "ourteam")
-    assert found.fields["feed_version"] == "f" * 64
-
-
-def test_what_says_nothing_of_streams_is_for_everybody():
-    region = make_region(notice("E1", 1, 10.0, 0, 1), 1, DEFAULT_CHAINS)
-    assert codec.decode_region(codec.encode_region(region)).streams == ()
+def test_a_dead_letter_that_says_nothing_of_streams_is_for_everybody():
     letter = codec.decode(
         codec.encode_dead_letter(reason="r", detail="", source="s", raw=b"", received=T0)
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from broker.codec import decode_region, encode_region
 from broker.events import Events
+from broker.regioncodec import decode_region, encode_region
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.region import make_region
 

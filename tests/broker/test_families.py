@@ -7,8 +7,8 @@ from itertools import permutations
 
 import pytest
 
-from broker.codec import encode_region
 from broker.families import Families, names_of, span_jd
+from broker.regioncodec import encode_region
 from crossmatch.model import Window
 from crossmatch.times import jd_from_datetime
 

@@ -21,8 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from broker import ledger, search
 from broker.aside import Aside
-from broker.codec import RegionRecord
 from broker.engine import Engine
+from broker.regioncodec import RegionRecord
 from crossmatch import sky
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS, chains_with

@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from broker.codec import encode_region
 from broker.engine import Engine
 from broker.packets import read_alerts
+from broker.regioncodec import encode_region
 from broker.surveys import normalise
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.codec import encode_region, encode_retraction
+from broker.regioncodec import encode_region, encode_retraction
 from crossmatch import sky
 from crossmatch.bounds import ADDRESS_TOO_LONG, MAP_ADDRESS, MARK, MAX_NAMES_BYTES, bounded
 from crossmatch.chains import DEFAULT_CHAINS

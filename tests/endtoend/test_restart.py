@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from broker import kafka_io, topics
-from broker.codec import decode, decode_region
+from broker.codec import decode
 from broker.ledger import MATCHER_KINDS, added, alert_hole
+from broker.regioncodec import decode_region
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
 from tests.gateway.candidatefiles import read_table

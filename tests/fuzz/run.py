@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from broker.codec import encode_dead_letter, encode_region, encode_retraction
+from broker.codec import encode_dead_letter
+from broker.regioncodec import encode_region, encode_retraction
 from crossmatch import sky
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.fits_table import write_table

@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 
 from broker import topics
-from broker.codec import decode_region
+from broker.regioncodec import decode_region
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import Rejected, ServiceError
 from crossmatch.region import make_region

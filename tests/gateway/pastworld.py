@@ -13,13 +13,14 @@ from typing import Any
 from broker import fold, topics
 from broker.archive import AlertArchive
 from broker.aside import Aside
-from broker.codec import RegionRecord, encode_candidate
+from broker.codec import encode_candidate
 from broker.coldsqlite import SqliteColdStore
 from broker.engine import Batch, Engine, Outcome
 from broker.groups import Group, GroupKey
 from broker.judge import Address, PacketDetail, address_of
 from broker.lookuplog import encode_answer
 from broker.owed import OwedSearch
+from broker.regioncodec import RegionRecord
 from broker.search import work_off
 from broker.verdictlog import encode_verdict
 from broker.writer import Marker, entry_of

@@ -20,8 +20,8 @@ import pytest
 
 from broker import ledger, packets, surveys
 from broker.awaited import Question, questions_of
-from broker.codec import decode_region, encode_region
 from broker.groups import Group, GroupKey
+from broker.regioncodec import decode_region, encode_region
 from catalogs.cds import CdsClient, Place, Settings
 from catalogs.cds_cache import AnswerCache
 from crossmatch.candidate import Versions

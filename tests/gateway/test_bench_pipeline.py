@@ -95,10 +95,10 @@ def test_packets_of_lsst_are_matched_as_those_of_ztf_are(late):
         assert not list(pipeline_plain.plain_matches(packet, shapes, CUTS, "lsst"))
 
 
-def test_what_is_near_is_looked_up_in_a_catalogue_of_the_size_asked_for(tmp_path):
+def test_what_is_near_is_looked_up_in_catalogues_of_five_kinds(tmp_path):
     lookup = pipeline_world.lookup_of(tmp_path, pipeline.Sizes(sources=1000))
     (context,) = lookup(np.array([10.0]), np.array([-5.0]), np.array([2461346.5]))
-    assert context.looked_up == ("galaxies",)
+    assert context.looked_up == ("galaxies", "stars", "agn", "variables", "transients")
     assert pipeline_world.lookup_of(tmp_path, pipeline.Sizes(sources=0)) is no_lookup
 
 

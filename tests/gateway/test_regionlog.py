@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from broker import topics
-from broker.codec import decode_region
+from broker.regioncodec import decode_region
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.model import Notice
 from crossmatch.region import make_region

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from broker import search, topics
-from broker.codec import RegionRecord, decode, encode_candidate
+from broker.codec import decode, encode_candidate
+from broker.regioncodec import RegionRecord
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS, chains_with
 from crossmatch.errors import Rejected, ServiceError

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker.codec import decode, encode, encode_region
+from broker.codec import decode, encode
+from broker.regioncodec import encode_region
 from broker.writer import Marker
 from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import Rejected, ServiceError

@@ -12,11 +12,12 @@ from broker import kafka_io, stream
 from broker.ahead import Ahead
 from broker.archive import AlertArchive
 from broker.carried import Carried
-from broker.codec import decode, encode_region
+from broker.codec import decode
 from broker.commit import Committer
 from broker.details import packet_details
 from broker.engine import Engine, Outcome
 from broker.ledger import alert_hole
+from broker.regioncodec import encode_region
 from broker.search import work_off
 from broker.sources import Sources, raw_rows
 from broker.stream import LiveMatcher

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker import topics
-from broker.codec import encode_retraction
 from broker.groups import Group
+from broker.regioncodec import encode_retraction
 from broker.verdictlog import encode_verdict
 from crossmatch.errors import ServiceError
 from crossmatch.model import Circle

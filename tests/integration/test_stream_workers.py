@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker import topics
-from broker.codec import encode_retraction
 from broker.engine import Batch
 from broker.lsstschemas import LsstSchemas
+from broker.regioncodec import encode_retraction
 from crossmatch.ahead import Found
 from crossmatch.model import Circle
 from tests.endtoend import packets
