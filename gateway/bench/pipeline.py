@@ -72,7 +72,7 @@ def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
             spark.stop()
     tell(f"one region after another, {sizes.plain} packets")
     looked, expected, seconds = one_after_another(alerts, late, cuts, sizes)
-    equal = all(of(run.matches, looked) == expected for run in runs[OURS])
+    equal = bool(expected) and all(of(run.matches, looked) == expected for run in runs[OURS])
     return [
         *rates(runs, mean, sizes, equal),
         _plain(seconds, runs, mean, sizes, equal),

@@ -204,6 +204,11 @@ def pipeline(
     from gateway.bench import pipeline as bench
     from gateway.bench.measure import machine
 
+    if packets < 2 * batch and not small:
+        raise typer.BadParameter(
+            f"{packets} packets are not two batches of {batch}; the first one is not counted",
+            param_hint="--packets",
+        )
     tell = teller(as_json)
     facts = machine(bench.PACKAGES)
     sizes = bench.Sizes(

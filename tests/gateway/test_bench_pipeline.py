@@ -109,6 +109,11 @@ def test_a_rate_leaves_the_first_batch_out():
     assert run.per_s == pytest.approx(25.0)
 
 
+def test_a_rate_leaves_out_the_few_alerts_that_come_after_the_full_batches():
+    run = pipeline_jobs.Run(batches=[(100.0, 60), (101.0, 60), (104.0, 60), (106.0, 2)])
+    assert run.per_s == pytest.approx(30.0)
+
+
 def test_rows_tell_our_part_of_each_rate():
     row = pipeline._row(
         "other", [10.0, 20.0, 40.0], [8.0, 18.0, 20.0], 82e3, pipeline.Sizes(), None
