@@ -14,7 +14,7 @@ LINES ?= docs/performance/results.jsonl
 SHORT := build/performance
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz chaos interleavings cluster bench bench-short install clean
+.PHONY: help run test check fuzz mutated chaos interleavings cluster bench bench-short install clean
 
 help:
 	@echo 'make run      install, then replay the night of GW170817 through the whole gateway'
@@ -24,6 +24,7 @@ help:
 	@echo 'make fuzz     read COUNT=200000 damaged notices of SEED=1; each must end with an outcome'
 	@echo 'make chaos    play the night while services are killed KILLS=100 times; SEED=1'
 	@echo 'make interleavings  COUNT=30 random orders of arrival with kills; SEED=1'
+	@echo 'make mutated  COUNT=10000 damaged alert packets through the live query; each must be accounted for'
 	@echo 'make cluster  decode and match with Spark executors in processes of their own'
 	@echo 'make bench    all benches at full size (hours), lines to $(LINES), then docs/performance.md;'
 	@echo '              ARGS="join latency" runs some and keeps the lines of the others'
@@ -73,6 +74,10 @@ check: install
 
 fuzz: install
 	@$(BIN)/python -m tests.fuzz.run --count $(COUNT) --seed $(SEED) $(ARGS)
+
+mutated: COUNT = 10000
+mutated: install
+	@MMGATEWAY_MUTATED=$(COUNT) $(BIN)/python -m pytest tests/integration/test_mutated_packets.py $(ARGS)
 
 chaos: install
 	@$(BIN)/python -m tests.chaos.run --kills $(KILLS) --seed $(SEED) $(ARGS)

@@ -256,6 +256,8 @@ def _clean(node: Any, namespace: str, known: dict[str, bool], depth: int) -> Any
         clean["symbols"] = node["symbols"]
     else:
         clean["size"] = node["size"]
+        if type(node["size"]) is not int or node["size"] < 0:
+            raise AlertError("bad_schema", f"{name} has a size of {str(node['size'])[:80]}")
     if not clean.get("fields", clean.get("symbols", clean.get("size"))):
         raise AlertError("bad_schema", f"{name} takes no bytes")
     known[name] = True

@@ -21,7 +21,7 @@ from broker import containers, javarecords, layouts, packets
 from broker.history import ELASTICC_SIGN, FIELDS
 from broker.javacode import read_packets
 from broker.javarecords import ADVANCE, Records, call
-from broker.layouts import Layout
+from broker.layouts import Layout, fields_of
 from crossmatch.errors import AlertError
 
 _TEXTS = ("isdiffpos", "band", "filterName")
@@ -51,10 +51,7 @@ def history_column(
     """
     by_id = {number: found for number, text in messages.items() if (found := _known(survey, text))}
     by_text = [(text, found) for text in texts if (found := _known(survey, text))]
-    known: list[Layout] = []
-    for layout in (*by_id.values(), *(layout for _, layout in by_text)):
-        if layout not in known:
-            known.append(layout)
+    known = layouts.distinct((*by_id.values(), *(layout for _, layout in by_text)))
     packet = read_packets(
         value,
         java_methods(survey, known),
@@ -95,7 +92,7 @@ def layout_of(survey: str, text: str) -> Layout:
     if packets.survey_of(_shape(schema, named)) != survey:
         raise AlertError("bad_schema", f"not surely an alert of {survey}")
     wanted = []
-    for name, kind in _fields(schema).items():
+    for name, kind in fields_of(schema).items():
         if name not in FIELDS[survey]:
             continue
         if name == _OBJECT:
@@ -188,19 +185,12 @@ def _known(survey: str, text: str) -> Layout | None:
     return layout
 
 
-def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {field["name"]: field["type"] for field in record["fields"]}
-    if len(fields) < len(record["fields"]):
-        raise AlertError("bad_schema", "two fields have one name")
-    return fields
-
-
 def _shape(schema: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
     """A record's fields, and those of the one record that one of them may be."""
     found: dict[str, Any] = {}
-    for name, kind in _fields(schema).items():
+    for name, kind in fields_of(schema).items():
         inner = [branch for branch in _branches(kind, named) if _is(branch, "record")]
-        found[name] = dict.fromkeys(_fields(inner[0])) if len(inner) == 1 else None
+        found[name] = dict.fromkeys(fields_of(inner[0])) if len(inner) == 1 else None
     return found
 
 
@@ -222,7 +212,7 @@ def _has_sign(kind: Any, named: Mapping[str, Any]) -> bool:
     branches = list(_branches(kind, named))
     if not all(_is(branch, "record") for branch in branches):
         raise AlertError("bad_schema", f"{_OBJECT} is no record")
-    found = {ELASTICC_SIGN in _fields(branch) for branch in branches}
+    found = {ELASTICC_SIGN in fields_of(branch) for branch in branches}
     if len(found) > 1:
         raise AlertError("bad_schema", f"{_OBJECT} is of two kinds")
     return found == {True}
@@ -242,7 +232,7 @@ def _entry(
 ) -> list[dict[str, str]]:
     """Fields that entries have."""
     found = {}
-    for fields in map(_fields, items):
+    for fields in map(fields_of, items):
         for name in names:
             kinds = ("string",) if name in _TEXTS else _NUMBERS
             if name in fields:

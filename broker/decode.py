@@ -124,10 +124,7 @@ def _packet(
     texts: Sequence[tuple[str, Layout]],
 ) -> Column:
     """Struct of leaves, ``route`` and ``schema_id``."""
-    known: list[Layout] = []
-    for layout in (*messages.values(), *(layout for _, layout in texts)):
-        if layout not in known:
-            known.append(layout)
+    known = layouts.distinct((*messages.values(), *(layout for _, layout in texts)))
     row = st.StructType(
         [st.StructField(f.name, _SPARK[f.type]) for f in layouts.native_fields(survey)]
     )

@@ -1,9 +1,9 @@
-"""From matched alerts to statements about candidates: pure, and the only place that makes them.
+"""From matched alerts to statements about candidates: the only place that makes them.
 
 A group is one object within one event (:mod:`broker.groups`). Its candidate is a function of
 the group's set of alerts and of the region in force, so the last statement does not depend on
 the order in which alerts and regions arrived; a statement is made only when the candidate
-changes.
+changes. What is said last is kept in the group; nothing else is changed.
 """
 
 from __future__ import annotations

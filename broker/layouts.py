@@ -8,7 +8,7 @@ without an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -99,7 +99,7 @@ def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
     """Prefix of a writer's schema, and the reader's schema that takes the leaves from it."""
     if not isinstance(schema, Mapping) or schema.get("type") != "record":
         raise AlertError("bad_schema", "an alert schema is a record")
-    written = {f["name"]: f["type"] for f in schema["fields"]}
+    written = fields_of(schema)
     named = named_types(schema, {})
     tree: dict[str, list[Leaf]] = {}
     for leaf in leaves(survey):
@@ -116,8 +116,17 @@ def _cut(survey: str, schema: Mapping[str, Any]) -> Layout:
         {"type": "record", "name": schema["name"], "fields": kept},
         {"type": "record", "name": schema["name"], "fields": reader},
         ELASTICC_TO_NJY if simulated else 1.0,
-        sum(_least_bytes(kind, named) for kind in list(written.values())[wanted[-1] + 1 :]),
+        _least_bytes(list(written.values())[wanted[-1] + 1 :], named),
     )
+
+
+def distinct(found: Iterable[Layout]) -> list[Layout]:
+    """Layouts, each once, in the order in which they come first; they cannot be hashed."""
+    known: list[Layout] = []
+    for layout in found:
+        if layout not in known:
+            known.append(layout)
+    return known
 
 
 def _read(name: str, parts: Sequence[Leaf], written: Any, named: _Named) -> dict[str, Any]:
@@ -163,7 +172,7 @@ def _cut_inside(kind: Any, parts: Sequence[Leaf], named: _Named) -> Any:
     if not wanted:
         return kind
     kept, rest = kind["fields"][: wanted[-1] + 1], kind["fields"][wanted[-1] + 1 :]
-    least = sum(_least_bytes(field["type"], named) for field in rest)
+    least = _least_bytes([field["type"] for field in rest], named)
     if least:
         skipped = {"type": "fixed", "name": "mmgateway.skipped", "size": least}
         kept = [*kept, {"name": "mmgateway_skipped", "type": skipped}]
@@ -173,15 +182,26 @@ def _cut_inside(kind: Any, parts: Sequence[Leaf], named: _Named) -> Any:
 _LEAST_BYTES = {"null": 0, "float": 4, "double": 8}
 
 
-def _least_bytes(kind: Any, named: _Named) -> int:
-    """Bytes that a value of a type takes at least."""
-    if isinstance(kind, list):
-        return 1 + min(_least_bytes(branch, named) for branch in kind)
-    if isinstance(kind, str):
-        return _least_bytes(named[kind], named) if kind in named else _LEAST_BYTES.get(kind, 1)
-    if kind["type"] == "record":
-        return sum(_least_bytes(field["type"], named) for field in kind["fields"])
-    return int(kind["size"]) if kind["type"] == "fixed" else 1
+def _least_bytes(kinds: Sequence[Any], named: _Named) -> int:
+    """Bytes that values of types take at least, all together."""
+    # Types may hold others twice, and these others twice: each is looked at once.
+    known: dict[str, int] = {}
+
+    def least(kind: Any) -> int:
+        if isinstance(kind, list):
+            return 1 + min(map(least, kind))
+        if isinstance(kind, str):
+            if kind in named and kind not in known:
+                known[kind] = least(named[kind])
+            return known[kind] if kind in named else _LEAST_BYTES.get(kind, 1)
+        if kind["type"] == "record":
+            return sum(least(field["type"]) for field in kind["fields"])
+        return int(kind["size"]) if kind["type"] == "fixed" else 1
+
+    found = sum(map(least, kinds))
+    if found > containers.MAX_PACKET_BYTES:
+        raise AlertError("bad_schema", f"a record takes at least {found:.1e} bytes")
+    return found
 
 
 def named_types(node: Any, found: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +229,21 @@ def _record(kind: Any, named: _Named) -> Mapping[str, Any] | None:
 
 def _inner(kind: Any, named: _Named) -> dict[str, Any]:
     record = _record(kind, named)
-    return {f["name"]: f["type"] for f in record["fields"]} if record else {}
+    return fields_of(record) if record else {}
+
+
+def fields_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Types of a record's fields by their names, in order.
+
+    Raises
+    ------
+    AlertError
+        ``bad_schema`` if two have one name: which of them is meant, only Python's reader says.
+    """
+    fields = {field["name"]: field["type"] for field in record["fields"]}
+    if len(fields) < len(record["fields"]):
+        raise AlertError("bad_schema", "two fields have one name")
+    return fields
 
 
 def plain(node: Any) -> Any:

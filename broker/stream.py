@@ -84,11 +84,13 @@ class LiveMatcher:
         self._carried = carried
         self._ahead = ahead
         self._on_batch = on_batch
-        self._writers = Writers(sources, new_reader().fetch)
+        # One each for the thread that decodes and for that which takes steps.
+        self._readers = new_reader(), new_reader()
+        self._writers = Writers(sources, self._readers[0].fetch)
         self._batches = Batches(
             sources=sources,
             schemas=self._writers.schemas,
-            reader=new_reader(),
+            reader=self._readers[1],
             read_region=read_region,
             now=now,
             by_workers=ahead is not None,
@@ -123,6 +125,8 @@ class LiveMatcher:
     def close(self) -> None:
         """Let the step that is being made end; whether it could is for the next start to see."""
         self._steps.shutdown()
+        for reader in self._readers:
+            reader.close()
 
     def _take(self, frame: DataFrame, batch_id: int) -> None:
         last = self._last()
@@ -171,6 +175,8 @@ class LiveMatcher:
         """The batch decoded in the JVM; read once more when it brought schemas not seen before."""
         rows = self._slim(frame, view).toArrow()
         if self._writers.learn(rows) > MAX_BY_PYTHON:
+            # Its packets are much of what memory there is.
+            del rows
             rows = self._slim(frame, view).toArrow()
         if self._carried is not None:
             self._carried.learn(rows, self._sources.max_offsets_per_trigger)

@@ -103,7 +103,8 @@ def run_all(
     """Run benches and put their lines into a file, in place of those that it had of them.
 
     The file is written after each bench, and lines of others stay: a run that was broken off
-    can be gone on with, and a single bench be measured anew.
+    can be gone on with, and a single bench be measured anew. A bench of which a part told nothing
+    keeps the lines that it had.
 
     Raises
     ------
@@ -113,6 +114,7 @@ def run_all(
     problems = []
     for asked in benches:
         found: list[Line] = []
+        is_whole = True
         for arguments in asked.short if short else asked.full:
             told = " ".join(["bench", asked.name, *arguments])
             tell(told)
@@ -121,11 +123,13 @@ def run_all(
                 lines = [json.loads(text) for text in done.printed.splitlines() if text.strip()]
             except json.JSONDecodeError:
                 problems.append(f"mmgateway {told} printed what is no JSON")
+                is_whole = False
                 continue
+            is_whole &= bool(lines)
             found += [line | {"short": short} for line in lines]
             if done.status:
                 problems.append(f"mmgateway {told} ended with status {done.status}")
-        if found:
+        if is_whole:
             write(path, _merged(read(path) if path.exists() else [], asked.name, found))
     if problems:
         raise ServiceError("; ".join(problems))

@@ -12,7 +12,7 @@ import numpy as np
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
 from crossmatch.model import Circle, IntArray
-from gateway.bench.join_peers import CIRCLE_PEERS, PEERS, Found, Peer, Run
+from gateway.bench.join_peers import CIRCLE_PEERS, PEERS, Found, Peer, Run, one_thread
 from gateway.bench.join_world import LEVEL, World, arc_map, region_of, regions, world
 from gateway.bench.measure import OURS, Row, row_of
 from gateway.night.maps import Arc
@@ -58,6 +58,8 @@ def cases(
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """Rows of all cases; ``note`` is told of each peer that is missing, once."""
+    if sizes.peers and (why := one_thread()) is not None:
+        note(why)
     peers = _present(PEERS, note) if sizes.peers else []
     of_circles = _present(CIRCLE_PEERS, note) if sizes.peers else []
     rows: list[Row] = []

@@ -6,6 +6,7 @@ What a peer prepares once for its regions is not timed; what it does with the al
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -248,12 +249,24 @@ def duckdb_run(world: World) -> Run:
     return run
 
 
+def one_thread() -> str | None:
+    """Let polars use one thread, as all others here do; why it cannot, if so.
+
+    It must be said before polars is imported for the first time.
+    """
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    if importlib.util.find_spec("polars") is None:
+        return None
+    import polars as pl
+
+    threads = pl.thread_pool_size()
+    return None if threads == 1 else f"polars was imported before and uses {threads} threads"
+
+
 def equi_join_run(order: int) -> Callable[[World], Run]:
     """An equi-join in polars on pixels of an order, then exact tests of what it gives."""
 
     def prepare(world: World) -> Run:
-        # As all others here, and only where it is the first to import it.
-        os.environ.setdefault("POLARS_MAX_THREADS", "1")
         import polars as pl
 
         exact = _Exact(world)

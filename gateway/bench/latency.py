@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import string
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -128,7 +129,7 @@ def _beside(
     seconds: list[float] = []
     took: list[float] = []
     for number in range(sizes.searches):
-        name = f"S261110{'abcdefghij'[number]}"
+        name = f"S26111{number // 26}{string.ascii_lowercase[number % 26]}"
         tell(f"the same beside late map {number + 1} of {sizes.searches}")
         begin = time.monotonic()
         sender.wave(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,15 +88,18 @@ def running(
 def listening(
     bootstrap: str, names: Sequence[str], take: Callable[[kafka_io.Record], None]
 ) -> Iterator[None]:
-    """Hand over meanwhile what is committed to topics, as soon as it can be read."""
+    """Hand over meanwhile what is committed to topics, as soon as it can be read.
+
+    What ended the reading is raised in the end: who waits for a message waits in vain then.
+    """
     over = threading.Event()
-    reader = threading.Thread(target=_listen, args=(bootstrap, names, take, over), daemon=True)
-    reader.start()
-    try:
-        yield
-    finally:
-        over.set()
-        reader.join(10)
+    with ThreadPoolExecutor(1, "bench-listen") as pool:
+        reader = pool.submit(_listen, bootstrap, names, take, over)
+        try:
+            yield
+        finally:
+            over.set()
+            reader.result()
 
 
 def _listen(
@@ -105,8 +109,10 @@ def _listen(
     over: threading.Event,
 ) -> None:
     consumer = kafka_io.consumer(bootstrap, {}, "mmgateway-bench")
-    consumer.subscribe(list(names))
-    while not over.is_set():
-        for message in consumer.consume(100, timeout=0.01):
-            take(kafka_io.record(message))
-    consumer.close()
+    try:
+        consumer.subscribe(list(names))
+        while not over.is_set():
+            for message in consumer.consume(100, timeout=0.01):
+                take(kafka_io.record(message))
+    finally:
+        consumer.close()

@@ -38,6 +38,13 @@ PACKAGES = ("mmgateway", "pyspark", "pyarrow", "deltalake", "confluent-kafka", "
 DECODING = "Spark, reading and decoding the prefix"
 COUNTING = "Spark, counting bytes"
 BARE = "mmgateway without catalogues"
+# Each run is a query of its own, whose consumers Spark keeps for five minutes with what they have
+# fetched: in the end, hundreds of megabytes.
+_FORGETTING = {
+    f"spark.kafka.consumer.{cache}.{name}": seconds
+    for cache in ("cache", "fetchedData.cache")
+    for name, seconds in (("timeout", "20s"), ("evictorThreadRunInterval", "5s"))
+}
 
 
 def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
@@ -64,7 +71,9 @@ def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
     lookup = lookup_of(work, sizes)
     with EmbeddedKafka(work / "kafka", 0, 0, java) as kafka:
         mean = send(kafka.bootstrap, alerts, sizes, cuts)
-        spark = spark_session(java=java, jars=fetch_jars(SPARK), local_dir=work / "spark")
+        spark = spark_session(
+            java=java, jars=fetch_jars(SPARK), local_dir=work / "spark", extra=_FORGETTING
+        )
         jobs = Jobs(spark, kafka.bootstrap, work, sizes, late, cuts, lookup)
         try:
             runs = _taken(jobs, sizes, tell)

@@ -145,9 +145,9 @@ class Jobs:
             raise matcher.failure or error from error
         finally:
             matcher.close()
+            reader.close()
         run.matches = {(key.event_id, key.object_id) for key in engine.groups}
         run.costs = costs.per_alert()
-        reader.close()
         return run
 
     def decoding(self) -> Run:

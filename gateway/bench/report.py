@@ -24,7 +24,7 @@ _TITLES = {
     "bounds": "Bounds",
     "burst": "Bursts",
 }
-_NOT_TOLD = ("items", "seconds", "bounded")
+_NOT_TOLD = ("items", "seconds")
 
 
 def written(lines: Sequence[Line], page: Path, folder: Path) -> list[Path]:
@@ -83,13 +83,16 @@ def text(lines: Sequence[Line], pictures: Mapping[str, str]) -> str:
 
 
 def _machines(lines: Sequence[Line]) -> list[str]:
-    """The machine, and when and under which load each bench began."""
+    """The machine, and when and under which load each run of a bench began."""
     machines: dict[str, None] = {}
     versions: dict[str, dict[str, None]] = {}
     began = []
-    for name, machine in {
-        line["bench"]: line["machine"] for line in reversed(lines) if "machine" in line
-    }.items():
+    runs = {
+        (line["bench"], line["machine"].get("began_utc", "")): line["machine"]
+        for line in lines
+        if "machine" in line
+    }
+    for (name, moment), machine in runs.items():
         machines[
             f"{machine['processors']} processors ({machine.get('processor', '')}),"
             f" {machine.get('memory_gb', '?')} GB of memory, {machine['system']},"
@@ -97,13 +100,13 @@ def _machines(lines: Sequence[Line]) -> list[str]:
         ] = None
         for package, version in machine["versions"].items():
             versions.setdefault(package, {})[version] = None
-        began.append([name, machine.get("began_utc", ""), f"{machine['load_1min']}"])
+        began.append([name, moment, f"{machine['load_1min']}"])
     told = ", ".join(f"{name} {' or '.join(some)}" for name, some in sorted(versions.items()))
     return [
         "## Machine",
-        "\n".join(f"- {machine}" for machine in reversed(machines)),
+        "\n".join(f"- {machine}" for machine in machines),
         f"Versions: {told}.",
-        table(["bench", "began (UTC)", "load before"], reversed(began)),
+        table(["bench", "began (UTC)", "load before"], began),
     ]
 
 

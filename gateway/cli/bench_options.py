@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,9 +41,14 @@ def note(what: str) -> None:
 
 @contextmanager
 def scratch(inside: Path | None = None) -> Iterator[Path]:
-    """A folder that goes away with the bench."""
-    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-", dir=inside) as folder:
-        yield Path(folder)
+    """A folder that goes away with the bench, also when it is ended from outside."""
+    # Otherwise Python ends at once, and a Kafka of the bench's own goes on without it.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with tempfile.TemporaryDirectory(prefix="mmgateway-bench-", dir=inside) as folder:
+            yield Path(folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def told(rows: Sequence[Row], facts: dict[str, Any], as_json: bool) -> None:

@@ -80,6 +80,24 @@ def test_what_is_cut_off_takes_as_many_bytes_as_its_smallest_value(kind: Any, le
     assert layouts.layout_of("ztf", text).rest_bytes == least
 
 
+def record_of(name: str, *kinds: Any) -> dict[str, Any]:
+    fields = [{"name": f"x{i}", "type": kind} for i, kind in enumerate(kinds)]
+    return {"type": "record", "name": name, "fields": fields}
+
+
+def test_types_that_hold_others_twice_are_looked_at_once() -> None:
+    doubling = [record_of("t0", "int", "int")]
+    doubling += [record_of(f"t{i}", f"t{i - 1}", f"t{i - 1}") for i in range(1, 200)]
+    more = [{"name": f"f{i}", "type": kind} for i, kind in enumerate(doubling)]
+
+    few = json.dumps(ALERT | {"fields": [*ALERT["fields"][:2], *more[:11]]})
+    assert layouts.layout_of("ztf", few).rest_bytes == 2 * (2**11 - 1)
+
+    many = json.dumps(ALERT | {"fields": [*ALERT["fields"][:2], *more]})
+    with pytest.raises(AlertError, match=r"at least 3\.2e\+60 bytes"):
+        layouts.layout_of("ztf", many)
+
+
 def test_every_writer_of_a_survey_gives_one_shape() -> None:
     shapes = set()
     without = json.dumps({**ALERT, "fields": ALERT["fields"][:2]})
@@ -97,6 +115,11 @@ def test_every_writer_of_a_survey_gives_one_shape() -> None:
         (changed("jd", "string"), "bad_schema"),
         (changed("jd", {"type": "array", "items": "double"}), "bad_schema"),
         (json.dumps({**ALERT, "fields": [{"name": "x", "type": "int"}]}), "no_leaves"),
+        (json.dumps({**ALERT, "fields": [*ALERT["fields"], ALERT["fields"][0]]}), "bad_schema"),
+        *(
+            (changed("jd", {"type": "fixed", "name": "f", "size": size}), "bad_schema")
+            for size in ("abc", True, -1, 1.5, None, 1 << 40)
+        ),
     ],
 )
 def test_schema_that_cannot_be_read_in_the_jvm_is_refused(text: str, reason: str) -> None:

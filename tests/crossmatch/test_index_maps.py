@@ -11,7 +11,10 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.table import Table
 
 from crossmatch.index import RegionIndex
 from crossmatch.match import match
@@ -78,9 +81,9 @@ def positions(path: Path) -> tuple[FloatArray, FloatArray]:
     uniq, density = multi_order(path)
     best = uniq[np.argsort(density)[-2000:]]
     places = []
-    for u in best.tolist():
-        k = (u.bit_length() - 3) // 2
-        places.append(healpy.pix2ang(1 << k, u - 4 * 4**k, nest=True, lonlat=True))
+    for cell in best.tolist():
+        k = (cell.bit_length() - 3) // 2
+        places.append(healpy.pix2ang(1 << k, cell - 4 * 4**k, nest=True, lonlat=True))
     rng = np.random.default_rng(3)
     high = np.array(places).T + rng.normal(size=(2, len(places))) * 0.5
     ra = np.concatenate([rng.uniform(0, 360, 1000), high[0] % 360])
@@ -104,6 +107,25 @@ def test_levels_and_densities_are_those_of_a_plain_sum(
     assert inside.sum() > 40
     assert pairs.credible_level == pytest.approx(level[pairs.alert_row], abs=1e-6)
     assert pairs.density_per_sr == pytest.approx(density[pairs.alert_row], rel=1e-6)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", MAPS)
+def test_levels_and_densities_are_those_of_ligo_skymap(
+    shared_data: Path, region_of: Callable[..., Region], name: str
+) -> None:
+    peer = pytest.importorskip("ligo.skymap.postprocess.crossmatch")
+    path = shared_data / "skymaps" / name
+    ra, dec = (values[-300:] for values in positions(path))
+    uniq, density = multi_order(path)
+    table = Table({"UNIQ": uniq, "PROBDENSITY": density / u.sr})
+    expected = peer.crossmatch(table, SkyCoord(ra * u.deg, dec * u.deg))
+    region = region_of(read_skymap(path.read_bytes()), level=0.999)
+    pairs = match(np.full(len(ra), 2460325.0 + 1), ra, dec, RegionIndex.build([region]))
+    row = pairs.alert_row
+    assert len(row) > 20
+    assert pairs.credible_level == pytest.approx(expected.searched_prob[row], abs=1e-6)
+    assert pairs.density_per_sr == pytest.approx(expected.probdensity[row], rel=1e-6)
 
 
 @pytest.mark.realdata

@@ -80,6 +80,19 @@ def test_a_bench_that_fails_is_told_when_the_others_were_run(tmp_path: Path):
     assert [x["bench"] for x in every.read(path)] == ["decode"]
 
 
+def test_a_bench_of_which_a_part_tells_nothing_keeps_the_lines_that_it_had(tmp_path: Path):
+    path = tmp_path / "lines.jsonl"
+    before = [line("pipeline", "82 kB"), line("pipeline", "3 kB")]
+    every.write(path, before)
+
+    def run(arguments: Sequence[str]) -> Done:
+        return Done(1, "") if "lsst" in arguments else Runs()(arguments)
+
+    with pytest.raises(ServiceError, match=r"--survey lsst .* ended with status 1"):
+        every.run_all(every.chosen(["pipeline"]), path, short=False, run=run)
+    assert every.read(path) == before
+
+
 def test_lines_of_a_bench_that_found_differences_are_kept(tmp_path: Path):
     path, printed = tmp_path / "lines.jsonl", json.dumps(line("join", equal=False))
     with pytest.raises(ServiceError, match="bench join"):

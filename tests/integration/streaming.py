@@ -76,6 +76,9 @@ class Messages:
     def low(self, topic: str, partition: int) -> int:
         return 0
 
+    def close(self) -> None:
+        """Nothing to leave."""
+
 
 class MemoryWriter:
     """Remembers what was published."""
