@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ import pyarrow as pa
 from catalogs.kinds import TEXTS, Kind
 from catalogs.sources import Pairs
 from catalogs.stored import StoredCatalog
-from catalogs.tables import numbers, texts
+from catalogs.tables import measured, numbers, texts
 from crossmatch.model import FloatArray
 from crossmatch.neighbours import SIGNIFICANT, Neighbour, chance_coincidence
 
-# Catalogues write -999, 99 or 0 where they have no value. NaN is in no interval.
+# Catalogues write 99 or 0 where they have no value. NaN is in no interval.
 _PLAUSIBLE = {"magnitude": (-5.0, 50.0), "redshift": (-0.1, 30.0), "distance_mpc": (0.0, np.inf)}
 _YEAR = {"parallax": "", "pmra": "_yr", "pmdec": "_yr"}
 # In the order of the fields of `Neighbour`, after its texts.
@@ -60,17 +60,27 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
     """Sources of pairs with what the catalogue's columns say of them, (p,)."""
     if not len(pairs.row):
         return []
-    columns = catalog.roles.columns
-    table = catalog.columns(sorted(set(columns.values())), pairs.row)
-    told: dict[str, list[Any]] = {
-        role: texts(table[columns[role]]) for role in TEXTS if role in columns
-    }
+    columns, names = catalog.roles.columns, catalog.roles.names
+    table = catalog.columns(sorted({*columns.values(), *names}), pairs.row)
+    told: dict[str, list[Any]] = {"name": _named(table, names, len(pairs.row))}
+    if "type" in columns:
+        told["type"] = texts(table[columns["type"]])
     told |= {role: _plain(values) for role, values in _figures(catalog, table, pairs).items()}
     nothing: list[Any] = [None] * len(pairs.row)
     fields = [told.get(role, nothing) for role in (*TEXTS, *_FIGURES)]
     kind, name = str(catalog.kind), catalog.name
     away = pairs.separation_arcsec.tolist()
     return [Neighbour(name, kind, *row) for row in zip(away, *fields, strict=True)]
+
+
+def _named(table: pa.Table, columns: Sequence[str], rows: int) -> list[str | None]:
+    """Name of each row, from the first column that has one for it."""
+    found: list[str | None] = [None] * rows
+    for column in columns:
+        if None not in found:
+            break
+        found = [a or b for a, b in zip(found, texts(table[column]), strict=True)]
+    return found
 
 
 def _best(catalog: StoredCatalog, pairs: Pairs) -> Pairs:
@@ -119,9 +129,13 @@ def _by_position(found: list[Neighbour], pairs: Pairs) -> Iterator[tuple[int, li
 
 def _numbers(column: pa.ChunkedArray, role: str) -> FloatArray:
     """Values that may be true, NaN for the others and for none."""
-    values = numbers(column)
+    values = measured(numbers(column))
     low, high = _PLAUSIBLE.get(role, (-np.inf, np.inf))
-    return np.where((low < values) & (values < high), values, np.nan)
+    true = (low < values) & (values < high)
+    if role == "magnitude":
+        # A galaxy as bright as that would be nobody's by chance, and every transient's host.
+        true &= values != 0
+    return np.where(true, values, np.nan)
 
 
 def _plain(values: FloatArray) -> list[float | None]:

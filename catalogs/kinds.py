@@ -38,7 +38,7 @@ RADIUS_ARCSEC: Mapping[Kind, float] = {
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "name": (
         *("name", "galaxy", "objname", "source_name", "main_id", "designation", "source_id"),
-        *("3hsp source name", "pgc", "hyperleda", "2mass", "objid", "id"),
+        *("3hsp source name", "gwgc", "hyperleda", "pgc", "2mass", "objid", "id"),
     ),
     "type": ("type", "vartype", "var_type", "class", "otype", "obj_type", "objtype", "source"),
     "distance_mpc": ("distance_mpc", "distmpc", "dist_mpc", "d_mpc", "dist"),
@@ -64,9 +64,13 @@ TEXTS = ("name", "type")
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Which column of a catalogue has which meaning, for those that it has."""
+    """Which column of a catalogue has which meaning, for those that it has.
+
+    ``names`` are all columns with names, best first: where one has none, the next may.
+    """
 
     columns: Mapping[str, str]
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, kind: Kind, columns: Iterable[str]) -> Roles:
@@ -79,4 +83,4 @@ class Roles:
             name = next((by_lower[n] for n in _NAMES[role] if n in by_lower), None)
             if name is not None:
                 found[role] = name
-        return cls(found)
+        return cls(found, tuple(by_lower[n] for n in _NAMES["name"] if n in by_lower))

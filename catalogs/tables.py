@@ -33,6 +33,11 @@ DEC_NAMES = (
     *("_de", "_dec", "decl", "declination", "dec(j2000)", "dec."),
 )
 TEXT_NULLS = ["", "null", "None", "nan", "NaN", "--"]
+_NO_TEXT = frozenset({"<na>", "n/a", "nan", "none", "null"})
+# What catalogues write for no value, beside what is too large to be one. Of 99 only the
+# meaning of the column says whether it is a mark.
+_MARKS = np.array([-999, -999.9, -9999, -9999.9, -99999, -999999, 9999, 99999, 999999])
+_TOO_LARGE = 1e19
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +126,24 @@ def numbers(column: pa.ChunkedArray) -> FloatArray:
 
 
 def texts(column: pa.ChunkedArray) -> list[str | None]:
-    """Column as text, blanks stripped, None for nothing."""
-    cells = (None if v is None else str(v).strip() for v in column.to_pylist())
-    return [None if c is None or c in TEXT_NULLS else c for c in cells]
+    """Column as text without blanks around it, None for nothing and the usual words for it."""
+    return [_text(value) for value in column.to_pylist()]
+
+
+def measured(values: FloatArray) -> FloatArray:
+    """Values, with NaN for marks of no value: -999, -9999 and so on, infinities, 1e20."""
+    marks = np.isin(values, _MARKS) | ~(np.abs(values) < _TOO_LARGE)
+    return np.where(marks, np.nan, values)
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value).strip()
+    # GLADE and others were written by Python from bytes: b'NGC0253', b'---'.
+    if text[:2] in ("b'", 'b"') and len(text) > 2 and text[-1] == text[1]:
+        text = text[2:-1].strip()
+    return None if not text.strip("-") or text.casefold() in _NO_TEXT else text
 
 
 def _parse(raw: bytes) -> tuple[pa.Table, dict[str, str]]:

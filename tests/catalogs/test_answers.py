@@ -92,6 +92,36 @@ def test_marks_of_no_value_are_no_values(tmp_path: Path) -> None:
     assert found == Neighbour("c", "galaxies", 0.0, name="one")
 
 
+@pytest.mark.parametrize("mark", ["0", "-9999", "-999", "99", "99.9", "1e20", "inf"])
+def test_a_mark_for_no_magnitude_makes_no_host(tmp_path: Path, mark: str) -> None:
+    text = f"name,ra,dec,mag\nmarked,10,0.0005,{mark}\ntrue,10,0.001,15\n"
+    (hosts,) = near(catalog(tmp_path, text, Kind.galaxies), [10.0], [0.0]).values()
+    assert [(h.name, h.magnitude) for h in hosts] == [("true", 15.0), ("marked", None)]
+    assert hosts[1].p_cc is None
+
+
+def test_a_mark_for_no_motion_makes_no_star(tmp_path: Path) -> None:
+    text = (
+        "source_id,ra,dec,parallax,parallax_error,pmra,pmdec,pmra_error,pmdec_error\n"
+        "1,10,0,1e20,0.1,-9999,-9999,0.1,0.1\n"
+    )
+    ((found,),) = near(catalog(tmp_path, text, Kind.stars), [10.0], [0.0]).values()
+    assert (found.parallax_sigma, found.motion_sigma, found.is_star) == (None, None, False)
+
+
+def test_names_come_from_the_next_column_where_one_has_none(tmp_path: Path) -> None:
+    text = (
+        "ra,dec,GWGC,PGC,HyperLEDA,2MASS\n"
+        "10,0,b'NGC0253',b'2789',b'NGC0253',b'00473313-2517196'\n"
+        "20,0,b'---',b'<NA>',b'ESO474-026',b'00470752-2422143'\n"
+        "30,0,b'---',b'<NA>',\"b'---'\",b'00494172-2503029'\n"
+        "40,0,null,None,nan,--\n"
+    )
+    found = near(catalog(tmp_path, text, Kind.galaxies), [10.0, 20.0, 30.0, 40.0], [0.0] * 4)
+    names = [one.name for (one,) in found.values()]
+    assert names == ["NGC0253", "ESO474-026", "00494172-2503029", None]
+
+
 def test_nothing_near_and_no_known_columns(tmp_path: Path) -> None:
     found = catalog(tmp_path, "ra,dec\n1,1\n", Kind.galaxies)
     assert near(found, [50.0], [50.0]) == {}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.table import MaskedColumn, Table
 
-from catalogs.tables import numbers, positions, read_table, texts, unit_factor
+from catalogs.tables import measured, numbers, positions, read_table, texts, unit_factor
 from crossmatch.errors import CatalogError
 
 
@@ -77,6 +78,21 @@ def test_sexagesimal_text_is_hours_and_degrees(tmp_path: Path) -> None:
     assert ra[0] == pytest.approx(180.0)
     assert np.isnan(ra[1])
     assert dec.tolist() == pytest.approx([-0.5, 10.0])
+
+
+def test_words_for_nothing_are_nothing_and_names_lose_what_python_wrote() -> None:
+    nothing = ["", " ", "null", "NULL", "None", "nan", "NaN", "<NA>", "--", "---", "b'---'", "b''"]
+    names = ["b'NGC0253'", 'b"Barnard\'s"', " M 31 ", "b", "b'", "-1"]
+    found = texts(pa.chunked_array([[None, *nothing, *names]]))
+    assert found[: len(nothing) + 1] == [None] * (len(nothing) + 1)
+    assert found[len(nothing) + 1 :] == ["NGC0253", "Barnard's", "M 31", "b", "b'", "-1"]
+
+
+def test_marks_of_no_value_are_not_measured() -> None:
+    marks = np.array([-999.0, -9999.0, np.float32(1e20), np.inf, -np.inf, np.nan])
+    assert np.isnan(measured(marks)).all()
+    true = np.array([0.0, 99.0, -99.9, 10362.4, -1000.0])
+    assert measured(true).tolist() == true.tolist()
 
 
 @pytest.mark.parametrize(
