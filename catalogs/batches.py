@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import astropy.table
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from catalogs.tables import TEXT_NULLS, Table, arrow_columns, clean, read_table
+from catalogs.tables import Table, arrow_columns, clean, csv_parts, is_text, read_table
 from crossmatch.errors import CatalogError
 
 BATCH_ROWS = 500_000
@@ -40,7 +39,7 @@ class Source:
     """A catalogue to be read: what it is, its files, and what it says of itself.
 
     ``kind`` is csv, fits, votable, parquet or hats; ``ra`` and ``dec`` name the position
-    columns where a HATS catalogue states them.
+    columns where a HATS catalogue states them, ``types`` what columns are in all batches.
     """
 
     path: Path
@@ -48,6 +47,21 @@ class Source:
     files: tuple[Path, ...]
     ra: str | None = None
     dec: str | None = None
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+    def settled(self, advance: Callable[[float], None]) -> Source:
+        """The same, its columns of one type in all batches.
+
+        A CSV file says only at its end what its columns are, and is read for it: what is text
+        in one place is text everywhere. ``advance`` is told the part that is done.
+        """
+        if self.kind != "csv":
+            return self
+        schemas = []
+        for batch in self.batches():
+            schemas.append(_schema(batch.rows.columns))
+            advance(batch.done)
+        return replace(self, types=_types(schemas))
 
     def batches(self, columns: Sequence[str] = (), rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """All rows in order, about ``rows`` at a time; some ``columns``, or all.
@@ -57,14 +71,23 @@ class Source:
         Raises
         ------
         CatalogError
-            ``not_a_table`` and the file with the row after which it cannot be read.
+            ``not_a_table`` and the file with the row after which it cannot be read;
+            ``mixed_types`` for a column that is one thing here and another there.
         """
+        texts = [name for name, kind in self.types.items() if is_text(kind)]
         for number, file in enumerate(self.files):
             last = 0
             try:
-                for first, part, of in _READERS[self.kind](file, columns, rows):
+                parts = (
+                    _from_csv(file, columns, rows, texts)
+                    if self.kind == "csv"
+                    else _READERS[self.kind](file, columns, rows)
+                )
+                for first, part, of in parts:
                     last = first + part.columns.num_rows - 1
-                    yield Batch(part, file, first, (number + last / max(of, 1)) / len(self.files))
+                    table = _cast(part.columns, self.types, f"{file}: rows {first} to {last}")
+                    done = (number + last / max(of, 1)) / len(self.files)
+                    yield Batch(replace(part, columns=table), file, first, done)
             except CatalogError:
                 raise
             # Each reader has its own errors; each means that the file is not what it seems.
@@ -167,25 +190,18 @@ def _parquet_units(schema: pa.Schema) -> dict[str, str]:
     return found
 
 
-def _from_csv(file: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Table, int]]:
+def _from_csv(
+    file: Path, columns: Sequence[str], rows: int, as_text: Collection[str]
+) -> Iterator[tuple[int, Table, int]]:
     size, first = file.stat().st_size, 1
     with file.open("rb") as stream:
-        # TNS writes the time of its table in a line of its own before the names of the columns.
-        lines = [stream.readline() for _ in range(2)]
-        stream.seek(len(lines[0]) if b"," not in lines[0] and b"," in lines[1] else 0)
-        frames = pd.read_csv(
-            stream, skipinitialspace=True, na_values=TEXT_NULLS, chunksize=rows, low_memory=False
-        )
-        with frames:
-            for frame in frames:
-                frame.columns = [str(c).strip() for c in frame.columns]
-                frame = frame[_only(list(frame.columns), columns, file)]
-                part = clean(pa.Table.from_pandas(frame, preserve_index=False))
-                last = first + len(frame) - 1
-                # How much there is to come is guessed from how much was read for so many rows.
-                of = round(last * size / max(stream.tell(), 1))
-                yield first, Table(part, {}, ""), of
-                first = last + 1
+        for part in csv_parts(stream, rows, as_text):
+            part = part.select(_only(part.column_names, columns, file))
+            last = first + part.num_rows - 1
+            # How much there is to come is guessed from how much was read for so many rows.
+            of = round(last * size / max(stream.tell(), 1))
+            yield first, Table(part, {}, ""), of
+            first = last + 1
 
 
 def _from_fits(file: Path, columns: Sequence[str], rows: int) -> Iterator[tuple[int, Table, int]]:
@@ -221,10 +237,53 @@ def _only(names: Sequence[str], wanted: Sequence[str], file: Path) -> list[str]:
     return list(wanted)
 
 
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """One schema that all others can be cast to, columns in the order of the first."""
+    fields: dict[str, pa.DataType] = {}
+    for schema in schemas:
+        for one in schema:
+            fields[one.name] = _either(fields.get(one.name, one.type), one.type)
+    return pa.schema(list(fields.items()))
+
+
+def _either(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if one == other:
+        return one
+    schemas = [pa.schema([("c", kind)]) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field("c").type
+    except pa.ArrowTypeError:
+        return pa.string()
+
+
+def _schema(table: pa.Table) -> pa.Schema:
+    """Columns and their types: null where no row has a value, whatever the reader made of it."""
+    columns = zip(table.column_names, table.columns, strict=True)
+    return pa.schema([(n, pa.null() if c.null_count == len(c) else c.type) for n, c in columns])
+
+
+def _types(schemas: Iterable[pa.Schema]) -> dict[str, pa.DataType]:
+    """Types for all; a column without any value is one of numbers."""
+    return {f.name: pa.float64() if pa.types.is_null(f.type) else f.type for f in unified(schemas)}
+
+
+def _cast(table: pa.Table, types: Mapping[str, pa.DataType], where: str) -> pa.Table:
+    for number, name in enumerate(table.column_names):
+        column, kind = table.column(number), types.get(name, table.field(number).type)
+        if column.type != kind:
+            try:
+                table = table.set_column(number, name, column.cast(kind))
+            except pa.ArrowException as error:
+                raise CatalogError(
+                    "mixed_types",
+                    f"{where}, column {name}: {column.type}, elsewhere {kind}: {error}",
+                ) from error
+    return table
+
+
 _READERS = {
     "parquet": _from_parquet,
     "hats": _from_parquet,
-    "csv": _from_csv,
     "fits": _from_fits,
     "votable": _whole,
 }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from catalogs.batches import Batch, Source
 from catalogs.kinds import ID_NAMES
-from catalogs.tables import DEC_NAMES, RA_NAMES, Table, positions
+from catalogs.tables import DEC_NAMES, RA_NAMES, Table, is_text, positions
 from crossmatch.errors import CatalogError
 from crossmatch.model import BoolArray, FloatArray, IntArray
 
@@ -88,7 +88,7 @@ class Positions:
         if self._columns.unit is not None:
             units = dict(zip(names, _UNITS[self._columns.unit], strict=True))
             table = replace(table, units={**table.units, **units})
-        text = any(_is_text(table.columns[name].type) for name in names)
+        text = any(is_text(table.columns[name].type) for name in names)
         self._stated |= text or all(table.units.get(name) for name in names)
         ra, dec = positions(table, *names)
         rows = self._rows(batch, ra, dec)
@@ -202,7 +202,3 @@ class Identifiers:
         after = [*self._starts, (self._count, self._starts[-1][1], 0)]
         start = next(a for a, b in pairwise(after) if a[0] <= number < b[0])
         return start[1], start[2] + number - start[0]
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -1,6 +1,7 @@
 """From a catalogue file to a version in the store: HATS, and an index to be memory-mapped.
 
 Two passes: batches are checked, sorted and put aside; then pixel after pixel is written.
+CSV is read once before them, for the types of its columns.
 Memory is that of one batch or one partition, whatever the size of the catalogue.
 """
 
@@ -93,7 +94,7 @@ def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Adv
     CatalogError
         Whatever is wrong with the file; see `catalogs.checks` and `catalogs.batches`.
     """
-    source = source_of(path)
+    source = source_of(path).settled(lambda done: advance("looking through", done))
     plan = _plan(source, wanted)
     places = Positions(plan.position, skip=wanted.skip)
     runs = _sorted_runs(source, plan, wanted, places, folder, advance)
@@ -219,7 +220,7 @@ def _write(
     beside = hats.Writer(folder / f"{wanted.name}_margin", public)
     margin = hats.Margin(parts)
     for number, part in enumerate(parts):
-        rows = runs.between(part.start, part.end, schema)
+        rows = runs.between(part.start, part.end)
         table = rows.select(list(names)).rename_columns(list(names.values()))
         primary.write(part, table)
         pixels = rows[PIXEL_COLUMN].to_numpy()

@@ -6,13 +6,15 @@ each; positions are degrees after `positions`.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
+import itertools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import astropy.table
 import numpy as np
@@ -32,7 +34,14 @@ DEC_NAMES = (
     *("dec", "dej2000", "decj2000", "dec_j2000", "dec_deg", "de_icrs", "dec_icrs", "decdeg"),
     *("_de", "_dec", "decl", "declination", "dec(j2000)", "dec."),
 )
-TEXT_NULLS = ["", "null", "None", "nan", "NaN", "--"]
+_CSV: Mapping[str, Any] = {
+    "skipinitialspace": True,
+    "na_values": ["", "null", "None", "nan", "NaN", "--"],
+    # The first column is a column, also where rows are longer than the header.
+    "index_col": False,
+    # Whole numbers stay what they are, to the last digit, where some are missing.
+    "dtype_backend": "numpy_nullable",
+}
 _NO_TEXT = frozenset({"<na>", "n/a", "nan", "none", "null"})
 # What catalogues write for no value, beside what is too large to be one. Of 99 only the
 # meaning of the column says whether it is a mark.
@@ -117,12 +126,17 @@ def unit_factor(table: Table, name: str, target: str, default: str = "") -> floa
 
 def numbers(column: pa.ChunkedArray) -> FloatArray:
     """Column as float64, NaN for null and for text that is no number."""
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if is_text(column.type):
         values = pd.to_numeric(column.to_pandas(), errors="coerce")
         return np.asarray(values, dtype=np.float64)
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan)
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether columns of this type are text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def texts(column: pa.ChunkedArray) -> list[str | None]:
@@ -155,9 +169,51 @@ def _parse(raw: bytes) -> tuple[pa.Table, dict[str, str]]:
         if b"<VOTABLE" not in raw[:4096]:
             raise CatalogError("not_a_table", "XML, but no VOTable")
         return _from_astropy(raw, "votable")
-    frame = pd.read_csv(io.BytesIO(raw), skipinitialspace=True, na_values=TEXT_NULLS)
-    frame.columns = [str(c).strip() for c in frame.columns]
-    return clean(pa.Table.from_pandas(frame, preserve_index=False)), {}
+    return pa.concat_tables(csv_parts(io.BytesIO(raw), len(raw) + 1)), {}
+
+
+def csv_parts(stream: BinaryIO, rows: int, as_text: Collection[str] = ()) -> Iterator[pa.Table]:
+    """Rows of a CSV file in order, so many at a time, cleaned.
+
+    Parameters
+    ----------
+    stream : binary file
+        At its start.
+    as_text : collection of str
+        Columns that stay text even where it could be numbers.
+
+    Raises
+    ------
+    ValueError
+        Where a row has more fields than the header, with both numbers.
+    """
+    # TNS writes the time of its table in a line of its own before the names of the columns.
+    lines = [stream.readline() for _ in range(2)]
+    start = len(lines[0]) if b"," not in lines[0] and b"," in lines[1] else 0
+    stream.seek(start)
+    _refuse_long_row(stream)
+    stream.seek(start)
+    header = pd.read_csv(stream, nrows=0, **_CSV).columns
+    stream.seek(start)
+    kinds = {name: str for name in header if str(name).strip() in as_text}
+    with pd.read_csv(stream, chunksize=rows, dtype=kinds, low_memory=False, **_CSV) as frames:
+        for frame in frames:
+            frame.columns = [str(c).strip() for c in frame.columns]
+            yield clean(pa.Table.from_pandas(frame, preserve_index=False))
+
+
+def _refuse_long_row(stream: BinaryIO) -> None:
+    """Look at the first row, whose length pandas takes as it is; later ones it compares."""
+    text = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
+    try:
+        there = (row for row in csv.reader(text, skipinitialspace=True) if row not in ([], [""]))
+        lengths = [len(row) for row in itertools.islice(there, 2)]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    finally:
+        text.detach()
+    if lengths and lengths[-1] > lengths[0]:
+        raise ValueError(f"row 1 has {lengths[1]} fields, the header {lengths[0]}")
 
 
 def _from_astropy(raw: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
@@ -207,7 +263,7 @@ def clean(table: pa.Table) -> pa.Table:
             column = column.cast(kind.value_type)
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
-        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        elif is_text(column.type):
             column = pc.utf8_trim_whitespace(column)
         columns.append(column)
     return pa.table(columns, names=table.column_names)
@@ -216,7 +272,7 @@ def clean(table: pa.Table) -> pa.Table:
 def _degrees(table: Table, name: str, sexagesimal: u.UnitBase) -> FloatArray:
     column = table.columns[name]
     plain = numbers(column)
-    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+    if not is_text(column.type):
         return plain * unit_factor(table, name, "deg")
     found = np.array([t is not None for t in texts(column)])
     if not np.isnan(plain[found]).any():

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalogs.batches import source_of
+from catalogs.batches import source_of, unified
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
 from catalogs.store import Store
+from crossmatch.errors import CatalogError
 from tests.catalogs.catalogfiles import NOW, WANTED, refused, table, write
 
 
@@ -70,6 +71,23 @@ def test_compressed_files_are_to_be_unpacked(store: Store, tmp_path: Path) -> No
     path.write_bytes(gzip.compress(b"ra,dec\n1,2\n"))
     error = refused(store, path)
     assert (error.reason, error.detail) == ("compressed", f"{path}: unpack it first")
+
+
+def test_schemas_meet_in_text() -> None:
+    kinds = [pa.int64(), pa.float64(), pa.string(), pa.null()]
+    met = [unified([pa.schema([("c", k)]), pa.schema([("c", pa.int64())])]) for k in kinds]
+    assert [s.field("c").type for s in met] == [pa.int64(), pa.float64(), pa.string(), pa.int64()]
+
+
+def test_a_row_too_long_anywhere_is_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for long in range(1, 8):
+        rows = [f"{i},{i},{i}" + ",5" * (i == long) for i in range(1, 8)]
+        path.write_text("\n".join(["n,ra,dec", *rows]))
+        with pytest.raises(CatalogError) as caught:
+            list(source_of(path).batches(rows=3))
+        assert caught.value.reason == "not_a_table"
+        assert "4" in caught.value.detail.rpartition(":")[2]
 
 
 def test_sources_are_told_by_their_first_bytes(tmp_path: Path) -> None:

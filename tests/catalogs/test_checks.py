@@ -61,6 +61,8 @@ def test_rows_without_a_position_can_be_left_out(store: Store, tmp_path: Path) -
         ("ra,dec\n1,2\n", {"id": "n"}, "no_such_column", "no column n"),
         ("ra,dec\nx,2\n", {}, "not_a_position", "ra"),
         ("ra,dec\n", {}, "empty", "no rows"),
+        ("n,ra,dec\na,1,2,\nb,3,4,\n", {}, "not_a_table", "row 1 has 4 fields, the header 3"),
+        ("n,ra,dec\na,1,2\nb,3,4,5\n", {}, "not_a_table", "Expected 3 fields in line 3, saw 4"),
         ("", {}, "not_a_table", "row 0"),
         ("ra,dec\n1,2\n", {"name": "A b"}, "bad_name", "lower-case"),
     ],
@@ -117,6 +119,28 @@ def test_identifiers_that_come_twice_are_told_by_their_rows(
     path = write(tmp_path / "b.parquet", given)
     assert "row 212, column other: the same as row 31" in refused(store, path, id="other").detail
     store.add(path, WANTED, NOW)
+
+
+def test_identifiers_are_compared_whatever_a_batch_takes_them_for(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), 2))
+    path = tmp_path / "a.csv"
+    path.write_text("ra,dec,source_id\n1,1,7\n2,2,8\n3,3,x\n4,4,8\n")
+    error = refused(store, path)
+    assert error.reason == "duplicate_id"
+    assert "row 4, column source_id: the same as row 2" in error.detail
+
+
+def test_numbers_that_fit_no_common_type_are_told_by_column(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), 2))
+    path = tmp_path / "a.csv"
+    path.write_text("ra,dec,flux\n1,1,1.5\n2,2,2.5\n3,3,9007199254740993\n4,4,1\n")
+    error = refused(store, path)
+    assert error.reason == "mixed_types"
+    assert "rows 3 to 4, column flux: int64, elsewhere double" in error.detail
 
 
 def test_an_epoch_that_is_no_year_is_told(store: Store, tmp_path: Path) -> None:

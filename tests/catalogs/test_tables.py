@@ -80,6 +80,19 @@ def test_sexagesimal_text_is_hours_and_degrees(tmp_path: Path) -> None:
     assert dec.tolist() == pytest.approx([-0.5, 10.0])
 
 
+def test_a_row_longer_than_the_header_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("name,ra,dec\na,1,2,\nb,3,4,\n")
+    with pytest.raises(CatalogError, match="row 1 has 4 fields, the header 3"):
+        read_table(path)
+
+
+def test_whole_numbers_with_gaps_keep_every_digit(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,x\n4295806720038123457,1\n,2\n")
+    assert read_table(path).columns["id"].to_pylist() == [4295806720038123457, None]
+
+
 def test_words_for_nothing_are_nothing_and_names_lose_what_python_wrote() -> None:
     nothing = ["", " ", "null", "NULL", "None", "nan", "NaN", "<NA>", "--", "---", "b'---'", "b''"]
     names = ["b'NGC0253'", 'b"Barnard\'s"', " M 31 ", "b", "b'", "-1"]
