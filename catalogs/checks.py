@@ -93,8 +93,10 @@ class Positions:
         ra, dec = positions(table, *names)
         rows = self._rows(batch, ra, dec)
         ra, dec = ra[rows], dec[rows]
-        self._refuse(batch, rows, (ra < -180) | (ra > 360), self._columns.ra, ra, "[-180, 360]")
-        self._refuse(batch, rows, np.abs(dec) > 90, self._columns.dec, dec, "[-90, 90]")
+        span = "outside [-180, 360] degrees"
+        refuse_values(batch, rows, (ra < -180) | (ra > 360), self._columns.ra, ra, span)
+        span = "outside [-90, 90] degrees"
+        refuse_values(batch, rows, np.abs(dec) > 90, self._columns.dec, dec, span)
         if len(rows):
             self._low = np.minimum(self._low, [ra.min(), dec.min()])
             self._high = np.maximum(self._high, [ra.max(), dec.max()])
@@ -136,16 +138,28 @@ class Positions:
             self.skipped += int((~there).sum())
         return np.flatnonzero(there)
 
-    def _refuse(
-        self, batch: Batch, rows: IntArray, bad: BoolArray, name: str, values: FloatArray, span: str
-    ) -> None:
-        if bad.any():
-            first = int(np.flatnonzero(bad)[0])
-            raise CatalogError(
-                "out_of_range",
-                f"{batch.file}: row {batch.first_row + int(rows[first])}, column {name}:"
-                f" {values[first]:g} is outside {span} degrees",
-            )
+
+def refuse_values(
+    batch: Batch, rows: IntArray, bad: BoolArray, column: str, values: FloatArray, what: str
+) -> None:
+    """Raise CatalogError ``out_of_range`` with row, column and the first bad value.
+
+    Parameters
+    ----------
+    rows : (n,) int64
+        Their numbers in the batch, from 0.
+    bad : (n,) bool
+    values : (n,) float64
+    what : str
+        What is wrong with a bad value.
+    """
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise CatalogError(
+            "out_of_range",
+            f"{batch.file}: row {batch.first_row + int(rows[first])}, column {column}:"
+            f" {values[first]:g} is {what}",
+        )
 
 
 class Identifiers:

@@ -20,17 +20,20 @@ import pyarrow as pa
 
 from catalogs import hats
 from catalogs.batches import PIXEL_COLUMN, Batch, Source, source_of
-from catalogs.checks import Columns, Identifiers, Positions, position_columns
+from catalogs.checks import Columns, Identifiers, Positions, position_columns, refuse_values
 from catalogs.indexfiles import IndexFiles
 from catalogs.kinds import EPOCH_NAMES, PMDEC_NAMES, PMRA_NAMES, RADIUS_ARCSEC, Kind
 from catalogs.runs import Runs
-from catalogs.tables import numbers, unit_factor
+from catalogs.tables import measured, numbers, unit_factor
 from crossmatch.errors import CatalogError
+from crossmatch.model import FloatArray, IntArray
 from crossmatch.sky import ipix29
 
 RA, DEC, PMRA, PMDEC, EPOCH = "_ra_deg", "_dec_deg", "_pmra", "_pmdec", "_epoch"
 FACTS = "catalog.json"
 _OWN = (PIXEL_COLUMN, RA, DEC, PMRA, PMDEC, EPOCH)
+# Barnard's star, the fastest, has 10,400. One row beyond all stars would widen every search.
+_FASTEST_MAS_YR = 15_000.0
 
 Advance = Callable[[str, float], None]
 """Told what is being done, and the part of it that is done."""
@@ -177,15 +180,18 @@ def _sorted_runs(
     return runs
 
 
-def _motion(batch: Batch, plan: _Plan, epoch: float | None, rows: Any) -> dict[str, Any]:
-    """Proper motion in mas/yr, along right ascension times the cosine, and Julian years."""
+def _motion(batch: Batch, plan: _Plan, epoch: float | None, rows: IntArray) -> dict[str, Any]:
+    """Proper motion in mas/yr, along right ascension times the cosine, and Julian years.
+
+    What has no motion that is known, in both directions, stays where it is.
+    """
     assert plan.motion is not None
-    found = {}
-    for own, name in zip((PMRA, PMDEC), plan.motion, strict=True):
-        factor = unit_factor(batch.rows, name, "mas/yr")
-        values = numbers(batch.rows.columns[name])[rows] * factor
-        # What has no motion that is known stays where it is.
-        found[own] = np.nan_to_num(values, nan=0.0).astype(np.float32)
+    east, north = (_speed(batch, name, rows) for name in plan.motion)
+    known = np.isfinite(east) & np.isfinite(north)
+    found: dict[str, Any] = {
+        own: np.where(known, values, 0.0).astype(np.float32)
+        for own, values in ((PMRA, east), (PMDEC, north))
+    }
     if epoch is not None:
         found[EPOCH] = np.full(len(rows), epoch)
         return found
@@ -193,13 +199,18 @@ def _motion(batch: Batch, plan: _Plan, epoch: float | None, rows: Any) -> dict[s
     years = numbers(batch.rows.columns[plan.epoch])[rows]
     moves = (found[PMRA] != 0) | (found[PMDEC] != 0)
     bad = moves & ~((years > 1800) & (years < 2200))
-    if bad.any():
-        row = batch.first_row + int(rows[np.flatnonzero(bad)[0]])
-        raise CatalogError(
-            "out_of_range", f"{batch.file}: row {row}, column {plan.epoch}: no Julian year"
-        )
+    refuse_values(batch, rows, bad, plan.epoch, years, "no Julian year of our time")
     found[EPOCH] = np.where(moves, years, 2000.0)
     return found
+
+
+def _speed(batch: Batch, column: str, rows: IntArray) -> FloatArray:
+    """One component of the proper motion in mas/yr, NaN where it is not known."""
+    factor = unit_factor(batch.rows, column, "mas/yr")
+    values = measured(numbers(batch.rows.columns[column])[rows]) * factor
+    fast = np.abs(values) > _FASTEST_MAS_YR
+    refuse_values(batch, rows, fast, column, values, "faster than any star, in mas/yr")
+    return values
 
 
 def _write(

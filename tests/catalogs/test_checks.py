@@ -143,6 +143,31 @@ def test_numbers_that_fit_no_common_type_are_told_by_column(
     assert "rows 3 to 4, column flux: int64, elsewhere double" in error.detail
 
 
+@pytest.mark.parametrize("value", [15_001.0, -20_000.0, 1e6])
+def test_a_motion_that_no_star_has_is_told(store: Store, tmp_path: Path, value: float) -> None:
+    given = {**table(20), "pmra": np.ones(20), "pmdec": np.ones(20)}
+    given["pmdec"][6] = value
+    error = refused(store, write(tmp_path / "a.parquet", given), epoch=2016.0)
+    assert error.reason == "out_of_range"
+    assert f"row 7, column pmdec: {value:g} is faster than any star" in error.detail
+
+
+@pytest.mark.parametrize("mark", [-9999.0, -999.0, 99999.0, 1e20, np.inf, -np.inf, np.nan])
+def test_marks_of_no_motion_do_not_move(store: Store, tmp_path: Path, mark: float) -> None:
+    given = {**table(20), "pmra": np.full(20, 3.0), "pmdec": np.full(20, 4.0)}
+    given["pmra"][6] = given["pmdec"][6] = given["pmra"][7] = mark
+    for kind in (np.float64, np.float32):
+        changed = {n: np.asarray(given[n]).astype(kind) for n in ("pmra", "pmdec")}
+        path = write(tmp_path / "a.parquet", {**given, **changed})
+        store.add(path, Wanted(name="test", epoch=2016.0), NOW)
+        found = store.open("test")
+        assert found.facts["fastest_mas_yr"] == 5.0
+        assert found.motion is not None
+        rows = found.closest(given["ra"], given["dec"]).row
+        assert np.flatnonzero(found.motion.pmra[rows] == 0).tolist() == [6, 7]
+        assert np.flatnonzero(found.motion.pmdec[rows] == 0).tolist() == [6, 7]
+
+
 def test_an_epoch_that_is_no_year_is_told(store: Store, tmp_path: Path) -> None:
     path = moving(tmp_path / "a.parquet", [2016.0, 2016.0, 57388.0, 2016.0])
     error = refused(store, path)
