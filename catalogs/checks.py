@@ -11,13 +11,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from catalogs.batches import Batch, Source
+from catalogs.batches import Batch
 from catalogs.kinds import ID_NAMES
 from catalogs.tables import DEC_NAMES, RA_NAMES, Table, is_text, positions
 from crossmatch.errors import CatalogError
 from crossmatch.model import BoolArray, FloatArray, IntArray
 
-_FEW = 50
+# Of positions all over the sky in degrees a thousandth lies within 2 pi and pi/2 of (0, 0), and
+# a fifteenth has a right ascension below 24: ten of ten by chance once in 10^30 and 10^11.
+_FEW = 10
 _UNITS = {"deg": ("deg", "deg"), "rad": ("rad", "rad"), "hour": ("hourangle", "deg")}
 
 
@@ -32,7 +34,7 @@ class Columns:
 
 
 def position_columns(
-    source: Source, table: Table, ra: str | None, dec: str | None, id_column: str | None
+    path: Path, table: Table, ra: str | None, dec: str | None, id_column: str | None
 ) -> Columns:
     """Columns with position and identifier, as asked for or by their usual names.
 
@@ -45,14 +47,14 @@ def position_columns(
     known = ", ".join(names[:40]) + (" …" if len(names) > 40 else "")
     for asked in (ra, dec, id_column):
         if asked is not None and asked not in names:
-            raise CatalogError("no_such_column", f"{source.path} has no column {asked}: {known}")
-    found_ra = ra or source.ra or table.find(RA_NAMES)
-    found_dec = dec or source.dec or table.find(DEC_NAMES)
+            raise CatalogError("no_such_column", f"{path} has no column {asked}: {known}")
+    found_ra, found_dec = ra or table.find(RA_NAMES), dec or table.find(DEC_NAMES)
     if found_ra is None or found_dec is None:
         which = "right ascension" if found_ra is None else "declination"
         raise CatalogError(
             "no_position_columns",
-            f"{source.path}: no column is the {which}; name it with --ra and --dec: {known}",
+            f"{path}: no column is the {which}; `mmgateway catalogs add` takes --ra and --dec:"
+            f" {known}",
         )
     return Columns(found_ra, found_dec, id_column or table.find(ID_NAMES), None)
 
@@ -112,16 +114,23 @@ class Positions:
         if self._stated or self.taken < _FEW:
             return
         (ra, dec), high = self._high, np.maximum(np.abs(self._low), np.abs(self._high))
-        where = f"{self._columns.ra} up to {ra:.4g}, {self._columns.dec} up to {dec:.4g}"
-        if self._low[0] >= 0 and ra <= 2 * np.pi + 1e-6 and high[1] <= np.pi / 2 + 1e-6:
+        names = self._columns.ra, self._columns.dec
+        where = ", ".join(
+            f"column {name} from {low:.4g} to {top:.4g}"
+            for name, low, top in zip(names, self._low, self._high, strict=True)
+        )
+        # Right ascensions may be in [0, 2 pi] or in [-pi, pi].
+        if high[0] <= 2 * np.pi + 1e-6 and high[1] <= np.pi / 2 + 1e-6:
             raise CatalogError(
                 "radians_suspected",
-                f"{path}: {where}: radians? Say --unit rad, or --unit deg if they are degrees",
+                f"{path}: {where}: radians? `mmgateway catalogs add` takes --unit rad,"
+                " or --unit deg if they are degrees",
             )
         if self._low[0] >= 0 and ra <= 24 and high[1] > 30 and dec - self._low[1] > 60:
             raise CatalogError(
                 "hours_suspected",
-                f"{path}: {where}: hours? Say --unit hour, or --unit deg if they are degrees",
+                f"{path}: {where}: hours? `mmgateway catalogs add` takes --unit hour, or --unit deg"
+                " if they are degrees",
             )
 
     def _rows(self, batch: Batch, ra: FloatArray, dec: FloatArray) -> IntArray:
@@ -133,7 +142,7 @@ class Positions:
                 raise CatalogError(
                     "no_position",
                     f"{batch.file}: row {batch.first_row + row}, column {name}: no value;"
-                    " --skip leaves such rows out",
+                    " `mmgateway catalogs add --skip` leaves such rows out",
                 )
             self.skipped += int((~there).sum())
         return np.flatnonzero(there)

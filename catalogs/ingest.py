@@ -125,7 +125,8 @@ def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Adv
 
 def _plan(source: Source, wanted: Wanted) -> _Plan:
     head = next(source.batches(rows=200)).rows
-    position = position_columns(source, head, wanted.ra, wanted.dec, wanted.id)
+    ra, dec = wanted.ra or source.ra, wanted.dec or source.dec
+    position = position_columns(source.path, head, ra, dec, wanted.id)
     motion = head.find(PMRA_NAMES), head.find(PMDEC_NAMES)
     epoch = head.find(EPOCH_NAMES)
     needed = [position.ra, position.dec, position.id, *motion, epoch]

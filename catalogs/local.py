@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from catalogs.batches import Batch
+from catalogs.checks import Positions, position_columns
 from catalogs.sources import Matches, Sources
-from catalogs.tables import DEC_NAMES, RA_NAMES, positions, read_table
+from catalogs.tables import read_table
 from crossmatch.errors import CatalogError
 from crossmatch.model import FloatArray, IntArray
 from crossmatch.sky import ipix29
@@ -51,32 +53,32 @@ class LocalCatalog:
 
     @classmethod
     def load(
-        cls, name: str, path: Path, *, ra: str | None = None, dec: str | None = None
+        cls,
+        name: str,
+        path: Path,
+        *,
+        ra: str | None = None,
+        dec: str | None = None,
+        skip: bool = False,
     ) -> LocalCatalog:
-        """Catalogue from a CSV, FITS, VOTable or Parquet file.
+        """Catalogue from a CSV, FITS, VOTable or Parquet file, checked like one that is added.
 
         Parameters
         ----------
         ra, dec : str, optional
             Columns with the position; without, the usual names are looked for.
+        skip : bool
+            Leave rows without a position out, instead of refusing the file.
 
         Raises
         ------
         CatalogError
-            ``no_such_file``, ``unreadable``, ``not_a_table``, ``no_position_columns``,
-            ``wrong_unit``, ``not_a_position``, ``out_of_range``.
+            ``no_such_file``, ``unreadable``, ``not_a_table``, and those of `catalogs.checks`.
         """
         source = read_table(path)
-        ra_column = source.find((ra,) if ra else RA_NAMES)
-        dec_column = source.find((dec,) if dec else DEC_NAMES)
-        if ra_column is None or dec_column is None:
-            known = ", ".join(source.columns.column_names[:12])
-            raise CatalogError("no_position_columns", f"{path} has {known}; name ra and dec")
-        ra_deg, dec_deg = positions(source, ra_column, dec_column)
-        rows = np.flatnonzero(np.isfinite(ra_deg) & np.isfinite(dec_deg))
-        ra_deg, dec_deg = ra_deg[rows] % 360.0, dec_deg[rows]
-        if (np.abs(dec_deg) > 90).any():
-            raise CatalogError("out_of_range", f"{path}: {dec_column} outside [-90, 90] degrees")
+        places = Positions(position_columns(path, source, ra, dec, None), skip=skip)
+        rows, ra_deg, dec_deg = places.of(Batch(source, path, 1, 1.0))
+        places.refuse_odd_units(path)
         pixels = ipix29(ra_deg, dec_deg)
         order = np.argsort(pixels, kind="stable")
         return cls(
@@ -86,7 +88,7 @@ class LocalCatalog:
             dec_deg=dec_deg[order],
             ipix29=pixels[order],
             table=source.columns.take(pa.array(rows[order])),
-            skipped=source.columns.num_rows - len(rows),
+            skipped=places.skipped,
         )
 
     def __len__(self) -> int:

@@ -98,8 +98,20 @@ def test_radians_and_hours_are_suspected(
     store.add(path, Wanted(name="test", unit="deg"), NOW)
 
 
-def test_a_small_field_at_the_origin_is_no_radians(store: Store, tmp_path: Path) -> None:
-    given = table(40)
+@pytest.mark.parametrize("rows", [10, 300])
+def test_radians_around_zero_are_suspected_by_column(
+    store: Store, tmp_path: Path, rows: int
+) -> None:
+    given = table(rows)
+    given["ra"], given["dec"] = np.radians(given["ra"] - 180), np.radians(given["dec"])
+    error = refused(store, write(tmp_path / "a.parquet", given))
+    assert error.reason == "radians_suspected"
+    assert f"column ra from {given['ra'].min():.4g} to {given['ra'].max():.4g}" in error.detail
+    assert f"column dec from {given['dec'].min():.4g} to" in error.detail
+
+
+def test_a_few_sources_near_the_origin_are_no_radians(store: Store, tmp_path: Path) -> None:
+    given = table(9)
     given["ra"], given["dec"] = given["ra"] / 360, given["dec"] / 90
     store.add(write(tmp_path / "a.parquet", given), WANTED, NOW)
 

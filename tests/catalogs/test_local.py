@@ -138,11 +138,14 @@ def test_no_positions_and_no_sources(tmp_path: Path) -> None:
     assert full.nearest(np.empty(0), np.empty(0), 5.0).row.tolist() == []
 
 
-def test_rows_without_a_position_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_rows_without_a_position_are_told_or_skipped_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_text("RAJ2000,DEJ2000,m\n1.0,2.0,a\n,3.0,b\n4.0,nan,c\n")
 
-    found = LocalCatalog.load("c", path)
+    with pytest.raises(CatalogError, match="row 2, column RAJ2000: no value") as caught:
+        LocalCatalog.load("c", path)
+    assert caught.value.reason == "no_position"
+    found = LocalCatalog.load("c", path, skip=True)
 
     assert (len(found), found.skipped) == (1, 2)
     assert found.table["m"].to_pylist() == ["a"]
@@ -161,6 +164,9 @@ def test_the_version_is_that_of_the_bytes(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n", "no_position_columns"),
         ("ra,dec\n1.0,95.0\n", "out_of_range"),
+        ("ra,dec\n361.0,5.0\n", "out_of_range"),
+        ("ra,dec\n" + "3.0,1.0\n-3.0,-1.0\n" * 5, "radians_suspected"),
+        ("ra,dec\n" + "3.0,50.0\n23.0,-50.0\n" * 5, "hours_suspected"),
         ("ra,dec\nnorth,1.0\n", "not_a_position"),
         ("<html></html>", "not_a_table"),
         ("", "not_a_table"),

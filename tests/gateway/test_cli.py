@@ -213,7 +213,7 @@ def test_check_accepts_catalogues_that_can_be_read(
     [
         ('catalogs = ["milky_way"]', ["milky_way", "name=path", "nearby_galaxies"]),
         ('catalogs = ["a=none.csv"]', ["none.csv"]),
-        ('catalogs = ["a=bad.csv"]', ["bad.csv", "name ra and dec"]),
+        ('catalogs = ["a=bad.csv"]', ["bad.csv", "--ra and --dec"]),
         ('lsst_schemas = "nowhere"', ["lsst_schemas", "nowhere", "folder"]),
         ('lsst_schemas = "empty"', ["lsst_schemas", "empty has no"]),
         ('lsst_schemas = "ftp://x"', ["lsst_schemas", "http"]),
