@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -104,8 +106,9 @@ def source_of(path: Path) -> Source:
     Raises
     ------
     CatalogError
-        ``no_such_file``, ``unreadable``, ``not_hats`` for another folder, ``truncated``,
-        ``compressed``.
+        ``no_such_file``, ``unreadable``, ``truncated``, ``compressed``; ``not_hats`` for
+        another folder, ``hats_margin``, and ``incomplete`` where files or rows are not those
+        that the catalogue says it has.
     """
     if path.is_dir():
         return _hats_source(path)
@@ -158,10 +161,65 @@ def _hats_source(path: Path) -> Source:
         raise CatalogError(
             "not_hats", f"{path}: a folder without properties and Norder=…/Dir=…/Npix=….parquet"
         )
+    if told.get("dataproduct_type") == "margin":
+        whole = told.get("hats_primary_table_url", "the catalogue that it belongs to")
+        raise CatalogError(
+            "hats_margin", f"{path}: the margin of a catalogue, not a whole one; add {whole}"
+        )
+    _refuse_missing(path, files)
+    rows, schemas = 0, []
     for file in files:
         source_of(file)
+        try:
+            head = pq.read_metadata(file)
+        except (pa.ArrowException, OSError) as error:
+            raise CatalogError("not_a_table", f"{file}: {error}") from error
+        rows += head.num_rows
+        schemas.append(clean(head.schema.to_arrow_schema().empty_table()).schema)
+    if (said := told.get("hats_nrows", "")) and said != str(rows):
+        raise CatalogError(
+            "incomplete",
+            f"{path}: {rows} rows in {len(files)} files, properties say {said}; copy it again",
+        )
     ra, dec = (told.get(f"hats_col_{name}") or None for name in ("ra", "dec"))
-    return Source(path, "hats", tuple(files), ra, dec)
+    return Source(path, "hats", tuple(files), ra, dec, _types(schemas))
+
+
+def _refuse_missing(path: Path, files: Sequence[Path]) -> None:
+    """Raise CatalogError ``incomplete`` unless the files are those of the listed partitions."""
+    listed = _listed(path)
+    found = {pixel for file in files if (pixel := _pixel(file.as_posix())) is not None}
+    if listed and found != listed:
+        odd = min(found ^ listed)
+        what = "is listed and missing" if odd in listed else "is there and not listed"
+        raise CatalogError(
+            "incomplete",
+            f"{path}: Norder={odd[0]}, Npix={odd[1]} {what}; {len(found)} partitions are there,"
+            f" {len(listed)} listed; copy it again",
+        )
+
+
+def _listed(path: Path) -> set[tuple[int, int]]:
+    """Orders and pixels of the partitions as the catalogue lists them; empty: it does not."""
+    info, metadata = path / "partition_info.csv", path / "dataset" / "_metadata"
+    try:
+        if info.is_file():
+            with info.open(encoding="utf-8", newline="") as lines:
+                return {(int(r["Norder"]), int(r["Npix"])) for r in csv.DictReader(lines)}
+        if metadata.is_file():
+            told = pq.read_metadata(metadata)
+            names = {told.row_group(i).column(0).file_path for i in range(told.num_row_groups)}
+            return {pixel for name in names if (pixel := _pixel(name)) is not None}
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise CatalogError("not_hats", f"{path}: its list of partitions: {what}") from error
+    return set()
+
+
+def _pixel(path: str) -> tuple[int, int] | None:
+    """Order and pixel of a partition's file (HATS 1.0: a file, or a folder of several)."""
+    found = re.search(r"Norder=(\d+)/(?:Dir=\d+/)?Npix=(\d+)(?=[./])", path)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _from_parquet(
@@ -183,10 +241,10 @@ def _from_parquet(
 def _parquet_units(schema: pa.Schema) -> dict[str, str]:
     """Units as astropy and others write them into a field's metadata."""
     found = {}
-    for field in schema:
-        for key, value in (field.metadata or {}).items():
+    for column in schema:
+        for key, value in (column.metadata or {}).items():
             if key.lower() == b"unit":
-                found[field.name] = value.decode("utf-8", "replace")
+                found[column.name] = value.decode("utf-8", "replace")
     return found
 
 

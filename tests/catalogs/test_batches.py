@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalogs import hats
 from catalogs.batches import source_of, unified
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
@@ -25,6 +26,65 @@ def test_a_hats_folder_is_read_again(store: Store, tmp_path: Path) -> None:
         again = store.add(folder, Wanted(name="again"), NOW)
         assert again.facts["source_kind"] == "hats"
         assert store.open("again").sources.ipix29.tolist() == first.sources.ipix29.tolist()
+
+
+@pytest.fixture
+def hats_folder(tmp_path: Path) -> Path:
+    """A primary table of several partitions, as someone else would publish it."""
+    store = Store(tmp_path / "another")
+    store.add(write(tmp_path / "a.parquet", table(3000)), WANTED, NOW)
+    parts = store.open("test").folder
+    whole = pq.read_table(parts / "test" / "dataset", partitioning=None)
+    folder = tmp_path / "hats"
+    writer = hats.Writer(folder, whole.schema)
+    for pixel in range(12):
+        part = hats.Partition(0, pixel)
+        pixels = whole["_healpix_29"].to_numpy()
+        writer.write(part, whole.filter((pixels >= part.start) & (pixels < part.end)))
+    writer.close(hats.properties_of("hats", "ra", "dec", (), NOW))
+    return folder
+
+
+def test_a_whole_hats_folder_is_taken(hats_folder: Path) -> None:
+    source = source_of(hats_folder)
+    assert (len(source.files), source.ra, source.dec) == (12, "ra", "dec")
+    assert sum(b.rows.columns.num_rows for b in source.batches()) == 3000
+
+
+@pytest.mark.parametrize("listed", ["partition_info.csv", "_metadata"])
+def test_a_partition_that_is_missing_is_told(store: Store, hats_folder: Path, listed: str) -> None:
+    if listed == "_metadata":
+        (hats_folder / "partition_info.csv").unlink()
+    next(hats_folder.glob("**/Npix=7.parquet")).unlink()
+    error = refused(store, hats_folder)
+    assert error.reason == "incomplete"
+    assert "Norder=0, Npix=7 is listed and missing; 11 partitions" in error.detail
+
+
+def test_rows_that_are_missing_are_told(store: Store, hats_folder: Path) -> None:
+    file = next(hats_folder.glob("**/Npix=7.parquet"))
+    pq.write_table(pq.read_table(file, partitioning=None).slice(1), file)
+    error = refused(store, hats_folder)
+    assert error.reason == "incomplete"
+    assert "2999 rows in 12 files, properties say 3000" in error.detail
+
+
+def test_partitions_of_other_types_are_brought_to_one(store: Store, hats_folder: Path) -> None:
+    file = next(hats_folder.glob("**/Npix=7.parquet"))
+    part = pq.read_table(file, partitioning=None)
+    number = part.column_names.index("source_id")
+    pq.write_table(part.set_column(number, "source_id", part["source_id"].cast("int32")), file)
+    store.add(hats_folder, Wanted(name="again"), NOW)
+    assert store.open("again").facts["columns"]["source_id"] == "int64"
+
+
+def test_a_margin_is_no_catalogue(store: Store, hats_folder: Path) -> None:
+    told = hats.properties_of("hats", "ra", "dec", (), NOW)
+    names = ("properties", "hats.properties")
+    hats.write_properties(hats_folder, names, hats.margin_properties(told, "hats_margin"))
+    error = refused(store, hats_folder)
+    assert error.reason == "hats_margin"
+    assert "add hats" in error.detail
 
 
 def test_the_table_of_tns_has_its_time_above(store: Store, tmp_path: Path) -> None:
