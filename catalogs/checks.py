@@ -20,6 +20,9 @@ from crossmatch.model import BoolArray, FloatArray, IntArray
 # Of positions all over the sky in degrees a thousandth lies within 2 pi and pi/2 of (0, 0), and
 # a fifteenth has a right ascension below 24: ten of ten by chance once in 10^30 and 10^11.
 _FEW = 10
+_FILE_BITS = 8
+# 2^64 over the golden ratio: numbers one after another go far apart (Knuth, vol. 3, 6.4).
+_MIXING = np.uint64(11400714819323198485)
 _UNITS = {"deg": ("deg", "deg"), "rad": ("rad", "rad"), "hour": ("hourangle", "deg")}
 
 
@@ -172,22 +175,31 @@ def refuse_values(
 
 
 class Identifiers:
-    """Identifiers of batch after batch, remembered by 64 bits each."""
+    """Identifiers of batch after batch, 64 bits each, on disk.
 
-    def __init__(self, column: str | None) -> None:
-        self._column = column
-        self._seen: list[NDArray[np.uint64]] = []
-        self._without: list[IntArray] = []
+    They lie in many files, equal ones in the same one, which are looked at one by one: of
+    a billion sources that takes a quarter of a gigabyte.
+
+    Parameters
+    ----------
+    column : str or None
+        None: nothing is remembered.
+    folder : Path
+        To be made.
+    """
+
+    def __init__(self, column: str | None, folder: Path) -> None:
+        self._column, self._folder = column, folder
         self._starts: list[tuple[int, Path, int]] = []
         self._count = 0
+        folder.mkdir()
 
     def take(self, batch: Batch) -> None:
         """Remember those of a batch; rows without one do not matter."""
         if self._column is None:
             return
         column = batch.rows.columns[self._column]
-        if column.null_count:
-            self._without.append(self._count + np.flatnonzero(column.is_null().to_numpy()))
+        rows = self._count + np.flatnonzero(column.is_valid().to_numpy())
         some = column.drop_null()
         if pa.types.is_integer(some.type):
             seen = some.cast(pa.int64(), safe=False).to_numpy().view(np.uint64)
@@ -195,30 +207,41 @@ class Identifiers:
             texts = some.cast(pa.string()).to_pandas().astype(object).to_numpy()
             seen = pd.util.hash_array(texts, categorize=False)
         self._starts.append((self._count, batch.file, batch.first_row))
-        self._seen.append(seen)
         self._count += len(column)
+        self._put(seen, rows)
 
     def refuse_twice(self) -> None:
-        """Raise CatalogError ``duplicate_id`` with the rows, if one came twice."""
-        if not self._seen:
+        """Raise CatalogError ``duplicate_id`` with the rows, if one came twice; else clear up."""
+        count, both = 0, (self._count, self._count)
+        for path in sorted(self._folder.iterdir()):
+            pairs = np.fromfile(path, np.uint64).reshape(-1, 2)
+            pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+            again = np.flatnonzero(pairs[1:, 0] == pairs[:-1, 0])
+            count += len(again)
+            rows = pairs[:, 1].astype(np.int64)
+            # The first in the catalogue that was there before.
+            both = min([both, *zip(rows[again + 1].tolist(), rows[again].tolist(), strict=True)])
+            path.unlink()
+        self._folder.rmdir()
+        if not count:
             return
-        seen = np.concatenate(self._seen)
-        self._seen = [seen]
-        order = np.sort(seen)
-        twice = order[1:][order[1:] == order[:-1]]
-        del order
-        if not len(twice):
-            return
-        rows = np.arange(self._count)
-        if self._without:
-            rows = np.delete(rows, np.concatenate(self._without))
-        first, second = (self._place(int(row)) for row in rows[seen == twice[0]][:2])
+        second, first = (self._place(row) for row in both)
         raise CatalogError(
             "duplicate_id",
             f"{second[0]}: row {second[1]}, column {self._column}: the same as row {first[1]}"
             + (f" of {first[0]}" if first[0] != second[0] else "")
-            + f" ({len(twice)} such)",
+            + f" ({count} such)",
         )
+
+    def _put(self, seen: NDArray[np.uint64], rows: IntArray) -> None:
+        """Append identifiers and rows to the files, which take equal shares of them."""
+        file_of = (seen * _MIXING >> np.uint64(64 - _FILE_BITS)).astype(np.uint8)
+        order = np.argsort(file_of, kind="stable")
+        pairs = np.stack([seen, rows.astype(np.uint64)], axis=1)[order]
+        ends = np.searchsorted(file_of[order], np.arange(2**_FILE_BITS + 1))
+        for number, (low, high) in enumerate(pairwise(ends.tolist())):
+            with (self._folder / str(number)).open("ab") as file:
+                file.write(pairs[low:high].tobytes())
 
     def _place(self, number: int) -> tuple[Path, int]:
         """File and row of the ``number``-th row of all."""

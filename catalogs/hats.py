@@ -183,13 +183,21 @@ def write_properties(folder: Path, names: Sequence[str], told: Mapping[str, obje
 
 
 class Margin:
-    """Collects, for each partition, the sources of others that lie near its border."""
+    """Collects on disk, for each partition, the sources of others that lie near its border.
 
-    def __init__(self, parts: Sequence[Partition]) -> None:
-        self._parts = list(parts)
+    Parameters
+    ----------
+    parts : sequence of Partition
+    folder : Path
+        To be made; `write` removes it.
+    """
+
+    def __init__(self, parts: Sequence[Partition], folder: Path) -> None:
+        self._parts, self._folder = list(parts), folder
+        folder.mkdir()
         self._starts = np.array([p.start for p in parts], np.int64)
         self._ends = np.array([p.end for p in parts], np.int64)
-        self._found: defaultdict[int, list[pa.Table]] = defaultdict(list)
+        self._found: defaultdict[int, list[Path]] = defaultdict(list)
 
     def take(self, number: int, pixels: IntArray, table: pa.Table) -> None:
         """Sources of partition ``number``, sorted: which of them others want too."""
@@ -199,14 +207,20 @@ class Margin:
         pairs = np.unique(np.stack([owner[known], near[known]]), axis=1)
         for other in np.unique(pairs[0]).tolist():
             rows = pairs[1][pairs[0] == other]
-            self._found[other].append(table.take(pa.array(rows)))
+            path = self._folder / f"{number}-{other}.arrow"
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+                file.write_table(table.take(pa.array(rows)))
+            self._found[other].append(path)
 
     def write(self, writer: Writer) -> int:
         """Write the margin's files; how many rows they have."""
         total = 0
         for number in sorted(self._found):
-            table = pa.concat_tables(self._found[number])
+            table = pa.concat_tables(pa.ipc.open_file(p).read_all() for p in self._found[number])
             order = np.argsort(table[PIXEL_COLUMN].to_numpy(), kind="stable")
             writer.write(self._parts[number], table.take(pa.array(order)))
             total += table.num_rows
+            for path in self._found[number]:
+                path.unlink()
+        self._folder.rmdir()
         return total

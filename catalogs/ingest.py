@@ -2,7 +2,7 @@
 
 Two passes: batches are checked, sorted and put aside; then pixel after pixel is written.
 CSV is read once before them, for the types of its columns.
-Memory is that of one batch or one partition, whatever the size of the catalogue.
+Memory is that of one batch or one partition, and a quarter of a byte a row for identifiers.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _sorted_runs(
 ) -> Runs:
     """First pass: every row checked and put aside."""
     (folder / "runs").mkdir(parents=True)
-    runs, identifiers = Runs(folder / "runs"), Identifiers(plan.position.id)
+    runs, identifiers = Runs(folder / "runs"), Identifiers(plan.position.id, folder / "ids")
     for batch in source.batches(plan.read):
         rows, ra, dec = places.of(batch)
         identifiers.take(batch)
@@ -230,7 +230,7 @@ def _write(
     public = pa.schema([(new, schema.field(old).type) for old, new in names.items()])
     primary = hats.Writer(folder / wanted.name, public)
     beside = hats.Writer(folder / f"{wanted.name}_margin", public)
-    margin = hats.Margin(parts)
+    margin = hats.Margin(parts, folder / "margins")
     for number, part in enumerate(parts):
         rows = runs.between(part.start, part.end)
         table = rows.select(list(names)).rename_columns(list(names.values()))

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from catalogs import batches
+from catalogs.batches import Batch
+from catalogs.checks import Identifiers
 from catalogs.ingest import Wanted
 from catalogs.store import Store
+from catalogs.tables import Table
+from crossmatch.errors import CatalogError
 from tests.catalogs.catalogfiles import NOW, WANTED, moving, refused, table, write
 
 
@@ -131,6 +136,23 @@ def test_identifiers_that_come_twice_are_told_by_their_rows(
     path = write(tmp_path / "b.parquet", given)
     assert "row 212, column other: the same as row 31" in refused(store, path, id="other").detail
     store.add(path, WANTED, NOW)
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_of_many_identifiers_the_first_that_was_there_before_is_told(
+    tmp_path: Path, kind: type
+) -> None:
+    rng = np.random.default_rng(5)
+    given = [None if i % 7 == 0 else kind(i) for i in rng.integers(-(2**62), 2**62, 5000).tolist()]
+    for second, first in ((4800, 4799), (4001, 12), (3000, 2999), (4900, 12)):
+        given[second] = given[first] = kind(first)
+    identifiers = Identifiers("n", tmp_path / "ids")
+    for start in range(0, 5000, 700):
+        rows = pa.table({"n": given[start : start + 700]})
+        identifiers.take(Batch(Table(rows, {}, ""), Path("a"), start + 1, 1.0))
+    with pytest.raises(CatalogError, match=r"row 3001, column n: the same as row 3000 \(4 such\)"):
+        identifiers.refuse_twice()
+    assert not (tmp_path / "ids").exists()
 
 
 def test_identifiers_are_compared_whatever_a_batch_takes_them_for(

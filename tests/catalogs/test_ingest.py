@@ -46,6 +46,12 @@ def test_batches_do_not_change_the_version(
     assert store.versions("test") == [whole.version]
 
 
+def test_nothing_that_was_put_aside_stays(store: Store, tmp_path: Path) -> None:
+    store.add(write(tmp_path / "a.parquet", table(2000)), WANTED, NOW)
+    there = {path.name for path in store.open("test").folder.iterdir()}
+    assert there == {"catalog.json", "collection.properties", "index", "test", "test_margin"}
+
+
 def test_only_some_columns_are_kept(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", table())
     store.add(path, Wanted(name="test", columns=("mag",)), NOW)
