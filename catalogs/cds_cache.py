@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from catalogs.cds import Place
-from crossmatch.errors import ServiceError
-from crossmatch.remote import Answer
+from crossmatch.errors import CatalogError, ServiceError
+from crossmatch.remote import Answer, read_answer
 from crossmatch.sky import MAX_ORDER, ipix29
 
 CELL_ORDER = 21
@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS answers (
 class AnswerCache:
     """Answers by catalogue, version and cell of the sky, in a file; the oldest are dropped.
 
-    What is in it may be lost: it spares questions, no more.
+    What is in it may be lost: it spares questions, no more. The file is opened with the first
+    use, and begun anew when it is found damaged.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class AnswerCache:
     Raises
     ------
     ServiceError
-        Here and in every method: it cannot be read or written.
+        In every method: it cannot be read or written.
     """
 
     def __init__(self, path: Path, radius_arcsec: float, max_answers: int = 200_000) -> None:
@@ -54,12 +55,7 @@ class AnswerCache:
         self.radius_arcsec = radius_arcsec
         self._max = max_answers
         self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as error:
-            raise ServiceError(f"{path}: {error.strerror}") from error
-        self._db = self._opened()
+        self._db: sqlite3.Connection | None = None
 
     def get(self, catalog: str, version: str, places: Sequence[Place]) -> list[Answer | None]:
         """Answers that are known already, None for places of which there is none, (n,)."""
@@ -92,26 +88,24 @@ class AnswerCache:
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
-            self._db.close()
+            self._let_go()
 
     def _of(self, place: Place, body: str) -> Answer | None:
-        answer = replace(Answer.from_json(json.loads(body)), counterpart_id=place.counterpart_id)
+        try:
+            answer = read_answer(json.loads(body))
+        except (ValueError, CatalogError) as error:
+            raise ServiceError(f"{self._path}: an answer cannot be read: {error}") from error
+        answer = replace(answer, counterpart_id=place.counterpart_id)
         return answer if answer.covers(place.ra_deg, place.dec_deg, self.radius_arcsec) else None
 
-    def _opened(self) -> sqlite3.Connection:
-        try:
-            return self._connected()
-        except sqlite3.OperationalError as error:
-            # In use, or the disk is full: no reason to throw it away.
-            raise ServiceError(f"{self._path}: {error}") from error
-        except sqlite3.DatabaseError:
-            self._path.unlink(missing_ok=True)
-        try:
-            return self._connected()
-        except sqlite3.Error as error:
-            raise ServiceError(f"{self._path}: {error}") from error
+    def _let_go(self) -> None:
+        if self._db is not None:
+            self._db.close()
+        self._db = None
 
     def _connected(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         # Each statement is a transaction of its own; what is lost is asked for again.
         db = sqlite3.connect(self._path, timeout=5.0, check_same_thread=False, isolation_level=None)
         try:
@@ -125,9 +119,25 @@ class AnswerCache:
     def _do(self, query: str, values: Sequence[object]) -> list[tuple[str, ...]]:
         try:
             with self._lock:
-                return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+                return self._done(query, values)
+        except (sqlite3.Error, OSError) as error:
             raise ServiceError(f"{self._path}: {error}") from error
+
+    def _done(self, query: str, values: Sequence[object]) -> list[tuple[str, ...]]:
+        try:
+            return self._opened().execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._let_go()
+            # Its subclasses are no reason to throw it away: it is in use, or the disk is full.
+            if type(error) is not sqlite3.DatabaseError:
+                raise
+            self._path.unlink(missing_ok=True)
+        return self._opened().execute(query, values).fetchall()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._db = self._connected()
+        return self._db
 
 
 def _cells(places: Sequence[Place]) -> list[int]:

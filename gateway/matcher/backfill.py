@@ -86,6 +86,7 @@ class Backfill:
         What is awaited now.
     client : Client
     cache : AnswerCache
+        A fault of it is logged once; all is asked without it.
     tell : callable
         Puts answers on ``mm.lookups``; returns when they are there.
     batch : int
@@ -114,6 +115,7 @@ class Backfill:
         self._told: dict[tuple[str, str], list[tuple[float, Answer]]] = {}
         self._failed: Counter[Question] = Counter()
         self._alone: dict[Question, float] = {}
+        self._cache_faults: set[str] = set()
 
     def work(self) -> Report:
         """Ask everything that is due once; what fails waits for its time."""
@@ -164,7 +166,7 @@ class Backfill:
 
     def _ask(self, catalog: str, part: Sequence[Question], course: _Course, report: Report) -> None:
         places = [Place(q.counterpart_id, q.ra_deg, q.dec_deg) for q in part]
-        known = self._cache.get(catalog, self._client.version, places)
+        known = self._known(catalog, places)
         cached = [answer for answer in known if answer is not None]
         self._say(catalog, cached, report)
         report.from_cache += len(cached)
@@ -186,8 +188,27 @@ class Backfill:
             return
         course.size = min(self._batch, 2 * course.size)
         course.failures, course.trouble, course.wait_until = 0, None, 0.0
-        self._cache.put(answers)
+        self._keep(answers)
         self._say(catalog, answers, report)
+
+    def _known(self, catalog: str, places: Sequence[Place]) -> Sequence[Answer | None]:
+        """What the cache has, (n,). It only spares questions: without it all are asked."""
+        try:
+            return self._cache.get(catalog, self._client.version, places)
+        except ServiceError as error:
+            self._note_fault(error)
+            return [None] * len(places)
+
+    def _keep(self, answers: Sequence[Answer]) -> None:
+        try:
+            self._cache.put(answers)
+        except ServiceError as error:
+            self._note_fault(error)
+
+    def _note_fault(self, error: ServiceError) -> None:
+        if str(error) not in self._cache_faults:
+            self._cache_faults.add(str(error))
+            log.warning("lookup_cache_failed", detail=str(error))
 
     def _say(self, catalog: str, answers: Sequence[Answer], report: Report) -> None:
         if answers:

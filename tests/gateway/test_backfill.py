@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -35,6 +35,7 @@ from crossmatch.skymap import read_skymap
 from gateway.config import load
 from gateway.feeds.registry import load_feeds
 from gateway.lookup import remote_of
+from gateway.matcher import backfill as module
 from gateway.matcher.backfill import Backfill, BackfillThread, client_of
 from gateway.night.alerts import alerts as night_alerts
 from gateway.night.notices import notices
@@ -208,6 +209,47 @@ def test_answer_that_never_arrives_is_told_again(world: World) -> None:
     world.work()
     report = world.work(301.0)
     assert (report.answered, report.from_cache, world.client.sizes) == ({"simbad": 3}, 3, [3])
+
+
+class FullDisk(AnswerCache):
+    """A cache that takes nothing, and perhaps gives nothing."""
+
+    reads = True
+
+    def get(self, catalog: str, version: str, places: Sequence[Place]) -> list[Answer | None]:
+        if not self.reads:
+            raise ServiceError("cds.sqlite: database disk image is malformed")
+        return super().get(catalog, version, places)
+
+    def put(self, answers: Iterable[Answer]) -> None:
+        raise ServiceError("cds.sqlite: database or disk is full")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_fault_of_the_cache_costs_no_answer_and_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module.log, "warning", lambda event, **_: said.append(event))
+    world = World(tmp_path, n=25)
+    cache = FullDisk(tmp_path / "full.sqlite", 1.0)
+    cache.reads = reads
+    world.backfill = Backfill(
+        lambda: list(world.awaited), world.client, cache, world.told, 10, world.clock
+    )
+    for _ in range(3):
+        report = world.work(1.0)
+        assert report.trouble == {}
+    assert (world.client.sizes, len(world.told.answers)) == ([10, 10, 5], 25)
+    assert said == ["lookup_cache_failed"] * (1 if reads else 2)
+
+
+def test_a_cache_that_cannot_be_opened_does_not_end_the_start(tmp_path: Path) -> None:
+    world = World(tmp_path / "state")
+    (tmp_path / "state").write_text("a file stands where the folder should be")
+    assert world.work().answered == {"simbad": 3}
+    assert world.work(1.0).answered == {}
+    assert world.client.sizes == [3]
 
 
 # --- its thread ---------------------------------------------------------------------------------
