@@ -23,6 +23,7 @@ from crossmatch.errors import CatalogError
 
 _LATEST = "latest"
 _ADDING = ".adding-"
+_REMOVING = ".removing-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -46,7 +47,8 @@ class Store:
         """Names of all catalogues, sorted."""
         if not self.root.is_dir():
             return []
-        return sorted(p.name for p in self.root.iterdir() if (p / _LATEST).is_file())
+        found = (p for p in self.root.iterdir() if not p.name.startswith("."))
+        return sorted(p.name for p in found if (p / _LATEST).is_file())
 
     def versions(self, name: str) -> list[str]:
         """Versions of a catalogue, sorted by when they were added."""
@@ -69,6 +71,8 @@ class Store:
             raise CatalogError(
                 "no_such_catalog", f"{name} is not in {self.root}, which has: {known}"
             ) from error
+        except OSError as error:
+            raise CatalogError("not_a_catalog", f"{name}: {error}") from error
 
     def facts(self, name: str, version: str) -> dict[str, Any]:
         """What is known of a version.
@@ -103,7 +107,8 @@ class Store:
     ) -> Added:
         """Add a catalogue, or a version of it, and put that in use.
 
-        Nothing is seen of it before it is whole, and nothing stays if it fails.
+        Nothing is seen of it before it is whole, and nothing stays if it fails. A version that
+        is there already is verified, and replaced if it is not as it was added.
 
         Raises
         ------
@@ -117,14 +122,17 @@ class Store:
         folder = self.root / wanted.name
         existed = folder.is_dir()
         folder.mkdir(parents=True, exist_ok=True)
+        self._sweep(self.root)
         self._sweep(folder)
-        beside = folder / f"{_ADDING}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        beside = folder / _hidden(_ADDING)
         try:
             beside.mkdir()
             version = ingest(path, wanted, beside, now, advance)
-            known = (folder / version / FACTS).is_file()
+            _settle(beside)
+            known = self._is_whole(wanted.name, version)
             if not known:
-                _settle(beside)
+                if (folder / version).exists():
+                    _discard(folder / version)
                 known = not _named(beside, folder / version)
             self._point(wanted.name, version)
         finally:
@@ -158,10 +166,9 @@ class Store:
                 "in_use", f"{name}: {version} is in use; add or use another version first"
             )
         if version is None or len(known) == 1:
-            (self.root / name / _LATEST).unlink()
-            shutil.rmtree(self.root / name)
+            _discard(self.root / name)
             return known
-        shutil.rmtree(self.root / name / version)
+        _discard(self.root / name / version)
         return [version]
 
     def verify(self, name: str, version: str | None = None) -> list[str]:
@@ -186,6 +193,13 @@ class Store:
             faults += _parquet_faults(folder / table, table, rows)
         return faults
 
+    def _is_whole(self, name: str, version: str) -> bool:
+        try:
+            return not self.verify(name, version)
+        # Facts that are others' lack what is asked of them.
+        except (CatalogError, LookupError, TypeError, OSError):
+            return False
+
     def _point(self, name: str, version: str) -> None:
         beside = self.root / name / f".{_LATEST}-{uuid.uuid4().hex[:8]}"
         beside.write_text(version + "\n", "utf-8")
@@ -194,9 +208,9 @@ class Store:
         beside.replace(self.root / name / _LATEST)
 
     def _sweep(self, folder: Path) -> None:
-        """Remove what processes left that were killed while adding."""
-        for left in folder.glob(f"{_ADDING}*"):
-            number = left.name.removeprefix(_ADDING).split("-")[0]
+        """Remove what processes left that were killed while adding or removing."""
+        for left in (*folder.glob(f"{_ADDING}*"), *folder.glob(f"{_REMOVING}*")):
+            number = left.name.split("-")[1]
             if not (number.isdigit() and _lives(int(number))):
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -218,6 +232,7 @@ class Following:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
+        self._trouble = ""
         self._mark = _mark(store.pointer(name))
         self._catalog = store.open(name)
 
@@ -227,14 +242,22 @@ class Following:
         return self._name
 
     def current(self, trouble: Callable[[CatalogError], None] = lambda _: None) -> StoredCatalog:
-        """The catalogue in use: 2 µs when nothing changed; ``trouble`` is told why it is kept."""
+        """The catalogue in use: 2 µs when nothing changed.
+
+        One that cannot be opened is tried again with each call; ``trouble`` is told why the one
+        before is kept, when that changes.
+        """
         mark = _mark(self._store.pointer(self._name))
-        if mark != self._mark:
-            self._mark = mark
-            try:
-                self._catalog = self._store.open(self._name)
-            except CatalogError as error:
+        if mark == self._mark:
+            return self._catalog
+        try:
+            self._catalog = self._store.open(self._name)
+        except CatalogError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
                 trouble(error)
+        else:
+            self._mark, self._trouble = mark, ""
         return self._catalog
 
 
@@ -245,6 +268,18 @@ def _mark(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_mtime_ns, found.st_ino
+
+
+def _hidden(prefix: str) -> str:
+    """A name for what is not to be seen, with the process that has it."""
+    return f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder: at once for who looks, and for good with the next sweep if not now."""
+    hidden = folder.with_name(_hidden(_REMOVING))
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def _parquet_faults(folder: Path, table: str, rows: int) -> list[str]:

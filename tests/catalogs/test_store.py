@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,17 @@ def test_a_failure_while_writing_leaves_the_version_before(
 
 
 def test_what_a_killed_process_left_is_swept(store: Store, tmp_path: Path) -> None:
-    left = store.root / "test" / ".adding-999999999-abc"
+    killed = [
+        store.root / place / f".{what}-999999999-abc"
+        for place, what in (("test", "adding"), ("test", "removing"), ("", "removing"))
+    ]
     mine = store.root / "test" / f".adding-{os.getpid()}-abc"
-    for folder in (left, mine):
+    for folder in (*killed, mine):
         folder.mkdir(parents=True)
+        (folder / "latest").write_text("x")
+    assert store.names() == []
     store.add(write(tmp_path / "a.parquet", table()), WANTED, NOW)
-    assert not left.exists()
+    assert not any(folder.exists() for folder in killed)
     assert mine.exists()
     assert store.versions("test") == [store.latest("test")]
 
@@ -125,3 +132,91 @@ def test_verify_tells_changed_facts(store: Store, tmp_path: Path) -> None:
     facts = store.root / "test" / version / "catalog.json"
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"radius_arcsec": 99.0}))
     assert store.verify("test") == ["catalog.json: says other things than when it was added"]
+
+
+def _without_its_index(folder: Path) -> None:
+    shutil.rmtree(folder / "index")
+
+
+def _without_facts(folder: Path) -> None:
+    (folder / "catalog.json").unlink()
+
+
+def _with_other_facts(folder: Path) -> None:
+    (folder / "catalog.json").write_text("{}")
+
+
+def _with_a_changed_array(folder: Path) -> None:
+    array = np.load(folder / "index/ra.npy", mmap_mode="r+")
+    array[3] += 1.0
+    array.flush()
+
+
+@pytest.mark.parametrize(
+    "damage", [_without_its_index, _without_facts, _with_other_facts, _with_a_changed_array]
+)
+def test_adding_again_repairs(store: Store, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = write(tmp_path / "a.csv", table())
+    version = store.add(path, WANTED, NOW).version
+    following = Following(store, "test")
+    held = following.current()
+    damage(store.root / "test" / version)
+    again = store.add(path, WANTED, NOW)
+    assert (again.version, again.known) == (version, False)
+    assert store.verify("test") == []
+    assert store.add(path, WANTED, NOW).known
+    assert following.current() is not held
+    inside = sorted(p.name for p in (store.root / "test").iterdir())
+    assert inside == sorted([version, "latest"])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_removal_that_is_killed_leaves_nothing_that_is_seen(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    path = write(tmp_path / "a.csv", table())
+    one = store.add(path, WANTED, NOW).version
+    two = store.add(write(tmp_path / "b.csv", table(seed=2)), WANTED, NOW.replace(day=2)).version
+
+    def killed(folder: Path, **_: Any) -> None:
+        (folder / "latest" if whole else folder / "catalog.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.remove("test", None if whole else one)
+    assert store.names() == ([] if whole else ["test"])
+    assert store.versions("test") == ([] if whole else [two])
+    assert not store.add(path, WANTED, NOW).known
+    assert store.verify("test") == []
+
+
+def test_another_version_that_cannot_be_opened_at_first_is_tried_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = store.add(write(tmp_path / "a.csv", table()), WANTED, NOW).version
+    following = Following(store, "test")
+    two = store.add(write(tmp_path / "b.csv", table(seed=2)), WANTED, NOW).version
+    troubles: list[str] = []
+
+    def too_many_files(*_: Any) -> None:
+        raise CatalogError("not_a_catalog", "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.StoredCatalog, "open", too_many_files)
+        for _ in range(3):
+            assert following.current(lambda e: troubles.append(e.detail)).version == one
+    assert troubles == ["too many open files"]
+    assert following.current().version == two
+    assert following.current() is following.current()
+
+
+def test_a_pointer_that_cannot_be_read_is_no_end(store: Store, tmp_path: Path) -> None:
+    version = store.add(write(tmp_path / "a.csv", table()), WANTED, NOW).version
+    following = Following(store, "test")
+    store.pointer("test").unlink()
+    store.pointer("test").mkdir()
+    troubles: list[str] = []
+    assert following.current(lambda e: troubles.append(e.reason)).version == version
+    assert troubles == ["not_a_catalog"]
