@@ -82,6 +82,11 @@ class Group:
         """Whether the last statement stands."""
         return self.last is not None and self.last["state"] == "in_force"
 
+    @property
+    def tier(self) -> str | None:
+        """Tier of the candidate that stands; None if none does."""
+        return None if self.last is None or not self.in_force else str(self.last["tier"])
+
     def to_json(self, packets: Packets | None = None) -> dict[str, Any]:
         """Plain values for the state topic; a point that several packets repeat stands once.
 

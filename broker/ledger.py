@@ -31,6 +31,8 @@ ALERT_PREFIXES = ("rejected.", "cut.")
 CANDIDATE_PREFIXES = ("withheld.", "lowered.")
 """What became of a candidate that was ``judged`` by what its chain demands, besides ``passed``:
 the first cut that it failed. It counts each time that this changes."""
+TOLD_PREFIX = "told."
+"""With the tier: a candidate that was told, each time that it is told anew or its tier changes."""
 ARCHIVED = ("matched", "unmatched", "withdrawn")
 """With ``cut.<name>``: what the archive of alerts has one row of."""
 NOTICE_OUTCOMES = (

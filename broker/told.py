@@ -14,6 +14,7 @@ from broker.events import Events, InForce
 from broker.fold import Why
 from broker.groups import Group, GroupKey, Groups
 from broker.judge import Matches
+from broker.ledger import TOLD_PREFIX
 from broker.lookups import AnswerStore
 from broker.tally import Tally
 from crossmatch.candidate import WITHHELD, Assessed, Context, EventDistance, Versions, assess
@@ -147,8 +148,11 @@ class Teller:
             said = fold.withheld(key, groups[key], why, moment)
             statements += [said] if said else []
         for key in (k for k in keys if not made[k].made.withheld):
+            tier = groups[key].tier
             said = fold.revised(key, groups[key], made[key].made.columns, touched[key], moment)
             statements += [said] if said else []
+            if groups[key].tier != tier:
+                tally.add_total(f"{TOLD_PREFIX}{groups[key].tier}")
         return statements
 
     def _answers_about(self, held: Mapping[GroupKey, Held]) -> Answers:

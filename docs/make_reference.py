@@ -485,7 +485,8 @@ def reasons() -> str:
         f" {', '.join(_code(f'cut.{n}') for n in CUT_NAMES)}. Also counted: `pairs`, `statements`."
         " Other selections have other cuts.",
         "Candidates of chains that demand something: `judged` = `passed` + all `withheld.*` + all"
-        " `lowered.*`, by the first cut that they fail, each time that this changes.",
+        " `lowered.*`, by the first cut that they fail, each time that this changes. Of every"
+        " chain: `told.<tier>`, each time that one is told anew or its tier changes.",
         f"Notices: `received` + `released` = {' + '.join(map(_code, NOTICE_OUTCOMES))}.",
         "## Reasons of a statement",
         "The field `reason` of a candidate: `new_candidate`, `new_alert`, `region_revised`; of a"

@@ -40,7 +40,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "steps": (
         "alerts", "search", "selection", "close", "pairs", "found", "judged", "withheld",
-        "lowered", "passed", "statements",
+        "lowered", "passed", "told", "statements",
     ),
     "voevents": ("received", "made", "rejected"),
 }  # fmt: skip

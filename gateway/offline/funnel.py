@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from broker.events import Events
 from broker.groups import Group, GroupKey
+from broker.ledger import TOLD_PREFIX
 from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.errors import ServiceError
 from crossmatch.model import TIERS, BoolArray, Region
@@ -53,9 +54,9 @@ class Funnel:
 def of_period(entries: Sequence[accounts.Entry], since: str, config: Config) -> Funnel:
     """The funnel of the nights from ``since`` on (``YYYY-MM-DD``), and of what has no night.
 
-    Alerts go by the night of their exposure, candidates by that in which they were judged: each
-    counts once for each time that its standing changed. The cuts are in the order of the
-    configuration; those that were made at other times come after them.
+    Alerts go by the night of their exposure, candidates by that in which they were judged and
+    told: each counts once for each time that its standing or its tier changed. The cuts are in
+    the order of the configuration; those that were made at other times come after them.
     """
     alerts, steps = Counter[str](), Counter[str]()
     for row in accounts.rows(entries):
@@ -85,14 +86,24 @@ def _of_alerts(counts: Mapping[str, int], config: Config) -> Iterator[Level]:
 
 
 def _of_candidates(counts: Mapping[str, int], config: Config) -> Iterator[Level]:
-    if not counts.get("judged"):
-        return
-    left = counts["judged"]
-    yield Level(CANDIDATES, "judged", 0, left)
-    for kind in ("withheld", "lowered"):
-        for name, n in _in_order(counts, f"{kind}.", demanded(config, kind)).items():
-            left -= n
-            yield Level(CANDIDATES, f"{name} ({kind})", n, left)
+    """What chains demand, if any demands anything, and the tiers of what was told."""
+    if left := counts.get("judged", 0):
+        yield Level(CANDIDATES, "judged", 0, left)
+        for kind in ("withheld", "lowered"):
+            for name, n in _in_order(counts, f"{kind}.", demanded(config, kind)).items():
+                left -= n
+                yield Level(CANDIDATES, f"{name} ({kind})", n, left)
+    tiers: dict[str, int] = {tier: counts.get(f"{TOLD_PREFIX}{tier}", 0) for tier in TIERS}
+    yield Level(CANDIDATES, "told", 0, sum(tiers.values()))
+    yield from _by_tier(tiers, sum(tiers.values()))
+
+
+def _by_tier(tiers: Mapping[str, int], left: int) -> Iterator[Level]:
+    """Of ``left`` candidates those of the better tiers."""
+    for tier in TIERS[:-1]:
+        left -= tiers[tier]
+        better = " or ".join(TIERS[TIERS.index(tier) + 1 :])
+        yield Level(CANDIDATES, better, tiers[tier], left)
 
 
 def _in_order(counts: Mapping[str, int], prefix: str, names: Sequence[str]) -> dict[str, int]:
@@ -198,11 +209,7 @@ def _judged(groups: Mapping[GroupKey, Group]) -> Iterator[Level]:
     for standing, n in _standings(held):
         left -= n
         yield Level(CANDIDATES, f"{standing} (withheld)", n, left)
-    tiers = Counter(group.last["tier"] for group in held if group.in_force and group.last)
-    for tier in TIERS[:-1]:
-        left -= tiers[tier]
-        better = " or ".join(TIERS[TIERS.index(tier) + 1 :])
-        yield Level(CANDIDATES, better, tiers[tier], left)
+    yield from _by_tier(Counter(group.tier for group in held if group.tier), left)
 
 
 def _standings(held: Iterable[Group]) -> list[tuple[str, int]]:

@@ -100,6 +100,25 @@ def test_what_fails_a_demand_of_silver_is_bronze_and_says_why() -> None:
     assert counted(plain) == {}
 
 
+def test_candidates_are_counted_by_tier_when_they_are_told_and_when_it_changes() -> None:
+    runner = runner_with()
+
+    def counts() -> dict[str, int]:
+        return {k: n for k, n in runner.counts.items() if k.startswith(ledger.TOLD_PREFIX)}
+
+    runner.step(alerts([FIRST]), [grb()])
+    (first,) = runner.kafka.statements
+    assert counts() == {f"told.{first['tier']}": 1}
+    (second,) = runner.step(alerts([SECOND]))
+    assert first["tier"] != second["tier"]
+    assert counts() == {f"told.{first['tier']}": 1, f"told.{second['tier']}": 1}
+    (third,) = runner.step(NONE, (), [verdict("afterglow")])
+    assert (third["tier"], sum(counts().values())) == ("gold", 3)
+    # What changes no tier and what is withdrawn counts nothing.
+    assert runner.step(NONE, [retraction()])[0]["state"] == "withdrawn"
+    assert sum(counts().values()) == 3
+
+
 def test_people_go_before_cuts() -> None:
     runner = runner_with(demands="twice")
     runner.step(alerts([FIRST]), [grb()])

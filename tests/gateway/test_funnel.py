@@ -40,7 +40,7 @@ def levels(funnel: Funnel) -> list[tuple[str, int, int]]:
 
 def judged(books: Books, **counts: int) -> None:
     tally = Tally()
-    tally.add_total("judged", sum(counts.values()))
+    tally.add_total("judged", sum(n for name, n in counts.items() if "told" not in name))
     for name, n in counts.items():
         tally.add_total(name.replace("__", "."), n)
     books.step("search", tally)
@@ -54,7 +54,10 @@ def books(tmp_path: Path) -> Books:
         duplicate=2, rejected__bad=1, cut__not_positive=10, cut__star=5, cut__mine=3,
         unmatched=20, matched=4,
     )  # fmt: skip
-    judged(books, passed=2, withheld__two_detections=3, lowered__fading=1)
+    judged(
+        books, passed=2, withheld__two_detections=3, lowered__fading=1,
+        told__bronze=2, told__silver=1, told__gold=1,
+    )  # fmt: skip
     books.publish()
     return books
 
@@ -76,6 +79,25 @@ def test_a_period_by_the_ledger(books: Books) -> None:
         ("judged", 0, 6),
         ("two_detections (withheld)", 3, 3),
         ("fading (lowered)", 1, 2),
+        ("told", 0, 4),
+        ("silver or gold", 2, 2),
+        ("gold", 1, 1),
+    ]
+
+
+def test_candidates_are_told_of_without_demands_too(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    books.alerts(unmatched=2, matched=3)
+    tally = Tally()
+    tally.add_total("told.bronze", 3)
+    books.step("search", tally)
+    books.publish()
+    funnel = of_period(evidence.entries(books.kafka), NIGHT, load(environ={}))
+    assert levels(funnel)[-4:] == [
+        ("outside of all regions", 2, 3),
+        ("told", 0, 3),
+        ("silver or gold", 3, 0),
+        ("gold", 0, 0),
     ]
 
 
