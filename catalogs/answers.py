@@ -26,7 +26,7 @@ MOST_HOSTS = 3
 
 def neighbours(
     catalog: StoredCatalog, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray | None
-) -> Iterator[tuple[int, list[Neighbour]]]:
+) -> Iterator[tuple[int, list[Neighbour], float]]:
     """What lies near those positions that have something near, best first.
 
     Of stars the nearest whose parallax or proper motion is significant, or else the nearest;
@@ -45,6 +45,8 @@ def neighbours(
         Ascending.
     found : list of Neighbour
         At least one.
+    nearest_arcsec : float
+        Separation of the nearest source, which need not be among them.
     """
     if catalog.kind in (Kind.stars, Kind.galaxies):
         pairs = catalog.within(ra_deg, dec_deg, time_jd=time_jd)
@@ -52,8 +54,13 @@ def neighbours(
         nearest = catalog.closest(ra_deg, dec_deg, time_jd=time_jd)
         some = np.flatnonzero(nearest.row >= 0)
         pairs = Pairs(some, nearest.row[some], nearest.separation_arcsec[some])
+    # Pairs are sorted by position and then separation.
+    away = pairs.separation_arcsec[np.flatnonzero(np.diff(pairs.position, prepend=-1))]
     pairs = _best(catalog, pairs)
-    yield from _by_position(described(catalog, pairs), pairs)
+    for (place, found), arcsec in zip(
+        _by_position(described(catalog, pairs), pairs), away.tolist(), strict=True
+    ):
+        yield place, found, arcsec
 
 
 def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:

@@ -12,6 +12,8 @@ from catalogs.tables import numbers
 from crossmatch.model import FloatArray
 
 _NAMES = ("name", "galaxy", "objname", "source_name", "main_id", "id")
+HOST_RADIUS_ARCSEC = 60.0
+"""Farther galaxies are no hosts."""
 _DISTANCES = ("distance_mpc", "distmpc", "dist_mpc", "d_mpc", "dist")
 
 HOST_SCHEMA = pa.schema(
@@ -24,7 +26,10 @@ HOST_SCHEMA = pa.schema(
 
 
 def host_candidates(
-    galaxies: LocalCatalog, ra_deg: FloatArray, dec_deg: FloatArray, radius_arcsec: float = 60.0
+    galaxies: LocalCatalog,
+    ra_deg: FloatArray,
+    dec_deg: FloatArray,
+    radius_arcsec: float = HOST_RADIUS_ARCSEC,
 ) -> pa.Table:
     """Nearest galaxy of each position, its distance and the offset from its centre.
 

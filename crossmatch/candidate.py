@@ -28,7 +28,8 @@ class Context:
     ``not_looked_up`` names those that are to be asked and have not answered yet.
     ``near`` has a text for each neighbour. ``hosts`` are galaxies that may be the host, the
     most likely first, where there are several; the first is that of ``host_name``.
-    ``distances`` are those of the nearest source of catalogues that have one near, arcsec.
+    ``distances`` are those of the nearest source of catalogues that have one near, arcsec,
+    whichever source ``near`` tells of.
     """
 
     looked_up: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossmatch.errors import ConfigError
 from crossmatch.model import TIERS, Notice, Tier, Window
-from crossmatch.selections import BUILT_IN, Selection, named
+from crossmatch.selections import BUILT_IN, Selection, Step, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +140,44 @@ def chains_with(
             raise ConfigError(f"[chains.{name}]: no such chain; known: {', '.join(sorted(chains))}")
         chains[name] = _override(chains[name], values, selections)
     return chains
+
+
+def check_catalogs(chains: Mapping[str, Chain], searched: Mapping[str, float]) -> None:
+    """Refuse demands of catalogues that cannot answer: they would remove nothing.
+
+    Parameters
+    ----------
+    chains : mapping of str to Chain
+    searched : mapping of str to float
+        Catalogues that are asked, and how far from a candidate, arcsec.
+
+    Raises
+    ------
+    ConfigError
+        For a cut that looks at a catalogue that is not among them, or farther.
+    """
+    for chain in chains.values():
+        for key in _DEMANDS:
+            selection: Selection | None = getattr(chain, key)
+            for step in () if selection is None else selection.steps:
+                if step.about.needs == "catalogue":
+                    _check_catalog(step, searched, f"[chains.{chain.name}] {key}: {step.name}")
+
+
+def _check_catalog(step: Step, searched: Mapping[str, float], where: str) -> None:
+    given: dict[str, Any] = dict(step.parameters)
+    name, radius_arcsec = given["catalog"], given["radius_arcsec"]
+    if name not in searched:
+        raise ConfigError(
+            f"{where} looks at {name!r}, which is not asked ({', '.join(searched) or 'none is'}):"
+            " put it into [match] catalogs, or into [cds] catalogs with enabled = true"
+        )
+    if radius_arcsec > searched[name]:
+        raise ConfigError(
+            f"{where} looks {radius_arcsec:g} arcsec far, {name} is searched within"
+            f" {searched[name]:g}: give the cut a smaller radius_arcsec, or search farther"
+            " ([cds] radius_arcsec, or 'mmgateway catalogs add' with --radius)"
+        )
 
 
 def _override(

@@ -11,11 +11,12 @@ import numpy as np
 
 from broker.told import Lookup, no_lookup
 from catalogs.answers import neighbours
-from catalogs.hosts import host_candidates, nearby_galaxies
+from catalogs.hosts import HOST_RADIUS_ARCSEC, host_candidates, nearby_galaxies
 from catalogs.local import LocalCatalog
 from catalogs.store import Following, Store
 from catalogs.stored import StoredCatalog
 from crossmatch.candidate import Context
+from crossmatch.chains import check_catalogs
 from crossmatch.errors import CatalogError, ConfigError
 from crossmatch.model import FloatArray
 from crossmatch.neighbours import Neighbour
@@ -28,6 +29,8 @@ log = EventLog("match")
 BUILT_IN = "nearby_galaxies"
 """Names the small catalogue that is shipped with the package."""
 _Catalog: TypeAlias = LocalCatalog | StoredCatalog
+_Near: TypeAlias = tuple[Neighbour, float]
+"""What is told of a catalogue, and how far its nearest source is, arcsec: often another one."""
 
 
 def store_of(config: Config) -> Store:
@@ -41,6 +44,24 @@ def remote_of(config: Config) -> Remote:
     if not cds.enabled:
         return Remote()
     return Remote(cds.catalogs, cds.radius_arcsec, cds.private)
+
+
+def lookup_of(config: Config) -> tuple[Lookup, tuple[str, ...]]:
+    """Look-up in the local catalogues of the configuration; see `local_lookup`.
+
+    Raises
+    ------
+    ConfigError
+        If a catalogue cannot be read, or a chain demands what no catalogue answers, local or
+        at CDS.
+    """
+    lookup, versions = local_lookup(config.match.catalogs, store_of(config))
+    remote = remote_of(config)
+    searched = dict.fromkeys(remote.catalogs, remote.radius_arcsec)
+    if isinstance(lookup, CatalogLookup):
+        searched |= lookup.radii_arcsec
+    check_catalogs(config.chains, searched)
+    return lookup, versions
 
 
 def local_lookup(
@@ -87,6 +108,14 @@ class CatalogLookup:
         """Versions in use: ``name@version``."""
         return tuple(f"{c.name}@{c.version}" for c in self._current())
 
+    @property
+    def radii_arcsec(self) -> dict[str, float]:
+        """How far each catalogue is searched, by name."""
+        return {
+            c.name: c.radius_arcsec if isinstance(c, StoredCatalog) else HOST_RADIUS_ARCSEC
+            for c in self._current()
+        }
+
     def __call__(
         self, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray
     ) -> list[Context]:
@@ -99,17 +128,17 @@ class CatalogLookup:
         nothing = Context(
             looked_up=asked, catalog_versions=tuple(f"{c.name}@{c.version}" for c in current)
         )
-        found: dict[int, list[Neighbour]] = {}
+        found: dict[int, list[_Near]] = {}
         hosts: dict[int, list[Neighbour]] = {}
         for catalog in current:
-            for place, near in _answers(catalog, ra_deg, dec_deg, time_jd):
+            for place, near, nearest_arcsec in _answers(catalog, ra_deg, dec_deg, time_jd):
                 if near[0].kind == "galaxies":
                     # The first catalogue that has a galaxy near enough gives the host.
                     hosts.setdefault(place, near)
-                found.setdefault(place, []).append(near[0])
+                found.setdefault(place, []).append((near[0], nearest_arcsec))
         contexts = [nothing] * len(ra_deg)
-        for place, nearest in found.items():
-            contexts[place] = _context(nothing, nearest, hosts.get(place))
+        for place, told in found.items():
+            contexts[place] = _context(nothing, told, hosts.get(place))
         return contexts
 
     def _current(self) -> Iterator[_Catalog]:
@@ -119,34 +148,30 @@ class CatalogLookup:
 
 def _answers(
     catalog: _Catalog, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray
-) -> Iterator[tuple[int, list[Neighbour]]]:
+) -> Iterator[tuple[int, list[Neighbour], float]]:
     if isinstance(catalog, StoredCatalog):
         yield from neighbours(catalog, ra_deg, dec_deg, time_jd)
         return
     hosts = host_candidates(catalog, ra_deg, dec_deg)
     offsets = hosts["host_offset_arcsec"]
     for place in np.flatnonzero(offsets.is_valid().to_numpy()).tolist():
-        yield (
-            place,
-            [
-                Neighbour(
-                    catalog=catalog.name,
-                    kind="galaxies",
-                    separation_arcsec=offsets[place].as_py(),
-                    name=hosts["host_name"][place].as_py(),
-                    distance_mpc=hosts["host_distance_mpc"][place].as_py(),
-                )
-            ],
+        galaxy = Neighbour(
+            catalog=catalog.name,
+            kind="galaxies",
+            separation_arcsec=offsets[place].as_py(),
+            name=hosts["host_name"][place].as_py(),
+            distance_mpc=hosts["host_distance_mpc"][place].as_py(),
         )
+        yield place, [galaxy], galaxy.separation_arcsec
 
 
 def _context(
-    nothing: Context, nearest: Sequence[Neighbour], galaxies: Sequence[Neighbour] | None
+    nothing: Context, found: Sequence[_Near], galaxies: Sequence[Neighbour] | None
 ) -> Context:
     context = replace(
         nothing,
-        near=tuple(one.text() for one in nearest),
-        distances=tuple((one.catalog, one.separation_arcsec) for one in nearest),
+        near=tuple(one.text() for one, _ in found),
+        distances=tuple((one.catalog, arcsec) for one, arcsec in found),
     )
     if not galaxies:
         return context

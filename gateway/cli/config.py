@@ -53,15 +53,14 @@ def _check_files(config: Config) -> None:
     """Raise ConfigError for what the configuration names and the services could not use."""
     from crossmatch.errors import ConfigError
     from gateway.cli.feeds_manage import store_of
-    from gateway.lookup import local_lookup
-    from gateway.lookup import store_of as catalogs_of
+    from gateway.lookup import lookup_of
 
     for folder in config.paths.feeds:
         if not folder.is_dir():
             raise ConfigError(f"{config.source}: [paths] feeds: {folder} is not a folder")
     store_of(config).load(record=False).sound()
     try:
-        local_lookup(config.match.catalogs, catalogs_of(config))
+        lookup_of(config)
     except ConfigError as error:
         raise ConfigError(f"{config.source}: {error}") from error
     _check_schemas(config)

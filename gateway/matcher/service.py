@@ -35,7 +35,7 @@ from crossmatch.errors import ServiceError
 from gateway import runfiles, services
 from gateway.config import Config
 from gateway.logs import EventLog
-from gateway.lookup import local_lookup, remote_of, store_of
+from gateway.lookup import lookup_of, remote_of
 from gateway.matcher import backfill
 from gateway.matcher.packets import Storage
 from gateway.matcher.progress import Progress
@@ -229,7 +229,7 @@ class MatchService:
         answers: SqliteAnswers,
     ) -> Engine:
         config = self._config
-        lookup, catalogs = local_lookup(config.match.catalogs, store_of(config))
+        lookup, catalogs = lookup_of(config)
         collector = storage.collector(lambda: engine.step_number)
         engine = Engine(
             chains=config.chains,

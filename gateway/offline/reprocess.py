@@ -28,7 +28,7 @@ from crossmatch.model import MultiOrderMap
 from crossmatch.remote import Answer as LookupAnswer
 from crossmatch.verdicts import Verdict
 from gateway.config import Config
-from gateway.lookup import local_lookup, remote_of, store_of
+from gateway.lookup import lookup_of, remote_of
 from gateway.matcher.wiring import (
     Readers,
     code_version,
@@ -151,9 +151,9 @@ def settings_of(config: Config) -> Settings:
     Raises
     ------
     ConfigError
-        When a catalogue cannot be read.
+        When a catalogue cannot be read, or a chain demands what none answers.
     """
-    lookup, catalogs = local_lookup(config.match.catalogs, store_of(config))
+    lookup, catalogs = lookup_of(config)
     return Settings(
         chains=config.chains,
         cuts=config.cuts,

@@ -19,17 +19,26 @@ from crossmatch.times import jd_from_datetime
 SIMBAD = "cdsxmatch"
 """Column of Fink's files: type of the Simbad object within 1 arcsec, ``Unknown`` if there is none,
 ``Fail`` and a reason if nobody knows."""
+_SIMBAD_ARCSEC = 1.0
 
 
 def check_selection(selection: Selection) -> None:
     """Raise ConfigError for a cut that files of alerts cannot answer."""
     for step in selection.steps:
         needs = step.about.needs
-        asks_simbad = dict(step.parameters).get("catalog") == "simbad"
+        parameters = dict(step.parameters)
+        asks_simbad = parameters.get("catalog") == "simbad"
         if needs not in ("alert", "event") and not asks_simbad:
             raise ConfigError(
                 f"--selection {selection.name}: {step.cut} needs what files do not tell ({needs}):"
                 " it can be demanded by a chain of a running gateway"
+            )
+        if asks_simbad and parameters["radius_arcsec"] != _SIMBAD_ARCSEC:
+            raise ConfigError(
+                f"--selection {selection.name}: {step.name} asks for"
+                f" {parameters['radius_arcsec']:g} arcsec around Simbad's objects, files tell"
+                f" ({SIMBAD}) of {_SIMBAD_ARCSEC:g} alone: give it radius_arcsec ="
+                f" {_SIMBAD_ARCSEC:g}"
             )
 
 

@@ -27,7 +27,7 @@ def catalog(tmp_path: Path, text: str, kind: Kind, radius: float | None = None) 
 
 
 def near(found: StoredCatalog, ra: list[float], dec: list[float]) -> dict[int, list[Neighbour]]:
-    return dict(neighbours(found, np.array(ra), np.array(dec), None))
+    return {place: told for place, told, _ in neighbours(found, np.array(ra), np.array(dec), None)}
 
 
 def test_the_nearest_significant_star_goes_before_a_nearer_source(tmp_path: Path) -> None:
@@ -69,12 +69,14 @@ def test_many_near_many_positions_are_ranked_each_for_itself(tmp_path: Path) -> 
     ra, dec = 10 + np.arange(7.0), np.full(7, 0.005)
     pairs = found.within(ra, dec)
     every = described(found, pairs)
-    hosts = dict(neighbours(found, ra, dec, None))
-    for position in range(7):
+    answers = list(neighbours(found, ra, dec, None))
+    assert [position for position, *_ in answers] == list(range(7))
+    for position, hosts, nearest_arcsec in answers:
         mine = [every[i] for i in np.flatnonzero(pairs.position == position)]
         assert len(mine) > 20
+        assert nearest_arcsec == min(g.separation_arcsec for g in mine)
         mine.sort(key=lambda g: (g.p_cc is None, g.p_cc or 0.0, g.separation_arcsec))
-        assert hosts[position] == mine[:MOST_HOSTS]
+        assert hosts == mine[:MOST_HOSTS]
 
 
 @pytest.mark.parametrize("kind", [Kind.agn, Kind.variables, Kind.transients, Kind.other])

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from crossmatch.chains import DEFAULT_CHAINS, chain_name, chains_with
+from crossmatch.chains import DEFAULT_CHAINS, chain_name, chains_with, check_catalogs
 from crossmatch.errors import ConfigError
 from crossmatch.model import Notice, Window
+from crossmatch.selections import selections_with
 
 
 def gw(significant=True, group="CBC", search="AllSky", **classification) -> Notice:
@@ -88,3 +89,34 @@ def test_false_takes_a_bound_away():
 def test_wrong_overrides_are_named(overrides):
     with pytest.raises(ConfigError, match="chains"):
         chains_with(overrides)
+
+
+FAR = selections_with(
+    {"far": {"cuts": ["positive", {"cut": "far_from", "catalog": "gaia", "radius_arcsec": 1.5}]}}
+)
+
+
+@pytest.mark.parametrize("key", ["demands", "silver_demands"])
+@pytest.mark.parametrize(
+    ("searched", "words"),
+    [
+        ({}, "far_from looks at 'gaia', which is not asked (none is): put it into"),
+        ({"simbad": 9.0, "g": 9.0}, "looks at 'gaia', which is not asked (simbad, g): put it"),
+        (
+            {"gaia": 1.4},
+            "looks 1.5 arcsec far, gaia is searched within 1.4: give the cut a smaller",
+        ),
+    ],
+)
+def test_a_demand_that_no_catalogue_answers_is_refused(
+    key: str, searched: dict[str, float], words: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_catalogs(chains_with({"grb": {key: "far"}}, FAR), searched)
+    assert str(error.value).startswith(f"[chains.grb] {key}: far_from looks ")
+    assert words in str(error.value)
+
+
+def test_what_catalogues_answer_may_be_demanded() -> None:
+    check_catalogs(chains_with({"grb": {"demands": "far"}}, FAR), {"gaia": 1.5})
+    check_catalogs(DEFAULT_CHAINS, {})

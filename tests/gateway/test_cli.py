@@ -231,6 +231,16 @@ def test_check_tells_what_a_service_could_not_use(
     assert all(word in sentence for word in words), sentence
 
 
+def test_check_tells_a_demand_that_no_catalogue_answers(
+    empty_place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (empty_place / "mmgateway.toml").write_text('[chains.grb]\ndemands = "cuts0"\n')
+    assert main(["config", "check"]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.startswith("mmgateway: mmgateway.toml: [chains.grb] demands: simbad looks at")
+    assert "[cds] catalogs with enabled = true" in sentence
+
+
 def test_check_reads_the_feeds_too(empty_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (empty_place / "feeds").mkdir()
     (empty_place / "feeds" / "mine.toml").write_text("[feed\n")

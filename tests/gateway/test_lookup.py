@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +12,13 @@ import pytest
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
 from catalogs.store import Store
+from crossmatch.candidate import EventDistance, Versions, assess
+from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError
-from gateway.lookup import local_lookup
+from crossmatch.selections import BUILT_IN, selection_of
+from gateway.config import Config, load
+from gateway.lookup import local_lookup, lookup_of, store_of
+from tests.crossmatch.test_candidate import matched, region
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 JD = 2461000.5
@@ -102,3 +108,83 @@ def test_a_catalogue_that_was_removed_is_still_asked(store: Store) -> None:
     store.remove("s")
     (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
     assert found.near
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "told", "nearest"),
+    [
+        (
+            Kind.stars,
+            "source_id,ra,dec,parallax,parallax_error\n1,10,0.0000833,,\n2,10,0.000389,5,0.1\n",
+            1.4,
+            0.3,
+        ),
+        (Kind.galaxies, GALAXIES, 10.8, 3.6),
+        (Kind.other, "name,ra,dec\na,10,0.0003\nb,10,0.0002\n", 0.72, 0.72),
+    ],
+)
+def test_far_from_looks_at_the_nearest_source_whichever_is_told_of(
+    store: Store, kind: Kind, text: str, told: float, nearest: float
+) -> None:
+    add(store, "c", kind, text)
+    lookup, _ = local_lookup(["c"], store)
+    (context,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
+    assert f"{told:.2f} arcsec" in context.near[0]
+    assert context.distances == (("c", pytest.approx(nearest, abs=0.01)),)
+
+    def standing(radius_arcsec: float) -> str | None:
+        cuts = [{"cut": "far_from", "catalog": "c", "radius_arcsec": radius_arcsec}]
+        chain = replace(DEFAULT_CHAINS["grb"], demands=selection_of("d", cuts, BUILT_IN))
+        alerts = [matched(1, 0.5, 18.0)]
+        return assess(
+            region(), chain, alerts, context, EventDistance(), Versions("c", "v")
+        ).standing
+
+    assert standing(nearest - 0.05) == "passed"
+    assert standing(nearest + 0.05) == "withheld.far_from"
+
+
+def configured(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "mmgateway.toml"
+    path.write_text(f'[paths]\nstate = "{tmp_path}"\n{text}')
+    return load(path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[chains.grb]\ndemands = "cuts0"\n', "demands: simbad looks at 'simbad', which is not"),
+        (
+            '[chains.grb]\ndemands = "cuts0"\n[cds]\nenabled = true\nradius_arcsec = 0.9\n',
+            "simbad looks 1 arcsec far, simbad is searched within 0.9",
+        ),
+        (
+            '[match]\ncatalogs = ["s"]\n[chains.grb]\nsilver_demands = "wide"\n',
+            "silver_demands: far_from looks 2 arcsec far, s is searched within 1.5",
+        ),
+        (
+            '[match]\ncatalogs = ["nearby_galaxies"]\n[chains.grb]\ndemands = "galaxies"\n',
+            "looks 61 arcsec far, nearby_galaxies is searched within 60",
+        ),
+    ],
+)
+def test_demands_of_catalogues_that_cannot_answer_stop_the_start(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    text += '[selections.wide]\ncuts = [{cut = "far_from", catalog = "s", radius_arcsec = 2}]\n'
+    text += "[selections.galaxies]\ncuts = [{cut = 'far_from', catalog = 'nearby_galaxies',"
+    config = configured(tmp_path, f"{text} radius_arcsec = 61}}]\n")
+    add(store_of(config), "s", Kind.stars, STARS)
+    with pytest.raises(ConfigError) as error:
+        lookup_of(config)
+    assert sentence in str(error.value)
+
+
+def test_demands_of_catalogues_that_answer_are_taken(tmp_path: Path) -> None:
+    wide = '[selections.wide]\ncuts = [{cut = "far_from", catalog = "s", radius_arcsec = 1.5}]\n'
+    text = '[match]\ncatalogs = ["s"]\n[chains.grb]\ndemands = "wide"\n'
+    simbad = '[chains.gw_ns]\ndemands = "cuts0"\n[cds]\nenabled = true\n'
+    config = configured(tmp_path, wide + text + simbad)
+    version = add(store_of(config), "s", Kind.stars, STARS)
+    assert lookup_of(config)[1] == (f"s@{version}",)
+    assert lookup_of(load(None, environ={}))[1] == ()

@@ -182,6 +182,11 @@ def test_what_files_do_not_tell_is_refused() -> None:
     gaia = selections_with({"gaia": {"cuts": [{"cut": "far_from", "catalog": "gaia"}]}})["gaia"]
     with pytest.raises(ConfigError, match=r"far_from needs what files do not tell \(catalogue\)"):
         check_selection(gaia)
+    for radius_arcsec in (0.5, 2.0):
+        simbad = [{"cut": "far_from", "radius_arcsec": radius_arcsec}]
+        wide = selections_with({"wide": {"cuts": simbad}})["wide"]
+        with pytest.raises(ConfigError, match=r"asks for .* files tell \(cdsxmatch\) of 1 alone"):
+            check_selection(wide)
 
 
 def test_finks_column_of_simbad() -> None:
