@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 from catalogs.kinds import TEXTS, Kind
 from catalogs.sources import Pairs
 from catalogs.stored import StoredCatalog
-from catalogs.tables import measured, numbers, texts
+from catalogs.tables import measured, names_of, numbers, texts
 from crossmatch.model import FloatArray
 from crossmatch.neighbours import SIGNIFICANT, Neighbour, chance_coincidence
 
@@ -69,7 +69,7 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
         return []
     columns, names = catalog.roles.columns, catalog.roles.names
     table = catalog.columns(sorted({*columns.values(), *names}), pairs.row)
-    told: dict[str, list[Any]] = {"name": _named(table, names, len(pairs.row))}
+    told: dict[str, list[Any]] = {"name": names_of(table, names, len(pairs.row))}
     if "type" in columns:
         told["type"] = texts(table[columns["type"]])
     told |= {role: _plain(values) for role, values in _figures(catalog, table, pairs).items()}
@@ -78,16 +78,6 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
     kind, name = str(catalog.kind), catalog.name
     away = pairs.separation_arcsec.tolist()
     return [Neighbour(name, kind, *row) for row in zip(away, *fields, strict=True)]
-
-
-def _named(table: pa.Table, columns: Sequence[str], rows: int) -> list[str | None]:
-    """Name of each row, from the first column that has one for it."""
-    found: list[str | None] = [None] * rows
-    for column in columns:
-        if None not in found:
-            break
-        found = [a or b for a, b in zip(found, texts(table[column]), strict=True)]
-    return found
 
 
 def _best(catalog: StoredCatalog, pairs: Pairs) -> Pairs:

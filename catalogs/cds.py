@@ -22,6 +22,7 @@ import requests
 from catalogs.cds_http import BoundedSession
 from catalogs.cds_tables import Row, rows_of
 from catalogs.kinds import Kind, Roles
+from catalogs.tables import text_of
 from crossmatch.errors import CatalogError, ServiceError
 from crossmatch.remote import MAX_SOURCES, Answer, RemoteSource, separation_arcsec
 from crossmatch.times import iso_utc
@@ -331,14 +332,17 @@ def _whole(value: Any) -> int | None:
 
 
 def _text(row: Row, column: str | None) -> str | None:
-    value = None if column is None else row.get(column)
-    return None if value is None else " ".join(str(value).split())[:200] or None
+    found = None if column is None else text_of(row.get(column))
+    return None if found is None else " ".join(found.split())[:200]
 
 
 def _number(row: Row, roles: Mapping[str, str], role: str) -> float | None:
     value: Any = row.get(roles[role]) if role in roles else None
+    if not isinstance(value, float) or (role == "magnitude" and value == 0):
+        # Tables write 0 for a magnitude that was not measured.
+        return None
     low, high = _PLAUSIBLE[role]
-    return float(value) if isinstance(value, float) and low < value < high else None
+    return value if low < value < high else None
 
 
 def _short(text: object) -> str:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from catalogs.kinds import Kind, Roles
 from catalogs.local import LocalCatalog
-from catalogs.tables import numbers
+from catalogs.tables import measured, names_of, numbers
 from crossmatch.model import FloatArray
 
-_NAMES = ("name", "galaxy", "objname", "source_name", "main_id", "id")
 HOST_RADIUS_ARCSEC = 60.0
 """Farther galaxies are no hosts."""
-_DISTANCES = ("distance_mpc", "distmpc", "dist_mpc", "d_mpc", "dist")
 
 HOST_SCHEMA = pa.schema(
     [
@@ -51,17 +50,18 @@ def host_candidates(
     matches = galaxies.nearest(ra_deg, dec_deg, radius_arcsec)
     found = matches.row >= 0
     rows = len(matches.row)
-    name, distance = _column(galaxies, _NAMES), _column(galaxies, _DISTANCES)
+    roles = Roles.of(Kind.galaxies, galaxies.table.column_names)
+    distance = roles.columns.get("distance_mpc")
     columns = {
         "host_name": pa.nulls(rows, pa.string()),
         "host_distance_mpc": pa.nulls(rows, pa.float64()),
         "host_offset_arcsec": pa.array(matches.separation_arcsec, mask=~found),
     }
-    if name is not None:
-        texts = galaxies.columns([name], matches.row)[name]
-        columns["host_name"] = texts.cast(pa.string())
+    if roles.names:
+        names = names_of(galaxies.columns(list(roles.names), matches.row), roles.names, rows)
+        columns["host_name"] = pa.array(names, pa.string())
     if distance is not None:
-        values = numbers(galaxies.columns([distance], matches.row)[distance])
+        values = measured(numbers(galaxies.columns([distance], matches.row)[distance]))
         columns["host_distance_mpc"] = pa.array(values, mask=~(values > 0))
     return pa.table(columns, schema=HOST_SCHEMA)
 
@@ -70,8 +70,3 @@ def nearby_galaxies() -> LocalCatalog:
     """The small sample of well-known nearby galaxies that is shipped with the package."""
     with resources.as_file(resources.files("catalogs") / "data" / "nearby_galaxies.csv") as path:
         return LocalCatalog.load("nearby_galaxies", Path(path))
-
-
-def _column(galaxies: LocalCatalog, names: tuple[str, ...]) -> str | None:
-    by_lower = {c.lower(): c for c in galaxies.table.column_names}
-    return next((by_lower[n] for n in names if n in by_lower), None)

@@ -11,7 +11,7 @@ import hashlib
 import io
 import itertools
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -141,7 +141,17 @@ def is_text(kind: pa.DataType) -> bool:
 
 def texts(column: pa.ChunkedArray) -> list[str | None]:
     """Column as text without blanks around it, None for nothing and the usual words for it."""
-    return [_text(value) for value in column.to_pylist()]
+    return [text_of(value) for value in column.to_pylist()]
+
+
+def names_of(table: pa.Table, columns: Sequence[str], rows: int) -> list[str | None]:
+    """Name of each of so many rows, from the first of the columns that has one for it."""
+    found: list[str | None] = [None] * rows
+    for column in columns:
+        if None not in found:
+            break
+        found = [a or b for a, b in zip(found, texts(table[column]), strict=True)]
+    return found
 
 
 def measured(values: FloatArray) -> FloatArray:
@@ -150,7 +160,8 @@ def measured(values: FloatArray) -> FloatArray:
     return np.where(marks, np.nan, values)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """A value as text without blanks around it, None for nothing and the usual words for it."""
     if value is None:
         return None
     text = str(value).strip()

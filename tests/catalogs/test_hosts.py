@@ -37,6 +37,19 @@ def test_a_catalogue_without_distances_still_names_the_galaxy(tmp_path: Path) ->
     ]
 
 
+def test_marks_of_no_value_are_neither_names_nor_distances(tmp_path: Path) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text(
+        "pgc,hyperleda,ra,dec,dist\nb'<NA>',b'NGC0253',10,20,-999\n12,---,30,40,3.5\n---,,50,60,99\n"
+    )
+    places = np.array([[10.0, 30.0, 50.0], [20.0, 40.0, 60.0]])
+
+    hosts = host_candidates(LocalCatalog.load("g", path), *places)
+
+    assert hosts["host_name"].to_pylist() == ["NGC0253", "12", None]
+    assert hosts["host_distance_mpc"].to_pylist() == [None, 3.5, 99.0]
+
+
 def test_the_sample_holds_a_dozen_galaxies_with_sources() -> None:
     table = nearby_galaxies().table
 
