@@ -66,11 +66,18 @@ def added(ledgers: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
+def alert_outcomes(ledger: Mapping[str, int]) -> dict[str, int]:
+    """What became of alerts; the ledger counts other things as well."""
+    return {
+        name: n
+        for name, n in ledger.items()
+        if name in ALERT_OUTCOMES or name.startswith(ALERT_PREFIXES)
+    }
+
+
 def alert_hole(ledger: Mapping[str, int]) -> int:
     """Alerts received but not accounted for; 0 when the ledger adds up."""
-    accounted = sum(ledger.get(name, 0) for name in ALERT_OUTCOMES)
-    accounted += sum(n for name, n in ledger.items() if name.startswith(ALERT_PREFIXES))
-    return ledger.get("received", 0) - accounted
+    return ledger.get("received", 0) - sum(alert_outcomes(ledger).values())
 
 
 def notice_hole(ledger: Mapping[str, int]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from broker.ledger import NOTICE_OUTCOMES, alert_outcomes
 from gateway import services
 from gateway.config import Config
 from gateway.night.facts import facts
@@ -28,10 +29,6 @@ def introduce(screen: Screen) -> None:
         "The survey has ZTF's alert format but stands at Cerro Pachón, with a small early watch"
         " at Siding Spring for the hours of Chilean daylight.\n"
     )
-
-
-_NO_OUTCOMES = ("messages", "pairs", "statements")
-"""What the ledger counts beside what became of alerts."""
 
 
 class Teller:
@@ -127,9 +124,9 @@ def finish(screen: Screen, config: Config, folder: Path, result: dict[str, Any])
 
 def _tell_ledger(screen: Screen, result: dict[str, Any]) -> None:
     ledger = result["ledger"]
-    for kind in ("notices", "alerts"):
-        counts = {k: v for k, v in ledger[kind].items() if k not in _NO_OUTCOMES}
-        received = counts.pop("received", 0)
+    of_notices = {k: v for k, v in ledger["notices"].items() if k in NOTICE_OUTCOMES}
+    for kind, counts in (("notices", of_notices), ("alerts", alert_outcomes(ledger["alerts"]))):
+        received = ledger[kind].get("received", 0)
         parts = " + ".join(f"{n:,} {name}" for name, n in sorted(counts.items(), key=_by_count))
         hole = ledger[f"{kind}_unaccounted"]
         verdict = "[green]adds up[/]" if hole == 0 else f"[red]{hole:,} unaccounted for[/]"

@@ -270,6 +270,7 @@ def night() -> Seen:
     seen.voevents, seen.for_vtp = 6, 2
     seen.alert_ledger.update(received=10, matched=3, unmatched=4, duplicate=1)
     seen.alert_ledger.update({"cut.star": 1, "rejected.not_avro": 1})
+    seen.alert_ledger.update({"told.gold": 2, "pairs": 5, "judged": 2, "passed": 2})
     seen.notice_ledger.update(received=3, region=1, retraction=1)
     seen.candidate_latency_s = [0.1, 0.3, 0.2]
     return seen
@@ -324,6 +325,9 @@ def test_the_end_is_shown_on_any_width_and_kept_in_a_file(tmp_path: Path, width:
     assert "ZTF17a" in text()
     assert "gone" not in text()
     assert "1 unaccounted for" in text()
+    # Nothing stands in the sum that is no part of it.
+    alerts = "10 = 4 unmatched + 3 matched + 1 cut.star + 1 duplicate + 1 rejected.not_avro"
+    assert alerts in " ".join(text().split())
     assert "adds up" in text()
     assert json.loads((tmp_path / "result.json").read_text("utf-8")) == result
 
