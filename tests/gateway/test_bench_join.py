@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,7 +73,18 @@ def test_a_peer_that_finds_something_else_is_told_and_fails(tiny, monkeypatch, c
     assert [r["equal"] for r in rows if r["subject"] == "wrong"] == [False]
 
 
+@pytest.mark.parametrize(("threads", "told"), [(1, None), (2, "uses 2 threads")])
+def test_polars_has_one_thread_or_it_is_told(monkeypatch, threads: int, told: str | None):
+    fake = SimpleNamespace(__spec__=object(), thread_pool_size=lambda: threads)
+    monkeypatch.setitem(sys.modules, "polars", fake)
+    monkeypatch.setenv("POLARS_MAX_THREADS", "1")
+    why = join_peers.one_thread()
+    assert why is None if told is None else told in str(why)
+
+
 def test_a_missing_peer_is_one_line(tiny, monkeypatch, capsys):
+    # Whoever imported polars before has its threads.
+    monkeypatch.setattr(join, "one_thread", lambda: None)
     peer = replace(join_peers.PEERS[1], name="absent", module="nowhere.at_all")
     monkeypatch.setattr(join, "PEERS", (peer,))
     assert main(["bench", "join", "--small", "--json"]) == 0
