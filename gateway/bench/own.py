@@ -9,10 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from broker import kafka_io
+from broker.embedded.jars import SPARK, fetch_jars
+from broker.embedded.java import Java
+from broker.embedded.spark import spark_session
 from gateway import services
 from gateway.config import Config, load
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _SETTINGS = """\
 [paths]
@@ -30,12 +37,28 @@ hosts = {hosts}
 """
 
 
+# Each run is a query of its own, whose consumers Spark keeps for five minutes with what they have
+# fetched: in the end, hundreds of megabytes.
+_FORGETTING = {
+    f"spark.kafka.consumer.{cache}.{name}": seconds
+    for cache in ("cache", "fetchedData.cache")
+    for name, seconds in (("timeout", "20s"), ("evictorThreadRunInterval", "5s"))
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Own:
     """What runs: its configuration, and the address of its Kafka."""
 
     config: Config
     bootstrap: str
+
+
+def own_spark(java: Java, work: Path) -> SparkSession:
+    """A Spark for many queries one after another, its files in a folder below ``work``."""
+    return spark_session(
+        java=java, jars=fetch_jars(SPARK), local_dir=work / "spark", extra=_FORGETTING
+    )
 
 
 def state_folder(folder: Path) -> Path:

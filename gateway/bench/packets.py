@@ -24,16 +24,15 @@ import numpy as np
 from broker import kafka_io
 from broker.decode import writer_schema
 from broker.diskguard import Limits
-from broker.embedded.jars import SPARK, fetch_jars
 from broker.embedded.java import find_java
 from broker.embedded.kafka import EmbeddedKafka
-from broker.embedded.spark import spark_session
 from broker.packetstore import PacketStore
 from broker.rawquery import RawReport, RawSettings, start_raw_query
 from broker.sources import Sources, raw_rows, slim_columns
 from broker.writers import MAX_LEARNED
 from crossmatch.errors import ConfigError, ServiceError
 from gateway.bench.measure import OURS, Row, row_of
+from gateway.bench.own import own_spark
 from gateway.night import packets as ztf
 from gateway.topicspecs import topic_specs
 
@@ -72,7 +71,7 @@ def cases(work: Path, sizes: Sizes, tell: Callable[[str], None] = lambda _: None
     with EmbeddedKafka(work / "kafka", 0, 0, java) as kafka:
         tell(f"sending {sizes.packets} packets")
         mean = _send(kafka.bootstrap, samples, sizes.packets)
-        spark = spark_session(java=java, jars=fetch_jars(SPARK), local_dir=work / "spark")
+        spark = own_spark(java, work)
         sources = Sources(
             bootstrap=kafka.bootstrap,
             properties={},

@@ -12,12 +12,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from broker.embedded.jars import SPARK, fetch_jars
 from broker.embedded.java import find_java
 from broker.embedded.kafka import EmbeddedKafka
-from broker.embedded.spark import spark_session
 from gateway.bench import pipeline_costs, sky30
 from gateway.bench.measure import OURS, Row, row_of
+from gateway.bench.own import own_spark
 from gateway.bench.pipeline_jobs import Jobs, Run, in_turns
 from gateway.bench.pipeline_plain import of, one_after_another
 from gateway.bench.pipeline_world import (
@@ -38,13 +37,6 @@ PACKAGES = ("mmgateway", "pyspark", "pyarrow", "deltalake", "confluent-kafka", "
 DECODING = "Spark, reading and decoding the prefix"
 COUNTING = "Spark, counting bytes"
 BARE = "mmgateway without catalogues"
-# Each run is a query of its own, whose consumers Spark keeps for five minutes with what they have
-# fetched: in the end, hundreds of megabytes.
-_FORGETTING = {
-    f"spark.kafka.consumer.{cache}.{name}": seconds
-    for cache in ("cache", "fetchedData.cache")
-    for name, seconds in (("timeout", "20s"), ("evictorThreadRunInterval", "5s"))
-}
 
 
 def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
@@ -71,9 +63,7 @@ def cases(work: Path, sizes: Sizes, tell: Tell = lambda _: None) -> list[Row]:
     lookup = lookup_of(work, sizes)
     with EmbeddedKafka(work / "kafka", 0, 0, java) as kafka:
         mean = send(kafka.bootstrap, alerts, sizes, cuts)
-        spark = spark_session(
-            java=java, jars=fetch_jars(SPARK), local_dir=work / "spark", extra=_FORGETTING
-        )
+        spark = own_spark(java, work)
         jobs = Jobs(spark, kafka.bootstrap, work, sizes, late, cuts, lookup)
         try:
             runs = _taken(jobs, sizes, tell)
