@@ -14,7 +14,7 @@ from crossmatch.index import RegionIndex
 from crossmatch.match import Pairs, match
 from crossmatch.model import FloatArray, IntArray, Region
 from crossmatch.sky import ipix29
-from crossmatch.tables import Tables, in_order
+from crossmatch.tables import Tables
 
 ROWS = pa.list_(pa.int32())
 """Regions of one alert, by their rows."""
@@ -108,8 +108,11 @@ def match_found(
     if len(left):
         pairs = match(time[left], ra[left], dec[left], index)
         parts.append((left[pairs.alert_row], pairs.region_row))
-    alert_row, region_row = in_order(*map(np.concatenate, zip(*parts, strict=True)))
-    return Pairs(alert_row, region_row, (time, ra, dec, ipix29(ra, dec)), index.tables)
+    alert_row, region_row = map(np.concatenate, zip(*parts, strict=True))
+    order = np.lexsort((region_row, alert_row))
+    return Pairs(
+        alert_row[order], region_row[order], (time, ra, dec, ipix29(ra, dec)), index.tables
+    )
 
 
 def _pairs(found: Found) -> tuple[IntArray, IntArray]:

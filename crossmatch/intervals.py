@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmatch import sky
-from crossmatch.model import IntArray
+from crossmatch.model import BoolArray, IntArray
 
 RowArray = NDArray[np.int32]
 _FEW = np.iinfo(np.int32).max
+# Cells of 0.01 square degrees: 3 million of them, with 5 bytes each.
+_MAX_CELL_ORDER = 9
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Intervals:
     """Interval i is ``edges[i] <= pixel < edges[i + 1]``.
 
@@ -33,17 +36,26 @@ class Intervals:
     rows: RowArray
 
     def find(self, ipix29: IntArray) -> tuple[IntArray, IntArray]:
-        """Begin and end in ``rows`` of the regions of each pixel; ``ipix29`` ascending."""
-        interval = np.searchsorted(self.edges, ipix29, side="right") - 1
-        # Before the first edge and after the last there is nothing: an empty stretch. The
-        # pixels ascend, so that these are two runs.
-        low = int(np.searchsorted(interval, 0))
-        high = int(np.searchsorted(interval, len(self.edges) - 1))
-        begin = np.zeros(len(ipix29), np.int64)
-        end = np.zeros(len(ipix29), np.int64)
-        begin[low:high] = self.first[interval[low:high]]
-        end[low:high] = self.first[interval[low:high] + 1]
-        return begin, end
+        """Begin and end in ``rows`` of the regions of each pixel, (n,) each.
+
+        The more pixels neighbours are neighbours on the sky, the faster.
+        """
+        cells, bounds = self._cells, self._bounds
+        cell = ipix29 >> cells.shift
+        # Edges up to each pixel.
+        below = cells.below[cell]
+        hard = np.flatnonzero(cells.crossed[cell])
+        below[hard] = np.searchsorted(self.edges, ipix29[hard], side="right")
+        return bounds[below], bounds[below + 1]
+
+    @cached_property
+    def _cells(self) -> _Cells:
+        return _cells_of(self.edges)
+
+    @cached_property
+    def _bounds(self) -> IntArray:
+        """``first``, with an empty stretch for what is before the first edge or after the last."""
+        return np.concatenate([self.first[:1], self.first, self.first[-1:]])
 
     def renumbered(self, new_row: IntArray) -> Intervals:
         """The same intervals with rows renumbered by ``new_row``; -1 removes."""
@@ -78,6 +90,32 @@ class Intervals:
     def nbytes(self) -> int:
         """Bytes of the arrays."""
         return self.edges.nbytes + self.first.nbytes + self.rows.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Cells of the sky, most of which no edge crosses: there a look replaces a search.
+
+    ``below`` (c,) int32 or int64 counts the edges up to the first pixel of each cell, that one
+    included; ``crossed`` (c,) tells whether there are others in it. The last cell is beyond the
+    sky.
+    """
+
+    shift: int
+    below: IntArray
+    crossed: BoolArray
+
+
+def _cells_of(edges: IntArray) -> _Cells:
+    order = min(max(len(edges).bit_length() // 2 - 1, 0), _MAX_CELL_ORDER)
+    shift = 2 * (sky.MAX_ORDER - order)
+    cell, n_cells = edges >> shift, 12 * 4**order + 1
+    at_start = cell[edges == cell << shift]
+    count = np.bincount(cell, minlength=n_cells)
+    # Edges differ, so that at most one is at the start of a cell.
+    starts = np.bincount(at_start, minlength=n_cells)
+    below = np.cumsum(count) - count + starts
+    return _Cells(shift, _narrow(below), count > starts)
 
 
 def intervals_of(covers: Sequence[IntArray], first_row: int) -> Intervals:

@@ -9,8 +9,9 @@ import numpy as np
 
 from crossmatch.index import RegionIndex
 from crossmatch.model import BoolArray, FloatArray, IntArray
+from crossmatch.pairkeys import KeyArray, doubtful, parted
 from crossmatch.sky import ipix29, separation_of_vectors_deg, unit_vectors
-from crossmatch.tables import Columns, Tables, in_order
+from crossmatch.tables import Columns, Tables
 
 # Alerts taken at a time: the arrays of millions of pairs would leave the caches.
 _CHUNK = 50_000
@@ -126,24 +127,25 @@ def _match_chunk(
     pixels = ipix29(ra, dec)
     # In order of place neighbours ask for what lies together in memory.
     by_place = np.argsort(pixels)
-    ra, dec, ordered = ra[by_place], dec[by_place], pixels[by_place]
-    alert, row = tables.hits(ordered)
-    alert, row = _timely(time, by_place, alert, row, tables.columns)
-    inside = tables.inside(ra, dec, ordered, alert, row)
-    return *in_order(by_place[alert[inside]] + first_row, row[inside]), pixels
+    keys = _timely(time, tables.hits(pixels[by_place], by_place), tables.columns)
+    asked = np.flatnonzero(doubtful(keys))
+    if len(asked):
+        out = tables.outside(ra, dec, pixels, *parted(keys[asked]))
+        keys = np.delete(keys, asked[out])
+    keys.sort()
+    alert, row = parted(keys)
+    return alert + first_row, row, pixels
 
 
-def _timely(
-    time: FloatArray, by_place: IntArray, alert: IntArray, row: IntArray, regions: Columns
-) -> tuple[IntArray, IntArray]:
+def _timely(time: FloatArray, keys: KeyArray, regions: Columns) -> KeyArray:
     """The pairs whose alert lies in the window of its region."""
-    if not len(row):
-        return alert, row
+    if not len(keys):
+        return keys
     starts, ends, trigger = regions.window_start_days, regions.window_end_days, regions.trigger_jd
     # Rounding keeps the order: what holds for the first and the last alert holds for all.
     always = (starts < time.min() - trigger) & (time.max() - trigger <= ends)
     if always.all():
-        return alert, row
-    offset = time[by_place[alert]] - trigger[row]
-    timely = (starts[row] < offset) & (offset <= ends[row])
-    return alert[timely], row[timely]
+        return keys
+    alert, row = parted(keys)
+    offset = time[alert] - trigger[row]
+    return keys[(starts[row] < offset) & (offset <= ends[row])]

@@ -387,6 +387,24 @@ def cone_ranges(ra_deg: float, dec_deg: float, radius_deg: float) -> IntArray:
     return refine(near, cover_order(max(radius_deg, 1e-7)))
 
 
+def parted_by_distance(
+    cover: IntArray, ra_deg: float, dec_deg: float, radius_deg: float
+) -> tuple[IntArray, IntArray]:
+    """Parts of a cover: cells that lie within a distance of a position as a whole, and others.
+
+    Cells are of the order of the smallest in ``cover``, (m, 2) int64.
+    """
+    bits = int(np.bitwise_or.reduce(cover, axis=None))
+    order = max(MAX_ORDER - ((bits & -bits).bit_length() - 1) // 2, 0)
+    shift = 2 * (MAX_ORDER - order)
+    cells = expand(cover[:, 0] >> shift, cover[:, 1] >> shift)
+    distance = separation_deg(ra_deg, dec_deg, *_centres(order, cells))
+    within = distance + _cell_radius_deg(order) <= radius_deg
+    first, last = cells << shift, (cells + 1) << shift
+    ranges = np.stack([first, last], axis=1)
+    return merge(ranges[within]), merge(ranges[~within])
+
+
 def ellipse_ranges(
     ra_deg: float,
     dec_deg: float,

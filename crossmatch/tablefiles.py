@@ -25,7 +25,7 @@ from crossmatch.shapes import shape_of
 from crossmatch.tables import Cells, Columns, Tables
 
 # Raised whenever the files are laid out or read in another way.
-_LAYOUT = 1
+_LAYOUT = 2
 _ABOUT = "tables.json"
 # Files below it are read: mapping costs a page each, and an empty array cannot be mapped.
 _SMALL_BYTES = 1 << 16

@@ -122,7 +122,7 @@ def _regions(figures: _Figures) -> list[str]:
 
 def _maps(figures: _Figures) -> list[str]:
     parts = [
-        "**Size of maps**: a cell of a map takes 22 bytes of the index. A lookup reads the few"
+        "**Size of maps**: a cell of a map takes 24 bytes of the index. A lookup reads the few"
         " cells that it ends in, however many there are, and density and credible level only for"
         " pairs that are left after the cuts."
     ]

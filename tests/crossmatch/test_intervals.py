@@ -31,6 +31,29 @@ def test_each_pixel_has_the_regions_whose_ranges_hold_it(covers: list[IntArray])
     assert held(intervals_of(covers, 0)) == one_by_one(covers)
 
 
+@st.composite
+def sky_edges(draw: st.DrawFn) -> IntArray:
+    """Edges at starts of cells of all orders, beside them, and at both ends of the sky."""
+    cells = draw(st.lists(st.tuples(st.integers(0, 29), st.floats(0, 1)), min_size=1, max_size=30))
+    starts = [int(part * 12 * 4**order) * 4 ** (29 - order) for order, part in cells]
+    near = draw(st.lists(st.sampled_from([-1, 0, 1, 7]), min_size=30, max_size=30))
+    edges = [s + n for s, n in zip(starts, near, strict=False)] + draw(
+        st.sampled_from([[], [0], [sky.N_PIX], [0, sky.N_PIX]])
+    )
+    return np.unique(np.clip(np.array(edges, np.int64), 0, sky.N_PIX))
+
+
+@given(sky_edges())
+def test_a_pixel_is_found_between_the_edges_beside_it_anywhere_on_the_sky(edges: IntArray) -> None:
+    intervals = Intervals(edges, np.arange(len(edges)), np.arange(len(edges) - 1, dtype=np.int32))
+    pixels = np.unique(np.clip(edges[:, None] + [-1, 0, 1], 0, sky.N_PIX - 1))
+    begin, end = intervals.find(pixels)
+    found = [intervals.rows[a:b].tolist() for a, b in zip(begin, end, strict=True)]
+    last = len(edges) - 1
+    expected = [int((edges <= pixel).sum()) - 1 for pixel in pixels]
+    assert found == [[i] if 0 <= i < last else [] for i in expected]
+
+
 @given(COVERS, st.integers(0, 6))
 def test_merged_are_as_made_at_once(covers: list[IntArray], n_below: int) -> None:
     below = covers[:n_below]

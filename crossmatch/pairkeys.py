@@ -1,0 +1,49 @@
+"""Pairs of an alert and a region as single numbers: one sort of them puts pairs in order.
+
+The alert's row stands above; below it is the region's number in the lists of intervals, twice its
+row, and one more where it is only known that the alert may be inside. Numbers of 32 bits, wherever
+they suffice, are sorted in half the time of those of 64.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmatch.model import BoolArray, IntArray
+
+KeyArray: TypeAlias = NDArray[np.unsignedinteger[Any]]
+
+NUMBERS_PER_ROW = 2
+
+
+def above(alert_rows: IntArray, n_alerts: int, n_regions: int) -> KeyArray:
+    """Keys of alerts without a region, (n,), of numbers that hold so many of both."""
+    half = 1 << 16
+    short = n_alerts <= half and NUMBERS_PER_ROW * n_regions <= half
+    kind: type[np.unsignedinteger[Any]] = np.uint32 if short else np.uint64
+    return np.asarray(alert_rows.astype(kind) << _half(kind))
+
+
+def doubtful(keys: KeyArray) -> BoolArray:
+    """Whether it is only known that the alert may be inside, (p,)."""
+    return (keys & 1).astype(np.bool_)
+
+
+def parted(keys: KeyArray) -> tuple[IntArray, IntArray]:
+    """Rows of alerts and of regions, each (p,) int64."""
+    half = _half(keys.dtype.type)
+    number = keys & keys.dtype.type((1 << int(half)) - 1)
+    return (keys >> half).astype(np.int64), (number >> 1).astype(np.int64)
+
+
+def numbers_of(rows: IntArray) -> IntArray:
+    """Both numbers of each row, -1 where a row is -1: (2 r,)."""
+    numbers = NUMBERS_PER_ROW * rows[:, None] + np.arange(NUMBERS_PER_ROW)
+    return np.where(rows[:, None] < 0, -1, numbers).ravel()
+
+
+def _half(kind: type[np.unsignedinteger[Any]]) -> np.unsignedinteger[Any]:
+    return kind(8 * kind(0).itemsize // 2)
