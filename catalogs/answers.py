@@ -110,7 +110,10 @@ def _best(catalog: StoredCatalog, pairs: Pairs) -> Pairs:
 def _figures(catalog: StoredCatalog, table: pa.Table, pairs: Pairs) -> dict[str, FloatArray]:
     """Numbers of `Neighbour` as far as the catalogue has them, NaN where it has none."""
     columns = catalog.roles.columns
-    values = {r: _numbers(table[c], r) for r, c in columns.items() if r not in TEXTS}
+    factors = catalog.roles.factors
+    values = {
+        r: _numbers(table[c], r, factors.get(r, 1.0)) for r, c in columns.items() if r not in TEXTS
+    }
     if catalog.kind is Kind.galaxies and "magnitude" in values:
         values["p_cc"] = chance_coincidence(pairs.separation_arcsec, values["magnitude"])
     values |= _sigmas(values)
@@ -124,9 +127,9 @@ def _by_position(found: list[Neighbour], pairs: Pairs) -> Iterator[tuple[int, li
         yield place, found[low:high]
 
 
-def _numbers(column: pa.ChunkedArray, role: str) -> FloatArray:
-    """Values that may be true, NaN for the others and for none."""
-    values = measured(numbers(column))
+def _numbers(column: pa.ChunkedArray, role: str, factor: float) -> FloatArray:
+    """Values that may be true in the unit of the role, NaN for the others and for none."""
+    values = measured(numbers(column)) * factor
     low, high = _PLAUSIBLE.get(role, (-np.inf, np.inf))
     true = (low < values) & (values < high)
     if role == "magnitude":

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from catalogs.tables import Table, arrow_columns, clean, csv_parts, is_text, read_table
+from catalogs.units import parquet_units
 from crossmatch.errors import CatalogError
 
 BATCH_ROWS = 500_000
@@ -41,7 +42,8 @@ class Source:
     """A catalogue to be read: what it is, its files, and what it says of itself.
 
     ``kind`` is csv, fits, votable, parquet or hats; ``ra`` and ``dec`` name the position
-    columns where a HATS catalogue states them, ``types`` what columns are in all batches.
+    columns where a HATS catalogue states them, ``types`` what columns are in all batches, and
+    ``units`` those that are stated for all files together.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Source:
     ra: str | None = None
     dec: str | None = None
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def settled(self, advance: Callable[[float], None]) -> Source:
         """The same, its columns of one type in all batches.
@@ -89,7 +92,8 @@ class Source:
                     last = first + part.columns.num_rows - 1
                     table = _cast(part.columns, self.types, f"{file}: rows {first} to {last}")
                     done = (number + last / max(of, 1)) / len(self.files)
-                    yield Batch(replace(part, columns=table), file, first, done)
+                    units = {**self.units, **part.units}
+                    yield Batch(replace(part, columns=table, units=units), file, first, done)
             except CatalogError:
                 raise
             # Each reader has its own errors; each means that the file is not what it seems.
@@ -182,7 +186,19 @@ def _hats_source(path: Path) -> Source:
             f"{path}: {rows} rows in {len(files)} files, properties say {said}; copy it again",
         )
     ra, dec = (told.get(f"hats_col_{name}") or None for name in ("ra", "dec"))
-    return Source(path, "hats", tuple(files), ra, dec, _types(schemas))
+    return Source(path, "hats", tuple(files), ra, dec, _types(schemas), _common_units(path))
+
+
+def _common_units(path: Path) -> dict[str, str]:
+    """Units that a HATS catalogue states once for all its files."""
+    file = path / "dataset" / "_common_metadata"
+    if not file.is_file():
+        return {}
+    try:
+        return parquet_units(pq.read_schema(file))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise CatalogError("not_hats", f"{file}: {what}") from error
 
 
 def _refuse_missing(path: Path, files: Sequence[Path]) -> None:
@@ -228,7 +244,7 @@ def _from_parquet(
     with pq.ParquetFile(file, memory_map=True) as parquet:
         names = [n for n in parquet.schema_arrow.names if n not in _PARTITION_COLUMNS]
         wanted = _only(names, columns, file)
-        units = _parquet_units(parquet.schema_arrow)
+        units = parquet_units(parquet.schema_arrow)
         first, total = 1, parquet.metadata.num_rows
         for batch in parquet.iter_batches(batch_size=rows, columns=wanted):
             part = clean(pa.Table.from_batches([batch]))
@@ -236,16 +252,6 @@ def _from_parquet(
             first += batch.num_rows
         if total == 0:
             yield 1, Table(parquet.schema_arrow.empty_table().select(wanted), units, ""), 0
-
-
-def _parquet_units(schema: pa.Schema) -> dict[str, str]:
-    """Units as astropy and others write them into a field's metadata."""
-    found = {}
-    for column in schema:
-        for key, value in (column.metadata or {}).items():
-            if key.lower() == b"unit":
-                found[column.name] = value.decode("utf-8", "replace")
-    return found
 
 
 def _from_csv(

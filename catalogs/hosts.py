@@ -35,8 +35,8 @@ def host_candidates(
     Parameters
     ----------
     galaxies : LocalCatalog
-        With a column for the distance in Mpc (``distance_mpc``, ``distmpc`` or the like)
-        and one for the name; values that it lacks are null.
+        With a column for the distance (``distance_mpc``, ``distmpc`` or the like), in Mpc
+        unless it states another unit, and one for the name; values that it lacks are null.
     ra_deg, dec_deg : (n,) float64
         ICRS.
     radius_arcsec : float
@@ -50,7 +50,7 @@ def host_candidates(
     matches = galaxies.nearest(ra_deg, dec_deg, radius_arcsec)
     found = matches.row >= 0
     rows = len(matches.row)
-    roles = Roles.of(Kind.galaxies, galaxies.table.column_names)
+    roles = galaxy_roles(galaxies)
     distance = roles.columns.get("distance_mpc")
     columns = {
         "host_name": pa.nulls(rows, pa.string()),
@@ -62,8 +62,14 @@ def host_candidates(
         columns["host_name"] = pa.array(names, pa.string())
     if distance is not None:
         values = measured(numbers(galaxies.columns([distance], matches.row)[distance]))
+        values = values * roles.factors.get("distance_mpc", 1.0)
         columns["host_distance_mpc"] = pa.array(values, mask=~(values > 0))
     return pa.table(columns, schema=HOST_SCHEMA)
+
+
+def galaxy_roles(catalog: LocalCatalog) -> Roles:
+    """Which column means what in a catalogue of galaxies."""
+    return Roles.of(Kind.galaxies, catalog.table.column_names, catalog.units)
 
 
 def nearby_galaxies() -> LocalCatalog:

@@ -22,7 +22,7 @@ from catalogs import hats
 from catalogs.batches import PIXEL_COLUMN, Batch, Source, source_of
 from catalogs.checks import Columns, Identifiers, Positions, position_columns, refuse_values
 from catalogs.indexfiles import IndexFiles
-from catalogs.kinds import EPOCH_NAMES, PMDEC_NAMES, PMRA_NAMES, RADIUS_ARCSEC, Kind
+from catalogs.kinds import EPOCH_NAMES, PMDEC_NAMES, PMRA_NAMES, RADIUS_ARCSEC, Kind, Roles
 from catalogs.runs import Runs
 from catalogs.tables import measured, numbers, unit_factor
 from crossmatch.errors import CatalogError
@@ -148,6 +148,7 @@ def _plan(source: Source, wanted: Wanted) -> _Plan:
     )
     units = {n: head.units[n] for n in stored if head.units.get(n)}
     position = replace(position, unit=wanted.unit)
+    Roles.of(wanted.kind, stored, units).refuse_wrong(source.path)
     return _Plan(position, both, epoch, tuple(names), stored, in_degrees, units)
 
 
@@ -227,7 +228,12 @@ def _write(
     schema = runs.schema
     parts = hats.partitions(runs.counts, runs.bytes / runs.rows)
     names = _hats_names(plan, schema)
-    public = pa.schema([(new, schema.field(old).type) for old, new in names.items()])
+    public = pa.schema(
+        [
+            pa.field(new, schema.field(old).type, metadata=_said(plan, old))
+            for old, new in names.items()
+        ]
+    )
     primary = hats.Writer(folder / wanted.name, public)
     beside = hats.Writer(folder / f"{wanted.name}_margin", public)
     margin = hats.Margin(parts, folder / "margins")
@@ -257,6 +263,11 @@ def _write(
         "partitions": len(parts),
         "margin_rows": margin_rows,
     }
+
+
+def _said(plan: _Plan, column: str) -> dict[str, str] | None:
+    """What is told of a column to who reads our HATS files."""
+    return {"unit": plan.units[column]} if column in plan.units else None
 
 
 def _hats_names(plan: _Plan, schema: pa.Schema) -> Mapping[str, str]:

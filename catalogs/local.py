@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class LocalCatalog:
         All columns of the file, in the same order.
     skipped : int
         Rows of the file without a position.
+    units : mapping of str to str
+        Of columns, for those that state one.
     """
 
     name: str
@@ -45,6 +47,7 @@ class LocalCatalog:
     ipix29: IntArray
     table: pa.Table
     skipped: int = 0
+    units: Mapping[str, str] = field(default_factory=dict)
     sources: Sources = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +92,7 @@ class LocalCatalog:
             ipix29=pixels[order],
             table=source.columns.take(pa.array(rows[order])),
             skipped=places.skipped,
+            units=source.units,
         )
 
     def __len__(self) -> int:

@@ -123,8 +123,8 @@ class StoredCatalog:
 
     @cached_property
     def roles(self) -> Roles:
-        """Which column means what."""
-        return Roles.of(self.kind, self.facts["columns"])
+        """Which column means what, and how its unit is converted."""
+        return Roles.of(self.kind, self.facts["columns"], self.facts["units"])
 
     def padding_arcsec(self, years: float) -> float:
         """By how much the fastest source moves in so many years: the search is wider by it."""

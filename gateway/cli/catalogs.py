@@ -177,6 +177,7 @@ def show(
         told = _told(store.facts(name, version or latest), used=(version or latest) == latest)
     told |= {
         "roles": dict(catalog.roles.columns),
+        "remarks": list(catalog.roles.remarks + catalog.roles.wrong),
         "folder": str(catalog.folder),
         "versions": store.versions(name),
         "padding_arcsec_in_10_years": catalog.padding_arcsec(10.0),

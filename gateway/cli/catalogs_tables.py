@@ -66,6 +66,7 @@ def show_facts_of(told: Mapping[str, Any]) -> None:
             ("position", ", ".join(told["position_columns"])),
             ("proper motion", motion),
             ("meaning", roles or "no column has a name that we know"),
+            ("remarks", "; ".join(told["remarks"])),
             ("columns", ", ".join(columns)),
             ("added", told["added"]),
             ("from", f"{told['source']} ({told['source_kind']})"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.table import Table
 
 from catalogs.answers import MOST_HOSTS, described, neighbours
 from catalogs.ingest import Wanted
@@ -129,3 +131,39 @@ def test_nothing_near_and_no_known_columns(tmp_path: Path) -> None:
     assert near(found, [50.0], [50.0]) == {}
     assert near(found, [], []) == {}
     assert near(found, [1.0], [1.0])[0] == [Neighbour("c", "galaxies", 0.0)]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "vot", "parquet"])
+def test_figures_are_told_in_their_units(tmp_path: Path, suffix: str) -> None:
+    store = Store(tmp_path / "store")
+    place = {"ra": [10.0] * u.deg, "dec": [0.0] * u.deg}
+    files = {
+        Kind.galaxies: {
+            "dist": [40700.0] * u.kpc,
+            "rmag": [12.0] * u.mag,
+            "z": [2935] * u.km / u.s,
+        },
+        Kind.stars: {
+            **{"parallax": [0.02] * u.arcsec, "parallax_error": [2.0] * u.mas},
+            **{"pmra": [0.03] * u.arcsec / u.yr, "pmra_error": [10.0] * u.mas / u.yr},
+            **{"pmdec": [0.0] * u.mas / u.yr, "pmdec_error": [10.0] * u.mas / u.yr},
+        },
+    }
+    found = {}
+    for kind, columns in files.items():
+        path = tmp_path / f"{kind}.{suffix}"
+        Table({**place, **columns}).write(path, format="votable" if suffix == "vot" else None)
+        store.add(path, Wanted(name=str(kind), kind=kind), NOW)
+        ((found[kind],),) = near(store.open(str(kind)), [10.0], [0.0]).values()
+    galaxy, star = found[Kind.galaxies], found[Kind.stars]
+    assert galaxy.distance_mpc == pytest.approx(40.7)
+    assert (galaxy.magnitude, galaxy.redshift) == (12.0, None)
+    assert (star.parallax_sigma, star.motion_sigma) == pytest.approx((10.0, 3.0))
+
+
+def test_marks_are_marks_in_the_unit_of_the_file(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    Table({"ra": [10.0], "dec": [0.0], "dist": [-999.0] * u.kpc}).write(tmp_path / "a.fits")
+    store.add(tmp_path / "a.fits", Wanted(name="c", kind=Kind.galaxies), NOW)
+    ((galaxy,),) = near(store.open("c"), [10.0], [0.0]).values()
+    assert galaxy.distance_mpc is None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.table import Table
 
 from catalogs.hosts import HOST_SCHEMA, host_candidates, nearby_galaxies
 from catalogs.local import LocalCatalog
@@ -48,6 +50,16 @@ def test_marks_of_no_value_are_neither_names_nor_distances(tmp_path: Path) -> No
 
     assert hosts["host_name"].to_pylist() == ["NGC0253", "12", None]
     assert hosts["host_distance_mpc"].to_pylist() == [None, 3.5, 99.0]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "parquet"])
+def test_distances_are_converted_to_mpc(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"g.{suffix}"
+    Table({"ra": [10.0], "dec": [20.0], "dist": [3500.0] * u.kpc}).write(path)
+
+    hosts = host_candidates(LocalCatalog.load("g", path), np.array([10.0]), np.array([20.0]))
+
+    assert hosts["host_distance_mpc"].to_pylist() == pytest.approx([3.5])
 
 
 def test_the_sample_holds_a_dozen_galaxies_with_sources() -> None:

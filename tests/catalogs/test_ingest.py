@@ -16,7 +16,7 @@ from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
 from catalogs.sources import Pairs
 from catalogs.store import Store
-from tests.catalogs.catalogfiles import NOW, WANTED, table, write
+from tests.catalogs.catalogfiles import NOW, WANTED, refused, table, write
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "fits", "vot"])
@@ -114,6 +114,29 @@ def test_the_unit_that_a_file_states_is_taken(store: Store, tmp_path: Path) -> N
     store.add(tmp_path / "a.fits", WANTED, NOW)
     found = store.open("test").closest(given["ra"], given["dec"], 0.01)
     assert (found.row >= 0).all()
+
+
+def test_a_unit_that_cannot_be_converted_is_refused(store: Store, tmp_path: Path) -> None:
+    columns = {"ra": [1.0], "dec": [2.0], "parallax": [5.0] * u.kpc}
+    astropy.table.Table(columns).write(tmp_path / "a.fits")
+    error = refused(store, tmp_path / "a.fits", kind=Kind.stars)
+    assert error.reason == "wrong_unit"
+    assert "a.fits: column parallax is in 'kpc', expected mas" in error.detail
+    for wanted in (
+        Wanted(name="test"),
+        Wanted(name="test", kind=Kind.stars, columns=("ra",)),
+    ):
+        store.add(tmp_path / "a.fits", wanted, NOW)
+
+
+def test_units_of_astropys_parquet_are_taken(store: Store, tmp_path: Path) -> None:
+    columns = {"ra": [0.5] * u.rad, "dec": [0.1] * u.rad, "pmra": [1.0], "pmdec": [0.0]}
+    made = astropy.table.Table(columns)
+    made["pmra"].unit = made["pmdec"].unit = u.arcsec / u.yr
+    made.write(tmp_path / "a.parquet")
+    added = store.add(tmp_path / "a.parquet", Wanted(name="test", epoch=2016.0), NOW)
+    assert added.facts["fastest_mas_yr"] == pytest.approx(1000.0)
+    assert store.open("test").sources.ra_deg.tolist() == pytest.approx([np.degrees(0.5)])
 
 
 @pytest.mark.realdata

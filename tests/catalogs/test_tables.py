@@ -10,6 +10,7 @@ import pytest
 from astropy import units as u
 from astropy.table import MaskedColumn, Table
 
+from catalogs import tables
 from catalogs.tables import measured, numbers, positions, read_table, texts, unit_factor
 from crossmatch.errors import CatalogError
 
@@ -119,3 +120,19 @@ def test_broken_files_are_no_tables(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(CatalogError) as caught:
         read_table(path)
     assert caught.value.reason == "not_a_table"
+
+
+@pytest.mark.parametrize(("form", "times"), [("tabledata", 2.4), ("binary", 10), ("binary2", 10)])
+def test_a_votable_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, times: float
+) -> None:
+    path = tmp_path / "t.vot"
+    sample().write(path, format="votable", tabledata_format=form)
+    memory = path.stat().st_size * times
+    monkeypatch.setattr(tables, "_MOST_VOTABLE_MEMORY", memory + 1)
+    assert read_table(path).columns.num_rows == 3
+    monkeypatch.setattr(tables, "_MOST_VOTABLE_MEMORY", memory - 1)
+    with pytest.raises(CatalogError) as caught:
+        read_table(path)
+    assert caught.value.reason == "too_large"
+    assert f"stilts tcopy ifmt=votable in={path} ofmt=fits out=" in caught.value.detail

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from astropy.table import Table
 
 from gateway.cli import main
 
@@ -22,6 +23,21 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mmgateway.toml").write_text('[paths]\nstate = "state"\n')
     Path("stars.csv").write_text(STARS)
+
+
+TNS = """\
+"2026-02-28 00:00:00"
+"objid","name_prefix","name","ra","declination","redshift","typeid","type","reporting_groupid",\
+"reporting_group","source_groupid","source_group","discoverydate","discoverymag","discmagfilter",\
+"filter","reporters","time_received","internal_names","Discovery_ADS_bibcode",\
+"Class_ADS_bibcodes","creationdate","lastmodified"
+"1","AT","2026aaa","150.1","2.2","","","","48","ALeRCE","48","ZTF","2026-02-27 08:00:00.000",\
+"19.1","110","g-ZTF","A. Reporter, B. Reporter","2026-02-27 09:00:00","ZTF26a, ATLAS26a","","",\
+"2026-02-27 09:00:01","2026-02-28 00:00:00"
+"2","SN","2026bbb","10.0","-45.25","0.031","3","SN Ia","18","ATLAS","18","ATLAS",\
+"2026-02-20 08:00:00.000","18.0","71","orange-ATLAS","C. Reporter","2026-02-20 09:00:00","","",\
+"2026TNSCR.1","2026-02-20 09:00:01","2026-02-28 00:00:00"
+"""
 
 
 def add(*options: str) -> int:
@@ -73,6 +89,35 @@ def test_json_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
     (verified,) = told(capsys, "verify", "gaia")["catalogs"]
     assert verified["faults"] == []
     assert told(capsys, "remove", "gaia", "--all")["removed"] == [added["version"]]
+
+
+def test_the_list_of_tns_is_added_as_it_is_published(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tns_public_objects.csv").write_text(TNS)
+    path = "tns_public_objects.csv"
+    added = told(capsys, "add", path, "--name", "tns", "--kind", "transients")
+    assert (added["rows"], added["position_columns"]) == (2, ["ra", "declination"])
+    (answer,) = told(capsys, "try", "10", "-45.25")["catalogs"]
+    (found,) = answer["found"]
+    assert (found["name"], found["type"], found["redshift"]) == ("2026bbb", "SN Ia", 0.031)
+    assert found["magnitude"] == 18.0
+
+
+def test_show_says_what_is_made_of_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    units = {"ra": "deg", "dec": "deg", "dist": "kpc", "z": "km/s", "Bmag": "mag"}
+    table = Table({name: [1.0] for name in units})
+    for name, unit in units.items():
+        table[name].unit = unit
+    table.write("g.fits")
+    assert main(["catalogs", "add", "g.fits", "--name", "g", "--kind", "galaxies"]) == 0
+    remarks = told(capsys, "show", "g")["remarks"]
+    assert remarks == [
+        "z: km / s is no redshift, not used",
+        "dist: kpc, told in Mpc",
+        "P_cc from Bmag, which is not known to be an r magnitude",
+    ]
+    assert main(["catalogs", "show", "g"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "; ".join(remarks) in shown
 
 
 def test_versions_are_put_in_use_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
