@@ -37,6 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on sta
 @app.command("status", epilog=STATUS_EPILOG)
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show how many candidates await an answer, and what the matcher says of it."""
+    from crossmatch.errors import ServiceError
     from gateway.lookup import remote_of
     from gateway.matcher.backfill import cache_of
     from gateway.offline.lookups import told
@@ -45,8 +46,12 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     remote = remote_of(config)
     found = _waiting(config)
     cache = cache_of(config)
+    cached, fault = None, ""
     try:
         cached = cache.count()
+    # It only spares questions: what awaits an answer is known without it.
+    except ServiceError as error:
+        fault = " ".join(str(error).split())
     finally:
         cache.close()
     record: dict[str, Any] = {
@@ -55,6 +60,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
         "awaited": found.counts(),
         "answers_on_the_way": len(found.on_the_way),
         "cached": cached,
+        "cache_fault": fault,
         "matcher": dict(told(config)),
     }
     if as_json:
@@ -114,7 +120,10 @@ def _show_status(record: dict[str, Any]) -> None:
         typer.echo(f"{name}: {said}" + (f"; {trouble[name]}" if name in trouble else ""))
     if record["answers_on_the_way"]:
         typer.echo(f"{record['answers_on_the_way']:,} answers were not taken in yet")
-    typer.echo(f"{record['cached']:,} answers are kept, so as not to ask twice on a day")
+    if record["cache_fault"]:
+        typer.echo(f"the answers that are kept cannot be read: {record['cache_fault']}")
+    else:
+        typer.echo(f"{record['cached']:,} answers are kept, so as not to ask twice on a day")
     if "told" in record["matcher"]:
         typer.echo(f"the matcher last told of it at {record['matcher']['told']}")
 

@@ -11,6 +11,7 @@ import pytest
 
 from broker.groups import Group, GroupKey
 from broker.writer import Marker, State
+from catalogs.cds_cache import AnswerCache
 from crossmatch.counterpart import MatchedAlert
 from crossmatch.errors import ConfigError
 from crossmatch.remote import Answer
@@ -64,6 +65,19 @@ def test_status_counts_what_is_awaited(kafka: State, capsys: pytest.CaptureFixtu
         assert part in text
     kafka.groups.clear()
     assert "no candidate awaits an answer" in told(capsys, "status")
+
+
+def test_status_says_what_it_knows_where_the_cache_cannot_be_read(
+    kafka: State, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.matcher.backfill.cache_of", lambda _: AnswerCache(Path("."), 2.0))
+    text = told(capsys, "status")
+    assert "simbad: 1 await an answer" in text
+    (line,) = [line for line in text.splitlines() if "cannot be read" in line]
+    assert line.startswith("the answers that are kept cannot be read: .: ")
+    record = json.loads(told(capsys, "status", "--json"))
+    assert (record["awaited"], record["cached"]) == ({"simbad": 1}, None)
+    assert record["cache_fault"].startswith(".: ")
 
 
 def test_run_asks_for_what_is_awaited(
