@@ -241,23 +241,28 @@ class Following:
         """Name of the catalogue."""
         return self._name
 
-    def current(self, trouble: Callable[[CatalogError], None] = lambda _: None) -> StoredCatalog:
+    def current(
+        self,
+        trouble: Callable[[CatalogError], None] = lambda _: None,
+        accept: Callable[[StoredCatalog], None] = lambda _: None,
+    ) -> StoredCatalog:
         """The catalogue in use: 2 µs when nothing changed.
 
-        One that cannot be opened is tried again with each call; ``trouble`` is told why the one
-        before is kept, when that changes.
+        One that cannot be opened, or that ``accept`` raises CatalogError for, is tried again with
+        each call; ``trouble`` is told why the one before is kept, when that changes.
         """
         mark = _mark(self._store.pointer(self._name))
         if mark == self._mark:
             return self._catalog
         try:
-            self._catalog = self._store.open(self._name)
+            found = self._store.open(self._name)
+            accept(found)
         except CatalogError as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 trouble(error)
         else:
-            self._mark, self._trouble = mark, ""
+            self._catalog, self._mark, self._trouble = found, mark, ""
         return self._catalog
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,12 +12,17 @@ import numpy as np
 
 from broker.told import Lookup, no_lookup
 from catalogs.answers import neighbours
-from catalogs.hosts import HOST_RADIUS_ARCSEC, host_candidates, nearby_galaxies
+from catalogs.hosts import (
+    HOST_RADIUS_ARCSEC,
+    galaxy_roles,
+    host_candidates,
+    nearby_galaxies,
+)
 from catalogs.local import LocalCatalog
 from catalogs.store import Following, Store
 from catalogs.stored import StoredCatalog
 from crossmatch.candidate import Context
-from crossmatch.chains import check_catalogs
+from crossmatch.chains import Chain, check_catalogs
 from crossmatch.errors import CatalogError, ConfigError
 from crossmatch.model import FloatArray
 from crossmatch.neighbours import Neighbour
@@ -60,8 +66,24 @@ def lookup_of(config: Config) -> tuple[Lookup, tuple[str, ...]]:
     searched = dict.fromkeys(remote.catalogs, remote.radius_arcsec)
     if isinstance(lookup, CatalogLookup):
         searched |= lookup.radii_arcsec
+        lookup = replace(lookup, accept=partial(_accept, config.chains, searched))
     check_catalogs(config.chains, searched)
     return lookup, versions
+
+
+def _accept(
+    chains: Mapping[str, Chain], searched: Mapping[str, float], catalog: StoredCatalog
+) -> None:
+    """Raise CatalogError where a version that was put in use cannot answer what chains demand."""
+    try:
+        check_catalogs(chains, {**searched, catalog.name: catalog.radius_arcsec})
+    except ConfigError as error:
+        detail = f"{catalog.name}@{catalog.version}: {error}"
+        raise CatalogError("radius_too_small", detail) from error
+
+
+def _accept_all(_: StoredCatalog) -> None:
+    """Every version may be taken."""
 
 
 def local_lookup(
@@ -99,9 +121,13 @@ def local_lookup(
 
 @dataclass(frozen=True, slots=True)
 class CatalogLookup:
-    """Contexts of positions from catalogues in the order of the configuration."""
+    """Contexts of positions from catalogues in the order of the configuration.
+
+    ``accept`` raises CatalogError for a version that is not to take the place of the one before.
+    """
 
     catalogs: Sequence[_Catalog | Following]
+    accept: Callable[[StoredCatalog], None] = _accept_all
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -143,7 +169,10 @@ class CatalogLookup:
 
     def _current(self) -> Iterator[_Catalog]:
         for catalog in self.catalogs:
-            yield catalog.current(_kept) if isinstance(catalog, Following) else catalog
+            if isinstance(catalog, Following):
+                yield catalog.current(_kept, self.accept)
+            else:
+                yield catalog
 
 
 def _answers(
@@ -198,7 +227,9 @@ def _loaded(spec: str, store: Store | None) -> _Catalog | Following:
         if not equals and store is not None and (at := name.partition("@"))[0] in store.names():
             return store.open(at[0], at[2]) if at[1] else Following(store, name)
         if name and path:
-            return LocalCatalog.load(name, Path(path).expanduser())
+            catalog = LocalCatalog.load(name, Path(path).expanduser())
+            galaxy_roles(catalog).refuse_wrong(path)
+            return catalog
     except CatalogError as error:
         raise ConfigError(f"[match] catalogs: {name}: {error.detail} ({error.reason})") from error
     added = "" if store is None else f" ({', '.join(store.names()) or 'none'})"

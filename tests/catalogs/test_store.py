@@ -17,6 +17,7 @@ from catalogs import store as store_module
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
 from catalogs.store import Following, Store
+from catalogs.stored import StoredCatalog
 from crossmatch.errors import CatalogError
 from tests.catalogs.catalogfiles import NOW, WANTED, table, write
 
@@ -220,3 +221,20 @@ def test_a_pointer_that_cannot_be_read_is_no_end(store: Store, tmp_path: Path) -
     troubles: list[str] = []
     assert following.current(lambda e: troubles.append(e.reason)).version == version
     assert troubles == ["not_a_catalog"]
+
+
+def test_a_version_that_is_not_accepted_does_not_take_the_place(
+    store: Store, tmp_path: Path
+) -> None:
+    one = store.add(write(tmp_path / "a.csv", table()), WANTED, NOW).version
+    following = Following(store, "test")
+    two = store.add(write(tmp_path / "b.csv", table(seed=2)), WANTED, NOW).version
+    troubles: list[str] = []
+
+    def refuse(found: StoredCatalog) -> None:
+        raise CatalogError("radius_too_small", found.version)
+
+    for _ in range(2):
+        assert following.current(lambda e: troubles.append(e.detail), refuse).version == one
+    assert troubles == [two]
+    assert following.current().version == two

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.table import Table
 
 from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
@@ -178,6 +180,35 @@ def test_demands_of_catalogues_that_cannot_answer_stop_the_start(
     with pytest.raises(ConfigError) as error:
         lookup_of(config)
     assert sentence in str(error.value)
+
+
+def test_a_version_that_cannot_answer_the_demands_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = '[selections.wide]\ncuts = [{cut = "far_from", catalog = "s", radius_arcsec = 1.2}]\n'
+    text = '[match]\ncatalogs = ["s"]\n[chains.grb]\ndemands = "wide"\n'
+    config = configured(tmp_path, wide + text)
+    store = store_of(config)
+    one = add(store, "s", Kind.stars, STARS)
+    lookup, _ = lookup_of(config)
+    asked = np.array([10.0]), np.array([0.0]), np.array([JD])
+    path = tmp_path / "small.csv"
+    path.write_text(STARS)
+    small = store.add(path, Wanted(name="s", kind=Kind.stars, radius_arcsec=1.0), NOW).version
+    for _ in range(2):
+        assert lookup(*asked)[0].catalog_versions == (f"s@{one}",)
+    (line,) = [line for line in caplog.messages if "catalog_kept" in line]
+    assert "radius_too_small" in line
+    assert f"s@{small}: [chains.grb] demands: far_from looks 1.2 arcsec far" in line
+    wider = store.add(path, Wanted(name="s", kind=Kind.stars, radius_arcsec=3.0), NOW).version
+    assert lookup(*asked)[0].catalog_versions == (f"s@{wider}",)
+
+
+def test_a_file_whose_unit_cannot_be_converted_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "g.fits"
+    Table({"ra": [10.0], "dec": [20.0], "dist": [3500.0] * u.km / u.s}).write(path)
+    with pytest.raises(ConfigError, match=r"column dist is in 'km / s', expected Mpc \(wrong_unit"):
+        local_lookup([f"g={path}"])
 
 
 def test_demands_of_catalogues_that_answer_are_taken(tmp_path: Path) -> None:
