@@ -19,7 +19,7 @@ from catalogs.units import parquet_units
 from crossmatch.errors import CatalogError
 
 BATCH_ROWS = 500_000
-PIXEL_COLUMN = "_healpix_29"
+PIXEL_COLUMN, RA, DEC = "_healpix_29", "_ra_deg", "_dec_deg"
 _PARTITION_COLUMNS = (PIXEL_COLUMN, "Norder", "Dir", "Npix")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.batches import PIXEL_COLUMN
+from catalogs.segments import ARRAYS, START, SegmentFacts
 from catalogs.sources import table_order
 from crossmatch.model import IntArray
 from crossmatch.sky import MAX_ORDER
@@ -24,6 +25,7 @@ _ARRAYS = {
     "_pmra": ("pmra", np.float32),
     "_pmdec": ("pmdec", np.float32),
     "_epoch": ("epoch", np.float64),
+    **{own: (name, np.float64) for own, name in ARRAYS.items()},
 }
 _SLICE = 4_000_000
 FAST_MAS_YR = 200.0
@@ -49,6 +51,7 @@ class IndexFiles:
         self._sink: pa.OSFile | None = None
         self._fastest = 0.0
         self._epochs = (np.inf, -np.inf)
+        self._segments: SegmentFacts | None = None
 
     def write(self, rows: pa.Table, columns: Sequence[str]) -> None:
         """Append rows; ``columns`` go into the Arrow file, as one batch."""
@@ -64,6 +67,9 @@ class IndexFiles:
             years = rows["_epoch"].to_numpy()
             self._fastest = max(self._fastest, float(speed.max()))
             self._epochs = min(self._epochs[0], years.min()), max(self._epochs[1], years.max())
+        if START in rows.column_names:
+            self._segments = self._segments or SegmentFacts()
+            self._segments.take(rows)
         table = rows.select(list(columns))
         if self._columns is None:
             self._sink = pa.OSFile(str(self._folder / COLUMNS), "wb")
@@ -76,7 +82,7 @@ class IndexFiles:
         """Write the table of pixels and close everything; facts about the index.
 
         ``fastest_mas_yr`` and ``epochs``, the first and the last, are null without proper
-        motions.
+        motions, ``segments`` of anything but positions by time.
         """
         assert self._done == self._rows, "as many rows as were promised"
         assert self._columns is not None
@@ -90,6 +96,7 @@ class IndexFiles:
         moves = "pmra" in self._arrays
         if moves:
             np.save(self._folder / "fast.npy", self._fast())
+        segments = None if self._segments is None else self._segments.told()
         low, high = self._epochs
         if moves and low == high:
             (self._folder / "epoch.npy").unlink()
@@ -98,6 +105,7 @@ class IndexFiles:
             "order": order,
             "epochs": [float(low), float(high)] if moves else None,
             "fastest_mas_yr": round(self._fastest, 3) if moves else None,
+            "segments": segments,
             "files": digests(self._folder),
         }
 

@@ -1,7 +1,8 @@
 """From a catalogue file to a version in the store: HATS, and an index to be memory-mapped.
 
 Two passes: batches are checked, sorted and put aside; then pixel after pixel is written.
-CSV is read once before them, for the types of its columns.
+CSV is read once before them, for the types of its columns. Between them positions by time
+become segments; see `catalogs.ephemeris`.
 Memory is that of one batch or one partition, and a quarter of a byte a row for identifiers.
 """
 
@@ -15,25 +16,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from catalogs import hats
-from catalogs.batches import PIXEL_COLUMN, Batch, Source, source_of
-from catalogs.checks import Columns, Identifiers, Positions, position_columns, refuse_values
+from catalogs import ephemeris, hats
+from catalogs.batches import DEC, PIXEL_COLUMN, RA, Source, source_of
+from catalogs.checks import Columns, Identifiers, Positions, position_columns
 from catalogs.indexfiles import IndexFiles
-from catalogs.kinds import EPOCH_NAMES, PMDEC_NAMES, PMRA_NAMES, RADIUS_ARCSEC, Kind, Roles
+from catalogs.kinds import (
+    EPOCH_NAMES,
+    MAX_GAP_HOURS,
+    PMDEC_NAMES,
+    PMRA_NAMES,
+    RADIUS_ARCSEC,
+    Kind,
+    Roles,
+    Scale,
+)
+from catalogs.motions import EPOCH, PMDEC, PMRA, motions
 from catalogs.runs import Runs
-from catalogs.tables import measured, numbers, unit_factor
+from catalogs.segments import ARRAYS
 from crossmatch.errors import CatalogError
-from crossmatch.model import FloatArray, IntArray
 from crossmatch.sky import ipix29
 
-RA, DEC, PMRA, PMDEC, EPOCH = "_ra_deg", "_dec_deg", "_pmra", "_pmdec", "_epoch"
 FACTS = "catalog.json"
-_OWN = (PIXEL_COLUMN, RA, DEC, PMRA, PMDEC, EPOCH)
-# Barnard's star, the fastest, has 10,400. One row beyond all stars would widen every search.
-_FASTEST_MAS_YR = 15_000.0
+_OWN = (PIXEL_COLUMN, RA, DEC, PMRA, PMDEC, EPOCH, *ARRAYS)
 
 Advance = Callable[[str, float], None]
 """Told what is being done, and the part of it that is done."""
@@ -51,7 +57,8 @@ class Wanted:
     radius_arcsec : float or None
         Of look-ups; None: what is usual for the kind.
     ra, dec, id : str or None
-        Columns; None: the usual names.
+        Columns; None: the usual names. ``id`` has no value twice; of minor planets it says
+        which object a row is of.
     columns : sequence of str
         Columns to keep beside the position; none: all.
     unit : str or None
@@ -60,6 +67,13 @@ class Wanted:
         Julian year of the positions; None: column ``ref_epoch``, if there is one.
     skip : bool
         Leave rows without a position out.
+    time : str or None
+        Column with the times of minor planets; None: the usual names.
+    scale : Scale or None
+        Of these times; None: what the name of the column says, or UTC.
+    max_gap_hours : float
+        Between times of an object that are farther apart nothing is known; not more than
+        `catalogs.kinds.MOST_GAP_HOURS`.
     """
 
     name: str
@@ -72,6 +86,9 @@ class Wanted:
     unit: str | None = None
     epoch: float | None = None
     skip: bool = False
+    time: str | None = None
+    scale: Scale | None = None
+    max_gap_hours: float = MAX_GAP_HOURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +96,12 @@ class _Plan:
     """Columns by what they are for."""
 
     position: Columns
-    motion: tuple[str, str] | None
-    epoch: str | None
+    motion: tuple[str, str, float | str] | None
     read: tuple[str, ...]
     stored: tuple[str, ...]
     in_degrees: bool
     units: Mapping[str, str]
+    ways: ephemeris.Columns | None
 
 
 def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Advance) -> str:
@@ -95,21 +112,31 @@ def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Adv
     Raises
     ------
     CatalogError
-        Whatever is wrong with the file; see `catalogs.checks` and `catalogs.batches`.
+        Whatever is wrong with the file; see `catalogs.checks`, `catalogs.batches` and
+        `catalogs.ephemeris`.
     """
     source = source_of(path).settled(lambda done: advance("looking through", done))
     plan = _plan(source, wanted)
     places = Positions(plan.position, skip=wanted.skip)
-    runs = _sorted_runs(source, plan, wanted, places, folder, advance)
+    segments: dict[str, Any] | None = None
+    if plan.ways is None:
+        runs = _sorted_runs(source, plan, places, folder, advance)
+    else:
+        runs, segments = ephemeris.segment_runs(
+            source, plan.ways, places, plan.read, plan.stored, wanted.max_gap_hours, folder,
+            advance,
+        )  # fmt: skip
     index = IndexFiles(folder / "index", runs.rows)
     told = _write(runs, plan, wanted, folder, index, now, advance)
     runs.remove()
+    found = index.finish()
     facts: dict[str, Any] = {
         "name": wanted.name,
         "kind": str(wanted.kind),
         "radius_arcsec": _radius(wanted),
-        **index.finish(),
+        **found,
         **told,
+        "segments": None if segments is None else {**found["segments"], **segments},
         "skipped": places.skipped,
         "added": now.isoformat(timespec="seconds"),
         "source": str(path),
@@ -126,10 +153,13 @@ def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Adv
 def _plan(source: Source, wanted: Wanted) -> _Plan:
     head = next(source.batches(rows=200)).rows
     ra, dec = wanted.ra or source.ra, wanted.dec or source.dec
+    ways: ephemeris.Columns | None = None
+    if wanted.kind is Kind.minor_planets:
+        ways = ephemeris.columns_of(source.path, head, wanted.id, wanted.time, wanted.scale)
     position = position_columns(source.path, head, ra, dec, wanted.id)
     motion = head.find(PMRA_NAMES), head.find(PMDEC_NAMES)
     epoch = head.find(EPOCH_NAMES)
-    needed = [position.ra, position.dec, position.id, *motion, epoch]
+    needed = [position.ra, position.dec, position.id, *motion, epoch, *(ways.all if ways else ())]
     names = head.columns.column_names
     if wanted.columns:
         missing = [c for c in wanted.columns if c not in names]
@@ -139,23 +169,26 @@ def _plan(source: Source, wanted: Wanted) -> _Plan:
         keep = {*wanted.columns, position.ra, position.dec, *filter(None, motion)}
         names = [n for n in names if n in {*keep, *filter(None, needed)}]
     stored = tuple(n for n in names if n not in _OWN)
-    if not (wanted.epoch or epoch) or None in motion:
-        motion = None, None
-    both = (motion[0], motion[1]) if motion[0] and motion[1] else None
+    since, moves = wanted.epoch or epoch, None
+    if ways is None and since and motion[0] and motion[1]:
+        moves = motion[0], motion[1], since
     places = [(head.columns[c].type, head.units.get(c, "")) for c in (position.ra, position.dec)]
-    in_degrees = wanted.unit in (None, "deg") and all(
-        pa.types.is_float64(kind) and unit in ("", "deg") for kind, unit in places
+    # Where segments have their middles no column of the file says.
+    in_degrees = (
+        ways is None
+        and wanted.unit in (None, "deg")
+        and all(pa.types.is_float64(kind) and unit in ("", "deg") for kind, unit in places)
     )
     units = {n: head.units[n] for n in stored if head.units.get(n)}
-    position = replace(position, unit=wanted.unit)
+    # Of an object there are many rows.
+    position = replace(position, unit=wanted.unit, id=None if ways else position.id)
     Roles.of(wanted.kind, stored, units).refuse_wrong(source.path)
-    return _Plan(position, both, epoch, tuple(names), stored, in_degrees, units)
+    return _Plan(position, moves, tuple(names), stored, in_degrees, units, ways)
 
 
 def _sorted_runs(
     source: Source,
     plan: _Plan,
-    wanted: Wanted,
     places: Positions,
     folder: Path,
     advance: Advance,
@@ -171,7 +204,7 @@ def _sorted_runs(
             table = table.take(pa.array(rows))
         own = {PIXEL_COLUMN: ipix29(ra, dec), RA: ra, DEC: dec}
         if plan.motion is not None:
-            own |= _motion(batch, plan, wanted.epoch, rows)
+            own |= motions(batch, plan.motion, rows)
         kept = {name: table[name] for name in plan.stored}
         runs.add(pa.table({**own, **kept}))
         advance("reading", batch.done)
@@ -180,39 +213,6 @@ def _sorted_runs(
     if runs.rows == 0:
         raise CatalogError("empty", f"{source.path}: no rows with a position")
     return runs
-
-
-def _motion(batch: Batch, plan: _Plan, epoch: float | None, rows: IntArray) -> dict[str, Any]:
-    """Proper motion in mas/yr, along right ascension times the cosine, and Julian years.
-
-    What has no motion that is known, in both directions, stays where it is.
-    """
-    assert plan.motion is not None
-    east, north = (_speed(batch, name, rows) for name in plan.motion)
-    known = np.isfinite(east) & np.isfinite(north)
-    found: dict[str, Any] = {
-        own: np.where(known, values, 0.0).astype(np.float32)
-        for own, values in ((PMRA, east), (PMDEC, north))
-    }
-    if epoch is not None:
-        found[EPOCH] = np.full(len(rows), epoch)
-        return found
-    assert plan.epoch is not None
-    years = numbers(batch.rows.columns[plan.epoch])[rows]
-    moves = (found[PMRA] != 0) | (found[PMDEC] != 0)
-    bad = moves & ~((years > 1800) & (years < 2200))
-    refuse_values(batch, rows, bad, plan.epoch, years, "no Julian year of our time")
-    found[EPOCH] = np.where(moves, years, 2000.0)
-    return found
-
-
-def _speed(batch: Batch, column: str, rows: IntArray) -> FloatArray:
-    """One component of the proper motion in mas/yr, NaN where it is not known."""
-    factor = unit_factor(batch.rows, column, "mas/yr")
-    values = measured(numbers(batch.rows.columns[column])[rows]) * factor
-    fast = np.abs(values) > _FASTEST_MAS_YR
-    refuse_values(batch, rows, fast, column, values, "faster than any star, in mas/yr")
-    return values
 
 
 def _write(
@@ -259,7 +259,7 @@ def _write(
     return {
         "columns": {n: str(schema.field(n).type) for n in plan.stored},
         "units": dict(plan.units),
-        "motion": None if plan.motion is None else [*plan.motion, wanted.epoch or plan.epoch],
+        "motion": None if plan.motion is None else list(plan.motion),
         "partitions": len(parts),
         "margin_rows": margin_rows,
     }
@@ -275,13 +275,14 @@ def _hats_names(plan: _Plan, schema: pa.Schema) -> Mapping[str, str]:
 
     HATS wants degrees as numbers: where the file has other positions, ours stand beside.
     """
-    names = {PIXEL_COLUMN: PIXEL_COLUMN}
     kinds = [schema.field(name).type for name in (plan.position.ra, plan.position.dec)]
+    ours = [name for name in ARRAYS if name in schema.names]
     if not plan.in_degrees or not all(pa.types.is_float64(kind) for kind in kinds):
-        names |= {RA: RA.lstrip("_"), DEC: DEC.lstrip("_")}
-        taken = [n for n in plan.stored if n in names.values()]
-        names |= {own: own for own in (RA, DEC) if taken}
-    return {**names, **{n: n for n in plan.stored}}
+        ours = [RA, DEC, *ours]
+    names = {own: own.lstrip("_") for own in ours}
+    if any(n in plan.stored for n in names.values()):
+        names = {own: own for own in ours}
+    return {PIXEL_COLUMN: PIXEL_COLUMN, **names, **{n: n for n in plan.stored}}
 
 
 def _hats_position(plan: _Plan, names: Mapping[str, str]) -> tuple[str, str]:
@@ -305,5 +306,7 @@ def version_of(facts: Mapping[str, Any], files: Mapping[str, str]) -> str:
         *("columns", "units", "skipped"),
     )
     read = {**{name: facts[name] for name in names}, "files": dict(files)}
+    if facts.get("segments") is not None:
+        read["segments"] = facts["segments"]
     text = json.dumps(read, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -23,13 +23,24 @@ class Kind(StrEnum):
     agn = "agn"
     variables = "variables"
     transients = "transients"
+    minor_planets = "minor_planets"
     other = "other"
+
+
+class Scale(StrEnum):
+    """What clock the times of a table are of."""
+
+    utc = "utc"
+    tt = "tt"
+    tdb = "tdb"
 
 
 RADIUS_ARCSEC: Mapping[Kind, float] = {
     # A host's light reaches farther than any error of a position.
     Kind.galaxies: 60.0,
     # Positions of X-ray and gamma-ray sources are worse than optical ones.
+    # Positions of minor planets are predictions, and straight from one time to the next.
+    Kind.minor_planets: 5.0,
     Kind.agn: 3.0,
     Kind.transients: 2.0,
     Kind.stars: 1.5,
@@ -37,6 +48,10 @@ RADIUS_ARCSEC: Mapping[Kind, float] = {
     Kind.other: 1.5,
 }
 """Radius of a look-up, unless the catalogue was added with another."""
+MAX_GAP_HOURS = 36.0
+"""Between times of a minor planet that are farther apart nothing is known, unless said."""
+MOST_GAP_HOURS = 48.0
+"""And that is all that can be said: ways are not straight for longer."""
 
 # Galaxies as wholes before their cores: 2MASS-like totals, SDSS and Pan-STARRS by model, PSF.
 _R_NAMES = (
@@ -81,6 +96,16 @@ _NAMES_OF_KIND: Mapping[tuple[Kind, str], tuple[str, ...]] = {
     # Gaia at VizieR has its identifiers there; lists of variables what a star is.
     (Kind.stars, "name"): (*_NAMES["name"], "source"),
     (Kind.variables, "type"): (*_NAMES["type"], "source"),
+    # Names in tables of MPC, Horizons and SkyBoT that mean other things elsewhere.
+    (Kind.minor_planets, "name"): (
+        *("name", "targetname", "target_name", "objname", "object", "object_name", "target"),
+        *("designation", "provisional_designation", "desig", "provid", "ssnamenr"),
+        *("number", "num", "objid", "id"),
+    ),
+    (Kind.minor_planets, "magnitude"): (
+        *("magnitude", "mag", "v", "vmag", "mag_v", "magv", "mv", "v_mag", "apmag"),
+        *("tmag", "nmag"),
+    ),
 }
 _OF_ALL = ("name", "type", "magnitude", "redshift")
 _OF_KIND: Mapping[Kind, tuple[str, ...]] = {

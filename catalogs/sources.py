@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import healpy
 import numpy as np
@@ -226,6 +227,11 @@ class Sources:
         )
         near = np.flatnonzero(away <= radius_arcsec)
         return position[near], source[near], away[near]
+
+
+def mapped(folder: Path, name: str) -> Any:
+    """An array of a file; a plain one, whose elements are taken faster than a memmap's."""
+    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
 
 
 def closest_of(pairs: Pairs, count: int) -> Matches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ import pyarrow as pa
 
 from catalogs.indexfiles import COLUMNS, FAST_MAS_YR
 from catalogs.kinds import Kind, Roles
-from catalogs.sources import Matches, Pairs, Sources, closest_of, separation_arcsec
+from catalogs.segments import Segments
+from catalogs.sources import (
+    Matches,
+    Pairs,
+    Sources,
+    closest_of,
+    mapped,
+    separation_arcsec,
+)
 from crossmatch.errors import CatalogError
 from crossmatch.model import FloatArray, IntArray
 
@@ -68,6 +76,7 @@ class StoredCatalog:
     facts: Mapping[str, Any]
     sources: Sources
     motion: _Motion | None = field(repr=False, default=None)
+    segments: Segments | None = field(repr=False, default=None)
 
     @classmethod
     def open(cls, folder: Path) -> StoredCatalog:
@@ -81,16 +90,18 @@ class StoredCatalog:
         try:
             facts = json.loads((folder / FACTS).read_text("utf-8"))
             index = folder / "index"
-            ra, dec, ipix29, offsets = (_mapped(index, n) for n in _PLACES)
+            ra, dec, ipix29, offsets = (mapped(index, n) for n in _PLACES)
             sources = Sources(ra, dec, ipix29, offsets, facts["order"])
             if len(sources) != facts["rows"] or len(offsets) != 12 * 4 ** facts["order"] + 1:
                 raise ValueError(f"{len(sources)} sources, {facts['rows']} were added")
             motion = None if facts["fastest_mas_yr"] is None else _motion(index, facts, sources)
+            moves = facts.get("segments") is not None
+            segments = Segments.open(index, sources) if moves else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CatalogError(
                 "not_a_catalog", f"{folder}: {type(error).__name__}: {error}; add it again"
             ) from error
-        found = cls(folder, facts, sources, motion)
+        found = cls(folder, facts, sources, motion, segments)
         # Mapped now: the folder may be removed while the catalogue is in use.
         _ = found._batches
         return found
@@ -124,7 +135,19 @@ class StoredCatalog:
     @cached_property
     def roles(self) -> Roles:
         """Which column means what, and how its unit is converted."""
-        return Roles.of(self.kind, self.facts["columns"], self.facts["units"])
+        found = Roles.of(self.kind, self.facts["columns"], self.facts["units"])
+        ways = self.facts.get("segments")
+        if ways is None:
+            return found
+        # What tells objects apart is what they are called.
+        names = tuple(ways["object_columns"])
+        return replace(found, columns={**found.columns, "name": names[0]}, names=names)
+
+    @property
+    def covers_jd(self) -> tuple[float, float] | None:
+        """First and last time, UTC, of a table of positions by time; None of other catalogues."""
+        ways = self.facts.get("segments")
+        return None if ways is None else (float(ways["first_jd"]), float(ways["last_jd"]))
 
     def padding_arcsec(self, years: float) -> float:
         """By how much the fastest source moves in so many years: the search is wider by it."""
@@ -147,8 +170,18 @@ class StoredCatalog:
             The catalogue's, if not given.
         time_jd : (n,) float64, optional
             Without it, or without proper motions, sources are where the catalogue has them.
+
+        Raises
+        ------
+        CatalogError
+            ``no_time``, where minor planets are asked for without one.
         """
         radius = self.radius_arcsec if radius_arcsec is None else radius_arcsec
+        if self.segments is not None:
+            if time_jd is None:
+                raise CatalogError("no_time", f"{self.name}: minor planets are where at what time?")
+            time_jd = np.asarray(time_jd, np.float64)
+            return self.segments.within(ra_deg, dec_deg, radius, time_jd)
         motion = self.motion
         if time_jd is None or motion is None or len(ra_deg) == 0:
             return self.sources.within(ra_deg, dec_deg, radius)
@@ -178,7 +211,7 @@ class StoredCatalog:
         time_jd: FloatArray | None = None,
     ) -> Matches:
         """The nearest source of each position; see :meth:`within`."""
-        if time_jd is None or self.motion is None:
+        if self.segments is None and (time_jd is None or self.motion is None):
             radius = self.radius_arcsec if radius_arcsec is None else radius_arcsec
             return self.sources.closest(ra_deg, dec_deg, radius)
         return closest_of(self.within(ra_deg, dec_deg, radius_arcsec, time_jd), len(ra_deg))
@@ -239,18 +272,13 @@ class StoredCatalog:
         return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(up, np.hypot(x, y)))
 
 
-def _mapped(folder: Path, name: str) -> Any:
-    """An array of a file; a plain one, whose elements are taken faster than a memmap's."""
-    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
-
-
 def _motion(folder: Path, facts: Mapping[str, Any], sources: Sources) -> _Motion:
     first, last = (float(year) for year in facts["epochs"])
-    fast = _mapped(folder, "fast")
+    fast = mapped(folder, "fast")
     return _Motion(
-        pmra=_mapped(folder, "pmra"),
-        pmdec=_mapped(folder, "pmdec"),
-        epoch=None if first == last else _mapped(folder, "epoch"),
+        pmra=mapped(folder, "pmra"),
+        pmdec=mapped(folder, "pmdec"),
+        epoch=None if first == last else mapped(folder, "epoch"),
         first_epoch=first,
         last_epoch=last,
         fast=fast,

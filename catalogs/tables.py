@@ -32,11 +32,12 @@ from crossmatch.model import FloatArray
 # In lower case, best first.
 RA_NAMES = (
     *("ra", "raj2000", "ra_j2000", "ra_deg", "ra_icrs", "radeg", "_ra", "ra(j2000)", "r.a."),
-    *("rajd", "raj", "ramean"),
+    *("rajd", "raj", "ramean", "_raj2000"),
 )
 DEC_NAMES = (
     *("dec", "dej2000", "decj2000", "dec_j2000", "dec_deg", "de_icrs", "dec_icrs", "decdeg"),
     *("_de", "_dec", "decl", "declination", "dec(j2000)", "dec.", "decjd", "decj", "decmean"),
+    *("de", "_dej2000", "_decj2000"),
 )
 _CSV: Mapping[str, Any] = {
     "skipinitialspace": True,

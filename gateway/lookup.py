@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -27,6 +27,7 @@ from crossmatch.errors import CatalogError, ConfigError
 from crossmatch.model import FloatArray
 from crossmatch.neighbours import Neighbour
 from crossmatch.remote import Remote
+from crossmatch.times import datetime_from_jd, iso_utc
 from gateway.config import Config
 from gateway.logs import EventLog
 
@@ -128,6 +129,7 @@ class CatalogLookup:
 
     catalogs: Sequence[_Catalog | Following]
     accept: Callable[[StoredCatalog], None] = _accept_all
+    _told_over: set[str] = field(default_factory=set, init=False, repr=False)
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -157,6 +159,7 @@ class CatalogLookup:
         found: dict[int, list[_Near]] = {}
         hosts: dict[int, list[Neighbour]] = {}
         for catalog in current:
+            self._tell_over(catalog, time_jd)
             for place, near, nearest_arcsec in _answers(catalog, ra_deg, dec_deg, time_jd):
                 if near[0].kind == "galaxies":
                     # The first catalogue that has a galaxy near enough gives the host.
@@ -166,6 +169,21 @@ class CatalogLookup:
         for place, told in found.items():
             contexts[place] = _context(nothing, told, hosts.get(place))
         return contexts
+
+    def _tell_over(self, catalog: _Catalog, time_jd: FloatArray) -> None:
+        """Say once of each version with positions by time that its times are over."""
+        covers = catalog.covers_jd if isinstance(catalog, StoredCatalog) else None
+        if covers is None or not len(time_jd) or time_jd.max() <= covers[1]:
+            return
+        name = f"{catalog.name}@{catalog.version}"
+        if name not in self._told_over:
+            self._told_over.add(name)
+            log.warning(
+                "catalog_over",
+                catalog=name,
+                until=iso_utc(datetime_from_jd(covers[1])),
+                detail="alerts are later than its last time: add a newer table",
+            )
 
     def _current(self) -> Iterator[_Catalog]:
         for catalog in self.catalogs:

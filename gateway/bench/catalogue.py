@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from catalogs.batches import PIXEL_COLUMN
+from catalogs.batches import DEC, PIXEL_COLUMN, RA
 from catalogs.indexfiles import IndexFiles
-from catalogs.ingest import DEC, RA
 from catalogs.sources import Matches, Sources
 from crossmatch.model import FloatArray
 from crossmatch.sky import N_PIX, to_radec

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from catalogs.kinds import Kind
+from catalogs.kinds import MAX_GAP_HOURS, MOST_GAP_HOURS, Kind, Scale
+from crossmatch.times import iso_utc, jd_from_datetime
 from gateway.cli import FAILED, backfill, options
-from gateway.cli.catalogs_tables import show_answers, show_facts_of, show_list
+from gateway.cli.catalogs_tables import (
+    covers,
+    facts_told,
+    iso_of,
+    say_added,
+    show_answers,
+    show_facts_of,
+    show_list,
+)
 
 if TYPE_CHECKING:
-    from catalogs.store import Added, Store
+    from catalogs.store import Store
 
 app = typer.Typer(
     name="catalogs",
@@ -29,6 +38,7 @@ ADD_EPILOG = (
     "mmgateway catalogs add glade.csv --name glade --kind galaxies --columns name,distmpc,magb\n\n"
     "mmgateway catalogs add hats/gaia_dr3 --name gaia --kind stars"
     " --columns source_id,parallax,parallax_error --radius 2\n\n"
+    "mmgateway catalogs add ephemeris.csv --name asteroids --kind minor_planets\n\n"
     "Exit status: 0 added, or that version was there already; 2 bad usage, or a file that"
     " is no catalogue."
 )
@@ -89,12 +99,17 @@ def add(
             "--radius",
             metavar="ARCSEC",
             min=0.0,
-            help="Of look-ups; default: 60 for galaxies, 3 for agn, 2 for transients, else 1.5.",
+            help="Of look-ups; default: 60 for galaxies, 5 for minor_planets, 3 for agn,"
+            " 2 for transients, else 1.5.",
         ),
     ] = None,
     identifier: Annotated[
         str | None,
-        typer.Option("--id", metavar="COL", help="Column that must have no value twice."),
+        typer.Option(
+            "--id",
+            metavar="COL",
+            help="Column that must have no value twice; of minor_planets: which object it is.",
+        ),
     ] = None,
     epoch: Annotated[
         float | None,
@@ -105,6 +120,24 @@ def add(
     skip: Annotated[
         bool, typer.Option("--skip", help="Leave rows without a position out.")
     ] = False,
+    time: Annotated[
+        str | None,
+        typer.Option("--time", metavar="COL", help="Of minor_planets; default: usual names."),
+    ] = None,
+    scale: Annotated[
+        Scale | None,
+        typer.Option("--scale", help="Of these times; default: utc, or as the column's name says."),
+    ] = None,
+    max_gap: Annotated[
+        float,
+        typer.Option(
+            "--max-gap",
+            metavar="HOURS",
+            min=0.0,
+            max=MOST_GAP_HOURS,
+            help="Between times of a minor planet that are farther apart nothing is known.",
+        ),
+    ] = MAX_GAP_HOURS,
     as_json: JsonOption = False,
 ) -> None:
     """Add a catalogue, or a new version of one, and put it in use.
@@ -116,6 +149,10 @@ def add(
 
     if unit not in (None, "deg", "rad", "hour"):
         raise typer.BadParameter(f"{unit} is none of deg, rad, hour", param_hint="--unit")
+    if kind is not Kind.minor_planets and (time, scale, max_gap) != (None, None, MAX_GAP_HOURS):
+        raise typer.BadParameter("--time, --scale and --max-gap are for --kind minor_planets")
+    if kind is Kind.minor_planets and epoch is not None:
+        raise typer.BadParameter("minor planets have a time in each row", param_hint="--epoch")
     wanted = Wanted(
         name=name,
         kind=kind,
@@ -127,23 +164,17 @@ def add(
         unit=unit,
         epoch=epoch,
         skip=skip,
+        time=time,
+        scale=scale,
+        max_gap_hours=max_gap,
     )
     with _usable(), _progress(quiet=as_json) as advance:
         added = _store(context).add(path, wanted, datetime.now(UTC), advance)
-    _say_added(added, as_json)
-
-
-def _say_added(added: Added, as_json: bool) -> None:
-    facts = added.facts
     if as_json:
-        typer.echo(json.dumps({"known": added.known, **_told(facts, used=True)}, indent=2))
-        return
-    said = "was there already and is in use" if added.known else "added and in use"
-    typer.echo(f"{added.name}@{added.version}: {facts['rows']:,} {facts['kind']}, {said}")
-    if facts["skipped"]:
-        typer.echo(f"  {facts['skipped']:,} rows without a position left out")
-    if facts["motion"]:
-        typer.echo(f"  proper motion from {', '.join(map(str, facts['motion']))}")
+        plain = {"known": added.known, **facts_told(added.facts, used=True)}
+        typer.echo(json.dumps(plain, indent=2))
+    else:
+        say_added(added.facts, known=added.known)
 
 
 @app.command("list", epilog=LIST_EPILOG)
@@ -152,14 +183,14 @@ def list_catalogs(context: typer.Context, as_json: JsonOption = False) -> None:
     with _usable():
         store = _store(context)
         found = [
-            _told(store.facts(name, version), used=version == store.latest(name))
+            facts_told(store.facts(name, version), used=version == store.latest(name))
             for name in store.names()
             for version in store.versions(name)
         ]
     if as_json:
         typer.echo(json.dumps({"folder": str(store.root), "catalogs": found}, indent=2))
     else:
-        show_list(found, store.root)
+        show_list(found, store.root, iso_utc(datetime.now(UTC)))
 
 
 @app.command("show", epilog=SHOW_EPILOG)
@@ -174,7 +205,7 @@ def show(
         store = _store(context)
         latest = store.latest(name)
         catalog = store.open(name, version)
-        told = _told(store.facts(name, version or latest), used=(version or latest) == latest)
+        told = facts_told(store.facts(name, version or latest), used=(version or latest) == latest)
     told |= {
         "roles": dict(catalog.roles.columns),
         "remarks": list(catalog.roles.remarks + catalog.roles.wrong),
@@ -201,7 +232,13 @@ def try_position(
         typer.Option("--radius", metavar="ARCSEC", min=0.0, help="Default: each catalogue's."),
     ] = None,
     time: Annotated[
-        str, typer.Option("--time", metavar="TIME", help="UTC, ISO 8601; for proper motions.")
+        str,
+        typer.Option(
+            "--time",
+            metavar="TIME",
+            help="UTC, ISO 8601 or Julian date; for proper motions and minor planets, which are"
+            " looked for now without it.",
+        ),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -212,20 +249,26 @@ def try_position(
 
     if not (-360 <= ra_deg <= 360 and -90 <= dec_deg <= 90):
         raise typer.BadParameter("RA in [-360, 360] and DEC in [-90, 90] degrees")
-    time_jd = None if not time else np.array([_julian_date(time)])
+    asked_jd = _julian_date(time) if time else None
     place = np.array([ra_deg]), np.array([dec_deg])
     answers: list[dict[str, Any]] = []
     with _usable():
         store = _store(context)
         for name in names or store.names():
             catalog = store.open(name)
-            found = described(catalog, catalog.within(*place, radius, time_jd))
+            jd = asked_jd
+            if jd is None and catalog.covers_jd is not None:
+                jd = jd_from_datetime(datetime.now(UTC))
+            at = None if jd is None else np.array([jd])
+            found = described(catalog, catalog.within(*place, radius, at))
             answers.append(
                 {
                     "catalog": name,
                     "version": catalog.version,
                     "kind": str(catalog.kind),
                     "radius_arcsec": catalog.radius_arcsec if radius is None else radius,
+                    "time": None if jd is None else iso_of(jd),
+                    "covers": covers(store.facts(name, catalog.version)),
                     "found": found,
                 }
             )
@@ -303,18 +346,18 @@ def _store(context: typer.Context) -> Store:
     return store_of(options(context).load())
 
 
-def _told(facts: dict[str, Any], *, used: bool) -> dict[str, Any]:
-    """Facts for people and programs: without the digests of single files."""
-    return {**{k: v for k, v in facts.items() if k not in ("files", "order")}, "in_use": used}
-
-
 def _julian_date(text: str) -> float:
-    from crossmatch.times import jd_from_datetime
+    from catalogs.timecolumns import is_julian_date
 
+    with suppress(ValueError):
+        if is_julian_date(float(text)):
+            return float(text)
     try:
         time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no ISO 8601 time", param_hint="--time") from error
+        raise typer.BadParameter(
+            f"{text!r} is no ISO 8601 time and no Julian date", param_hint="--time"
+        ) from error
     return jd_from_datetime(time if time.tzinfo else time.replace(tzinfo=UTC))
 
 

@@ -1,4 +1,4 @@
-"""Tables of ``mmgateway catalogs``."""
+"""What ``mmgateway catalogs`` says: facts of catalogues for programs, tables for people."""
 
 from __future__ import annotations
 
@@ -8,9 +8,51 @@ from typing import Any
 
 import typer
 
+from crossmatch.times import datetime_from_jd, iso_utc
 
-def show_list(catalogs: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Catalogues, one version a line."""
+
+def facts_told(facts: Mapping[str, Any], *, used: bool) -> dict[str, Any]:
+    """Facts for people and programs: without the digests of single files."""
+    told = {k: v for k, v in facts.items() if k not in ("files", "order")}
+    return {**told, "covers": covers(facts), "in_use": used}
+
+
+def covers(facts: Mapping[str, Any]) -> list[str] | None:
+    """First and last time of a table of positions by time; None of other catalogues."""
+    segments = facts.get("segments")
+    return segments and [iso_of(segments[name]) for name in ("first_jd", "last_jd")]
+
+
+def iso_of(jd: float) -> str:
+    """ISO 8601 of a Julian date, UTC."""
+    return iso_utc(datetime_from_jd(jd))
+
+
+def say_added(facts: Mapping[str, Any], *, known: bool) -> None:
+    """What adding a file came to."""
+    said = "was there already and is in use" if known else "added and in use"
+    count, segments = f"{facts['rows']:,} {facts['kind']}", facts["segments"]
+    if segments:
+        count = f"{segments['objects']:,} {facts['kind']} in {facts['rows']:,} segments"
+    typer.echo(f"{facts['name']}@{facts['version']}: {count}, {said}")
+    if facts["skipped"]:
+        typer.echo(f"  {facts['skipped']:,} rows without a position left out")
+    if facts["motion"]:
+        typer.echo(f"  proper motion from {', '.join(map(str, facts['motion']))}")
+    if segments:
+        typer.echo(f"  {_times(facts)}")
+
+
+def _times(facts: Mapping[str, Any]) -> str:
+    segments, (first, last) = facts["segments"], covers(facts) or ("", "")
+    return (
+        f"from {first} to {last}, by column {segments['time_column']} ({segments['scale']}),"
+        f" straight between times up to {segments['max_gap_hours']:g} hours apart"
+    )
+
+
+def show_list(catalogs: Sequence[Mapping[str, Any]], folder: Path, now: str) -> None:
+    """Catalogues, one version a line; ``now`` as `iso_utc` gives it."""
     from rich.table import Table
 
     from gateway.cli.screen import screen, show_table
@@ -23,6 +65,9 @@ def show_list(catalogs: Sequence[Mapping[str, Any]], folder: Path) -> None:
         table.add_column(name, no_wrap=True)
     for name in ("sources", "radius"):
         table.add_column(name, justify="right", no_wrap=True)
+    by_time = any(facts["covers"] for facts in catalogs)
+    if by_time:
+        table.add_column("covers", no_wrap=True)
     table.add_column("added", no_wrap=True)
     table.add_column("from", overflow="fold")
     for facts in catalogs:
@@ -33,10 +78,17 @@ def show_list(catalogs: Sequence[Mapping[str, Any]], folder: Path) -> None:
             facts["kind"],
             f"{facts['rows']:,}",
             f"{facts['radius_arcsec']:g}″",
+            *([_days(facts["covers"], now)] if by_time else []),
             facts["added"][:16].replace("T", " "),
             facts["source"],
         )
     show_table(screen(), table)
+
+
+def _days(times: Sequence[str] | None, now: str) -> str:
+    if times is None:
+        return ""
+    return f"{times[0][:10]} – {times[1][:10]}{', over' if times[1] < now else ''}"
 
 
 def show_facts_of(told: Mapping[str, Any]) -> None:
@@ -60,11 +112,12 @@ def show_facts_of(told: Mapping[str, Any]) -> None:
             ("version", f"{told['version']}{' (in use)' if told['in_use'] else ''}"),
             ("versions", ", ".join(told["versions"])),
             ("kind", told["kind"]),
-            ("sources", f"{told['rows']:,}"),
+            ("segments" if told["covers"] else "sources", f"{told['rows']:,}"),
             ("left out", f"{told['skipped']:,} rows without a position" if told["skipped"] else ""),
             ("radius", f"{told['radius_arcsec']:g}″"),
             ("position", ", ".join(told["position_columns"])),
-            ("proper motion", motion),
+            ("proper motion", "" if told["covers"] else motion),
+            ("times", _times(told) if told["covers"] else ""),
             ("meaning", roles or "no column has a name that we know"),
             ("remarks", "; ".join(told["remarks"])),
             ("columns", ", ".join(columns)),
@@ -99,5 +152,8 @@ def show_answers(answers: Sequence[Mapping[str, Any]]) -> None:
                 ", ".join([answer["kind"], *star, *what]),
             )
         if not answer["found"]:
-            table.add_row(answer["catalog"], "", f"nothing within {answer['radius_arcsec']:g}″")
+            nothing = f"nothing within {answer['radius_arcsec']:g}″"
+            if answer["covers"]:
+                nothing += f" at {answer['time']}; it covers {' – '.join(answer['covers'])}"
+            table.add_row(answer["catalog"], "", nothing)
     show_table(screen(), table)

@@ -182,3 +182,69 @@ def test_a_real_catalogue_is_added_and_tried(
     (galaxy,) = answer["found"]
     assert galaxy["distance_mpc"] == pytest.approx(244.25, abs=0.01)
     assert 0 < galaxy["p_cc"] < 1e-3
+
+
+MINOR_PLANETS = """\
+name,time,ra,dec,V
+Ceres,2026-03-01,10.0,0.0,18.0
+Ceres,2026-03-02,10.2,0.0,18.0
+Vesta,2026-03-01,30.0,5.0,7.0
+Vesta,2026-03-02,30.2,5.0,7.0
+"""
+
+
+def add_asteroids(*options: str) -> int:
+    Path("ephemeris.csv").write_text(MINOR_PLANETS)
+    words = ["add", "ephemeris.csv", "--name", "asteroids", "--kind", "minor_planets"]
+    return main(["catalogs", *words, *options])
+
+
+def test_minor_planets_are_added_listed_and_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    assert add_asteroids() == 0
+    out = capsys.readouterr().out
+    assert "2 minor_planets in 2 segments, added and in use" in out
+    assert "from 2026-03-01T00:00:00.000Z to 2026-03-02T00:00:00.000Z, by column time" in out
+    add()
+    for words, part in (
+        (["list"], "2026-03-01 – 2026-03-02, over"),
+        (["show", "asteroids"], "straight between times up to 36 hours apart"),
+        (["try", "10.1", "0", "--time", "2026-03-01T12:00"], "minor_planets, Ceres, mag 18"),
+        (["try", "10.1", "0", "--time", "2461101.0"], "minor_planets, Ceres, mag 18"),
+        (["try", "10.1", "0", "--name", "asteroids"], "it covers 2026-03-01T00:00:00.000Z – 2026"),
+        (["verify"], "as it was added"),
+    ):
+        capsys.readouterr()
+        assert main(["catalogs", *words]) == 0
+        assert part in " ".join(capsys.readouterr().out.split())
+
+
+def test_json_says_which_times_a_table_covers(capsys: pytest.CaptureFixture[str]) -> None:
+    covers = ["2026-03-01T00:00:00.000Z", "2026-03-02T00:00:00.000Z"]
+    add()
+    assert add_asteroids("--max-gap", "24", "--scale", "utc", "--time", "time") == 0
+    asteroids, gaia = told(capsys, "list")["catalogs"]
+    assert (asteroids["covers"], gaia["covers"]) == (covers, None)
+    assert asteroids["segments"]["max_gap_hours"] == 24.0
+    asteroids, gaia = told(capsys, "try", "10.1", "0", "--time", "2461101")["catalogs"]
+    assert (asteroids["covers"], asteroids["time"]) == (covers, "2026-03-01T12:00:00.000Z")
+    assert asteroids["found"][0]["separation_arcsec"] == pytest.approx(0, abs=1e-3)
+    assert told(capsys, "try", "10.1", "0")["catalogs"][0]["found"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--kind", "minor_planets", "--epoch", "2016"], "minor planets have a time in each row"),
+        (["--kind", "stars", "--max-gap", "3"], "are for --kind minor_planets"),
+        (["--kind", "minor_planets", "--max-gap", "49"], "less than or equal to 48"),
+        (["--kind", "minor_planets", "--time", "when"], "no column when: name, time"),
+        (["--kind", "minor_planets", "--max-gap", "23"], "row 1: Ceres has no other time near"),
+    ],
+)
+def test_bad_usage_with_minor_planets_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    Path("ephemeris.csv").write_text(MINOR_PLANETS)
+    assert main(["catalogs", "add", "ephemeris.csv", "--name", "x", *words]) == 2
+    assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert told(capsys, "list")["catalogs"] == []

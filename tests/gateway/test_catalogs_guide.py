@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from catalogs.ephemeris import DEC_RATE_NAMES, RA_RATE_NAMES
 from catalogs.kinds import _NAMES, RADIUS_ARCSEC
+from catalogs.timecolumns import TIME_NAMES
 from gateway.cli import main
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs/howto/catalogs.md").read_text("utf-8")
@@ -51,18 +53,34 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
 
 
 def test_the_commands_do_as_the_guide_says(told: list[tuple[str, str]]) -> None:
-    added = [text for command, text in told if " add " in command]
+    added = [text for command, text in told if " add galaxies" in command]
     assert len(added) == 2
     assert all("4 galaxies, added and in use" in text for text in added)
     (tried,) = (text for command, text in told if command.endswith("try 197.4504 -23.3815"))
     assert "faint one" in tried
     assert re.search("NGC 4993.*40.7 Mpc", tried)
     listed = [text.count("galaxies.csv") for command, text in told if command.endswith(" list")]
-    assert listed == [1, 2]
+    assert listed == [1, 2, 0]
     said = dict(told)
     assert "galaxies, nearby_galaxies" in said["mmgateway config check"]
     assert said["mmgateway catalogs verify"].count("as it was added") == 2
     assert "removed" in said["mmgateway catalogs remove galaxies --all"]
+
+
+def test_asteroids_are_found_as_the_guide_says(told: list[tuple[str, str]]) -> None:
+    said = dict(told)
+    (added,) = (text for command, text in told if " add ephemeris" in command)
+    assert "2 minor_planets in 3 segments, added and in use" in added
+    (tried,) = (text for command, text in told if " try " in command and "asteroids" in command)
+    assert re.search("asteroids +0.0.″ +minor_planets, 2026 AB1, mag 20.4", tried)
+    assert "over" in said["mmgateway catalogs list"]
+
+
+@pytest.mark.parametrize("name", [*TIME_NAMES, *RA_RATE_NAMES, *DEC_RATE_NAMES])
+def test_columns_of_ephemerides_are_in_the_guide(name: str) -> None:
+    and_the_like = {"jd_utc", "julian_date", "date_________jdut", "mjd_utc", "time_mjd", "mjd_tdb"}
+    and_the_like |= {"time_utc", "datetime_utc", "date_utc", "obs_time", "date-obs"}
+    assert f"`{name}`" in GUIDE or name in and_the_like
 
 
 @pytest.mark.parametrize("kind", RADIUS_ARCSEC)

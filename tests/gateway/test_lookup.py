@@ -219,3 +219,32 @@ def test_demands_of_catalogues_that_answer_are_taken(tmp_path: Path) -> None:
     version = add(store_of(config), "s", Kind.stars, STARS)
     assert lookup_of(config)[1] == (f"s@{version}",)
     assert lookup_of(load(None, environ={}))[1] == ()
+
+
+MINOR_PLANETS = "name,jd,ra,dec,mag\nCeres,2461000.5,10,0,18\nCeres,2461001.5,10.4,0,18\n"
+
+
+def test_minor_planets_are_looked_for_where_they_are_at_the_time(store: Store) -> None:
+    add(store, "m", Kind.minor_planets, MINOR_PLANETS)
+    lookup, _ = local_lookup(["m"], store)
+    asked = np.array([10.2, 10.2, 10.4]), np.full(3, 0.0002), JD + np.array([0.5, 0.6, 1.0])
+    found = lookup(*asked)
+    assert found[0].near == ("m: minor_planets, 0.72 arcsec, Ceres, mag 18",)
+    assert found[0].distances == (("m", pytest.approx(0.72, abs=1e-3)),)
+    assert [len(f.near) for f in found] == [1, 0, 1]
+
+
+def test_that_a_table_is_over_is_said_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    version = add(store, "m", Kind.minor_planets, MINOR_PLANETS)
+    lookup, _ = local_lookup(["m"], store)
+    place = np.array([10.0]), np.array([0.0])
+    lookup(*place, np.array([JD + 1.0]))
+    lookup(np.empty(0), np.empty(0), np.empty(0))
+    assert not caplog.messages
+    for days in (1.001, 2.0):
+        lookup(*place, np.array([JD + days]))
+    (said,) = caplog.messages
+    assert f"event=catalog_over catalog=m@{version} until=2025-11-22T00:00:00.000Z" in said
+    add(store, "m", Kind.minor_planets, MINOR_PLANETS.replace("10.4", "10.5"))
+    lookup(*place, np.array([JD + 2.0]))
+    assert len(caplog.messages) == 2
