@@ -31,7 +31,7 @@ def iso_of(jd: float) -> str:
 def say_added(facts: Mapping[str, Any], *, known: bool) -> None:
     """What adding a file came to."""
     said = "was there already and is in use" if known else "added and in use"
-    count, segments = f"{facts['rows']:,} {facts['kind']}", facts["segments"]
+    count, segments = f"{facts['rows']:,} {facts['kind']}", facts.get("segments")
     if segments:
         count = f"{segments['objects']:,} {facts['kind']} in {facts['rows']:,} segments"
     typer.echo(f"{facts['name']}@{facts['version']}: {count}, {said}")
@@ -113,6 +113,7 @@ def show_facts_of(told: Mapping[str, Any]) -> None:
             ("versions", ", ".join(told["versions"])),
             ("kind", told["kind"]),
             ("segments" if told["covers"] else "sources", f"{told['rows']:,}"),
+            ("objects", f"{told['segments']['objects']:,}" if told["covers"] else ""),
             ("left out", f"{told['skipped']:,} rows without a position" if told["skipped"] else ""),
             ("radius", f"{told['radius_arcsec']:g}″"),
             ("position", ", ".join(told["position_columns"])),

@@ -120,6 +120,20 @@ def test_show_says_what_is_made_of_columns(capsys: pytest.CaptureFixture[str]) -
     assert "; ".join(remarks) in shown
 
 
+def test_a_version_of_before_there_were_minor_planets_is_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    version = told(capsys, "add", "stars.csv", "--name", "gaia", "--kind", "stars")["version"]
+    path = Path("state/catalogs/gaia", version, "catalog.json")
+    facts = json.loads(path.read_text())
+    del facts["segments"]
+    path.write_text(json.dumps(facts))
+    assert add() == 0
+    assert f"gaia@{version}: 3 stars, was there already" in capsys.readouterr().out
+    for words in (["list"], ["show", "gaia"], ["try", "10", "0"], ["verify"]):
+        assert main(["catalogs", *words]) == 0
+
+
 def test_versions_are_put_in_use_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
     versions = [told(capsys, "add", "stars.csv", "--name", "gaia", "--radius", r)["version"]
                 for r in ("1", "2")]  # fmt: skip
