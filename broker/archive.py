@@ -50,8 +50,10 @@ _HISTORY_RADIUS_DEG = 10 / 3600
 
 def night_of(time_jd: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Night of each exposure as ``YYYY-MM-DD``: Julian dates change at noon UTC."""
-    days = _days(np.asarray(time_jd, dtype=np.float64))
-    return pa.array(np.datetime_as_string(days.astype("datetime64[D]")), type=pa.string())
+    # A batch has one night or two: their names are made once.
+    days, number = np.unique(_days(np.asarray(time_jd, dtype=np.float64)), return_inverse=True)
+    names = np.datetime_as_string(days.astype("datetime64[D]"))
+    return pa.array(names, type=pa.string()).take(pa.array(number))
 
 
 def _days(time_jd: FloatArray) -> IntArray:
