@@ -155,13 +155,15 @@ def _sigmas(values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
             return None
         return value / np.where(error > 0, error, np.nan)
 
-    parallax, east, north = (ratio(name) for name in _YEAR)
     found = {}
-    if parallax is not None:
-        found["parallax_sigma"] = parallax
-    if east is not None and north is not None:
-        found["motion_sigma"] = np.hypot(east, north)
-    return found
+    with np.errstate(over="ignore"):
+        parallax, east, north = (ratio(name) for name in _YEAR)
+        if parallax is not None:
+            found["parallax_sigma"] = parallax
+        if east is not None and north is not None:
+            found["motion_sigma"] = np.hypot(east, north)
+    # An error next to nothing is none.
+    return {name: np.where(np.isfinite(sigma), sigma, np.nan) for name, sigma in found.items()}
 
 
 def _error(name: str) -> str:

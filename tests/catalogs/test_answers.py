@@ -48,6 +48,21 @@ def test_the_nearest_significant_star_goes_before_a_nearer_source(tmp_path: Path
     assert (other.name, other.is_star) == ("4", False)
 
 
+def test_an_error_next_to_nothing_is_none(tmp_path: Path) -> None:
+    """Sigmas stand in candidates: they are numbers, or not known."""
+    text = (
+        "source_id,ra,dec,parallax,parallax_error,pmra,pmdec,pmra_error,pmdec_error\n"
+        "1,10,0.0001,5,1e-310,3,4,1e-308,1\n"
+        "2,10,0.0002,5,0.2,,,,\n"
+        "3,20,0.0001,5,1e-310,3,4,1,1\n"
+    )
+    found = near(catalog(tmp_path, text, Kind.stars), [10.0, 20.0], [0.0, 0.0])
+    assert [(star.name, star.significance) for (star,) in found.values()] == [
+        ("2", 25.0),
+        ("3", 5.0),
+    ]
+
+
 def test_hosts_are_the_likeliest_galaxies(tmp_path: Path) -> None:
     text = (
         "name,ra,dec,distmpc,mag\nfaint,10,0.001,,21\nbright,10,0.01,40.7,11\n"
