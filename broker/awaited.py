@@ -59,7 +59,7 @@ class Awaited:
         return list(dict.fromkeys(one for questions in held.values() for one in questions))
 
     def _questions(self, key: GroupKey, group: Group) -> tuple[Question, ...]:
-        waiting = group.context.not_looked_up
+        waiting = group.not_looked_up
         if not waiting or not group.alerts or (key.streams and not self._remote.with_private):
             return ()
         latest = latest_of(list(group.alerts.values())).alert

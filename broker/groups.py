@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from broker import jsontext
-from crossmatch.candidate import Context
 from crossmatch.counterpart import MatchedAlert, counterpart_id, sameness
 from crossmatch.lightcurve import Detection
 from crossmatch.versions import Name, World
-
-_CONTEXT = tuple(f.name for f in fields(Context))
 
 
 class GroupKey(NamedTuple):
@@ -69,11 +66,12 @@ class GroupKey(NamedTuple):
 class Group:
     """Matched alerts of one object within one event, and what was last said about it.
 
-    ``standing`` is how its candidate stands to what the chain demands, as it was last counted.
+    ``not_looked_up`` are the catalogues that have not answered about it yet; ``standing`` is how
+    its candidate stands to what the chain demands, as it was last counted.
     """
 
     alerts: dict[int, MatchedAlert] = field(default_factory=dict)
-    context: Context = field(default_factory=Context)
+    not_looked_up: tuple[str, ...] = ()
     last: dict[str, Any] | None = None
     standing: str | None = None
 
@@ -106,8 +104,7 @@ class Group:
         return {
             "alerts": alerts,
             "points": points,
-            # Field by field: `asdict` copies deeply, and takes most of the time.
-            "context": {name: getattr(self.context, name) for name in _CONTEXT},
+            "context": {"not_looked_up": self.not_looked_up},
             "last": self.last,
             **({} if self.standing is None else {"standing": self.standing}),
         }
@@ -127,10 +124,9 @@ class Group:
             )
             for a in data["alerts"]
         ]
-        context: dict[str, Any] = {k: _tuples(v) for k, v in data["context"].items()}
         return cls(
             alerts={a.alert["alert_id"]: a for a in alerts},
-            context=Context(**context),
+            not_looked_up=tuple(data["context"].get("not_looked_up", ())),
             last=data["last"],
             standing=data.get("standing"),
         )
@@ -151,11 +147,6 @@ class Packets:
                 packet["alert"] = jsontext.fragment(packet["alert"])
             self._known[same] = packets, jsontext.fragment(points)
         return self._known[same]
-
-
-def _tuples(value: Any) -> Any:
-    """Lists of JSON, also in lists, as the tuples that they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _packets(held: Sequence[MatchedAlert]) -> tuple[list[dict[str, Any]], list[list[Any]]]:

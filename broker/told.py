@@ -140,7 +140,7 @@ class Teller:
         left = {key: one for key, one in held.items() if key not in made}
         made |= self._drafted(left, verdicts, answers)
         for key in keys:
-            groups[key].context = made[key].context
+            groups[key].not_looked_up = made[key].context.not_looked_up
             _count(groups[key], made[key].made.standing, tally)
         for key in (k for k in keys if made[k].made.withheld):
             cut = str(made[key].made.standing).removeprefix(WITHHELD)

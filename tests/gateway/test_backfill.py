@@ -296,7 +296,7 @@ def test_thread_tells_what_changes_and_stops_while_it_asks(world: World, tmp_pat
 def test_private_positions_are_asked_about_only_if_allowed() -> None:
     row = broker.alert(1, 10.0, 20.0)
     group = Group(alerts={1: MatchedAlert(row, 0.1, 1.0, 0.1)})
-    group.context = replace(group.context, not_looked_up=("simbad", "vizier:gone"))
+    group.not_looked_up = ("simbad", "vizier:gone")
     public, private = GroupKey("E", "ztf", "a"), GroupKey("E", "ztf", "b", streams=("our",))
     groups = {public: group, private: group}
     asked = [Question("simbad", "MM-ZTF-a", 10.0, 20.0)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> State:
     """What was committed: one group that awaits an answer, and an answer on its way."""
     state = State({}, [])
     group = Group(alerts={1: MatchedAlert(alert(1, 10.0, 20.0), 0.1, 1.0, 0.1)})
-    group.context = replace(group.context, not_looked_up=("simbad",))
+    group.not_looked_up = ("simbad",)
     state.groups[GroupKey("E", "ztf", "a")] = group
     marker = Marker(3, "query", 1, lookups_next=7)
     monkeypatch.setattr(lookups, "read_marker", lambda *_: marker)
