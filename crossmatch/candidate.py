@@ -4,43 +4,106 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from crossmatch import facts, score
 from crossmatch.chains import Chain
 from crossmatch.counterpart import Counterpart, MatchedAlert, counterpart_of, in_order, latest_of
 from crossmatch.model import Circle, Region
-from crossmatch.neighbours import Host, host_at
+from crossmatch.neighbours import Neighbour, host_at
+from crossmatch.selections import Selection
 from crossmatch.times import iso_utc, jd_from_datetime
-from crossmatch.verdicts import Verdict
+from crossmatch.verdicts import Effect, Verdict
 
 SECONDS_PER_DAY = 86400.0
 PASSED = "passed"
 WITHHELD = "withheld."
 
+_SEPARATION = "separation_arcsec"
+_SOURCE_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "simbad": {"simbad_name": "name", "simbad_type": "type", "simbad_distance": _SEPARATION},
+    "stars": {"star_distance": _SEPARATION, "star_significance": "significance"},
+    "agn": {"agn_name": "name", "agn_distance": _SEPARATION},
+    "transients": {"known_transient": "name", "known_transient_distance": _SEPARATION},
+    "variables": {
+        "variable_name": "name",
+        "variable_type": "type",
+        "variable_distance": _SEPARATION,
+    },
+    "minor_planets": {"minor_planet": "name", "minor_planet_distance": _SEPARATION},
+}
+"""By kind of the nearest source the columns that tell of it, and what of it they tell."""
+_HOST_COLUMNS: Mapping[str, str] = {
+    "host_name": "name",
+    "host_distance": "distance_mpc",
+    "host_offset": _SEPARATION,
+    "redshift": "redshift",
+    "p_cc": "p_cc",
+}
+_NOTHING_NEAR = dict.fromkeys(
+    column for told in (_HOST_COLUMNS, *_SOURCE_COLUMNS.values()) for column in told
+)
+_VERDICT_COLUMNS: Mapping[str, str] = {
+    "verdict": "classification",
+    "verdict_effect": "effect",
+    "verdict_note": "note",
+    "verdict_reference": "reference",
+    "verdict_author": "author",
+    "verdict_time": "stated",
+}
+_NO_VERDICT: Mapping[str, Any] = dict.fromkeys(_VERDICT_COLUMNS)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Context:
-    """What catalogues say about a position; ``looked_up`` names the ones that were asked.
+    """What catalogues say about a position.
 
-    ``not_looked_up`` names those that are to be asked and have not answered yet.
-    ``near`` has a text for each neighbour. ``hosts`` are galaxies that may be the host, the
-    most likely first, where there are several; the first is that of ``host_name``.
-    ``distances`` are those of the nearest source of catalogues that have one near, arcsec,
-    whichever source ``near`` tells of.
+    Parameters
+    ----------
+    looked_up, not_looked_up : tuple of str
+        Catalogues that were asked, and that are to be asked and have not answered yet.
+    catalog_versions : tuple of str
+        ``name@version`` of those that were asked.
+    kinds : frozenset of str
+        What the local ones among them are of.
+    near : tuple of str
+        A text for each catalogue that has something near.
+    distances : tuple of (str, float)
+        Catalogues that have something near, and how far the nearest source is, arcsec,
+        whichever source ``near`` tells of.
+    nearest : tuple of Neighbour
+        The nearest source of each kind, of stars the nearest that is significant; also
+        Simbad's, of a kind of its own.
+    hosts : tuple of Neighbour
+        Galaxies that may be the host, the most likely first.
     """
 
     looked_up: tuple[str, ...] = ()
-    host_name: str | None = None
-    host_distance_mpc: float | None = None
-    host_offset_arcsec: float | None = None
-    catalog_versions: tuple[str, ...] = ()
-    near: tuple[str, ...] = ()
-    hosts: tuple[Host, ...] = ()
     not_looked_up: tuple[str, ...] = ()
+    catalog_versions: tuple[str, ...] = ()
+    kinds: frozenset[str] = frozenset()
+    near: tuple[str, ...] = ()
     distances: tuple[tuple[str, float], ...] = ()
+    nearest: tuple[Neighbour, ...] = ()
+    hosts: tuple[Neighbour, ...] = ()
+
+    # Most candidates have nothing near, and share one context: its columns are made once.
+    @cached_property
+    def columns(self) -> Mapping[str, Any]:
+        """What a candidate says of it, if its host is the most likely one."""
+        waiting = (f"{name}:not_looked_up" for name in self.not_looked_up)
+        found = {
+            **_NOTHING_NEAR,
+            **(_host_columns(self.hosts[0]) if self.hosts else {}),
+            "nearby": list(self.near) or None,
+            "looked_up": ",".join((*self.looked_up, *waiting)) or "not_looked_up",
+        }
+        for one in self.nearest:
+            told = _SOURCE_COLUMNS.get(one.kind, {})
+            found |= {column: getattr(one, name) for column, name in told.items()}
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +128,8 @@ class Assessed:
     """A candidate: its columns, and how it stands to what its chain demands.
 
     ``standing`` is ``passed``, ``withheld.<cut>`` by the first cut of the chain's ``demands`` that
-    it fails, or ``lowered.<cut>`` by one of ``silver_demands``; None where a chain demands nothing.
+    it fails, or ``lowered.<cut>`` by one of ``silver_demands``; None where a chain demands nothing,
+    or only what no catalogue was asked about.
     """
 
     columns: dict[str, Any]
@@ -115,19 +179,16 @@ def assess(
     Assessed
         With columns among ``CANDIDATE_FIELDS``.
     """
-    if len(context.hosts) > 1:
+    host = None
+    if context.hosts:
         host = host_at(context.hosts, distance.mean_mpc, distance.sigma_mpc)
-        context = _with_host(context, host)
+    host_mpc = None if host is None else host.distance_mpc
     latest = latest_of(alerts)
     known = counterpart or counterpart_of(in_order(alerts))
-    magnitudes = _absolute_magnitudes(known.mag, context, distance)
-    evidence = _evidence(region, latest, known, magnitudes, _host_sigma(context, distance))
+    magnitudes = _absolute_magnitudes(known.mag, host_mpc, distance)
+    evidence = _evidence(region, latest, known, magnitudes, _host_sigma(host_mpc, distance))
     effect = "neutral" if verdict is None else verdict.effect
-    standing = None
-    if chain.demands is not None or chain.silver_demands is not None:
-        numbers = facts.numbers(region, latest, known, evidence, context)
-        # What people confirmed goes before all cuts.
-        standing = _standing(chain, numbers, region.mission) if effect != "confirm" else PASSED
+    standing = _standing(region, chain, latest, known, evidence, context, effect)
     kind, _, cut = (standing or "").partition(".")
     graded = score.grade(evidence, region, chain, effect, cut if kind == "lowered" else None)
     columns = {
@@ -136,7 +197,7 @@ def assess(
         "joint_events": list(joint_events),
         **known.columns,
         **_relation_columns(latest, evidence),
-        **_context_columns(context),
+        **_context_columns(context, host, latest.alert),
         **_distance_columns(region, distance, magnitudes),
         "tier": graded.tier,
         "score": graded.score,
@@ -181,15 +242,24 @@ def _relation_columns(latest: MatchedAlert, evidence: score.Evidence) -> dict[st
     }
 
 
-def _context_columns(context: Context) -> dict[str, Any]:
-    """What catalogues have near it."""
-    return {
-        "host_name": context.host_name,
-        "host_distance": context.host_distance_mpc,
-        "host_offset": context.host_offset_arcsec,
-        "nearby": list(context.near) or None,
-        "looked_up": _looked_up(context),
-    }
+def _context_columns(
+    context: Context, host: Neighbour | None, alert: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What catalogues have near it; of minor planets also the alert may name one."""
+    told = context.columns
+    if host is not None and host is not context.hosts[0]:
+        told = {**told, **_host_columns(host)}
+    name, away = alert["moving_name"], alert["moving_distance_arcsec"]
+    if name is None and away is None:
+        return told
+    found = told["minor_planet_distance"]
+    if found is not None and (away is None or found < away):
+        return told
+    return {**told, "minor_planet": name, "minor_planet_distance": away}
+
+
+def _host_columns(host: Neighbour) -> Mapping[str, Any]:
+    return {column: getattr(host, name) for column, name in _HOST_COLUMNS.items()}
 
 
 def _distance_columns(
@@ -203,28 +273,39 @@ def _distance_columns(
     }
 
 
-def _standing(chain: Chain, numbers: Mapping[str, float], mission: str) -> str:
-    column = facts.columns(numbers)
+def _standing(
+    region: Region,
+    chain: Chain,
+    latest: MatchedAlert,
+    known: Counterpart,
+    evidence: score.Evidence,
+    context: Context,
+    effect: Effect,
+) -> str | None:
+    """How it stands to what its chain demands; None where that is nothing, or cannot be told."""
+    standing, column = None, None
     for kind, selection in (("withheld", chain.demands), ("lowered", chain.silver_demands)):
-        failed = None if selection is None else selection.first_failed(column, mission)
+        if selection is None or not _can_tell(selection, context):
+            continue
+        standing = PASSED
+        # What people confirmed goes before all cuts. Nearly all else passes at a glance.
+        if effect == "confirm" or not _may_fail(selection, context):
+            continue
+        if column is None:
+            column = facts.columns(facts.numbers(region, latest, known, evidence, context))
+        failed = selection.first_failed(column, region.mission)
         if failed is not None:
             return f"{kind}.{failed}"
-    return PASSED
+    return standing
 
 
-def _looked_up(context: Context) -> str:
-    waiting = (f"{name}:not_looked_up" for name in context.not_looked_up)
-    return ",".join((*context.looked_up, *waiting)) or "not_looked_up"
+def _can_tell(selection: Selection, context: Context) -> bool:
+    """Whether a catalogue was asked that it looks at, if it looks at catalogues alone."""
+    return not selection.kinds or not context.kinds.isdisjoint(selection.kinds)
 
 
-def _with_host(context: Context, host: Host) -> Context:
-    name, distance_mpc, offset_arcsec = host
-    return replace(
-        context,
-        host_name=name,
-        host_distance_mpc=distance_mpc,
-        host_offset_arcsec=offset_arcsec,
-    )
+def _may_fail(selection: Selection, context: Context) -> bool:
+    return not selection.kinds or any(one.kind in selection.kinds for one in context.nearest)
 
 
 # Candidates of one event are made one after another; a cached region keeps its map in memory.
@@ -259,32 +340,26 @@ def _event_columns(region: Region) -> Mapping[str, Any]:
     }
 
 
-def _verdict_columns(verdict: Verdict | None) -> dict[str, Any]:
+def _verdict_columns(verdict: Verdict | None) -> Mapping[str, Any]:
     """What people found; texts that they left empty are null."""
-    told = {
-        "verdict": verdict and verdict.classification,
-        "verdict_effect": verdict and verdict.effect,
-        "verdict_note": verdict and verdict.note,
-        "verdict_reference": verdict and verdict.reference,
-        "verdict_author": verdict and verdict.author,
-        "verdict_time": verdict and verdict.stated,
-    }
-    return {name: text or None for name, text in told.items()}
+    if verdict is None:
+        return _NO_VERDICT
+    return {column: getattr(verdict, name) or None for column, name in _VERDICT_COLUMNS.items()}
 
 
 def _absolute_magnitudes(
-    mag: float | None, context: Context, event: EventDistance
+    mag: float | None, host_mpc: float | None, event: EventDistance
 ) -> tuple[float, float, float] | None:
     """Best, brightest and faintest absolute magnitude: at the host, else at the event +- 3 sigma.
 
     None without magnitude or distance. An event whose distance may be nothing has no
     faint limit.
     """
-    best = _first_known(context.host_distance_mpc, event.mean_mpc)
+    best = _first_known(host_mpc, event.mean_mpc)
     if mag is None or best is None or best <= 0:
         return None
     near = far = best
-    if context.host_distance_mpc is None and event.sigma_mpc is not None:
+    if host_mpc is None and event.sigma_mpc is not None:
         near, far = best - 3 * event.sigma_mpc, best + 3 * event.sigma_mpc
     faintest = _absolute(mag, near) if near > 0 else math.inf
     return _absolute(mag, best), _absolute(mag, far), faintest
@@ -294,11 +369,11 @@ def _absolute(mag: float, distance_mpc: float) -> float:
     return mag - 5 * math.log10(distance_mpc) - 25
 
 
-def _host_sigma(context: Context, event: EventDistance) -> float | None:
+def _host_sigma(host_mpc: float | None, event: EventDistance) -> float | None:
     """How many sigma the host's distance is from the event's."""
-    if context.host_distance_mpc is None or not event.mean_mpc or not event.sigma_mpc:
+    if host_mpc is None or not event.mean_mpc or not event.sigma_mpc:
         return None
-    return abs(context.host_distance_mpc - event.mean_mpc) / event.sigma_mpc
+    return abs(host_mpc - event.mean_mpc) / event.sigma_mpc
 
 
 def _first_known(*values: float | None) -> float | None:

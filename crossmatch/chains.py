@@ -12,7 +12,7 @@ from typing import Any
 
 from crossmatch.errors import ConfigError
 from crossmatch.model import TIERS, Notice, Tier, Window
-from crossmatch.selections import BUILT_IN, Selection, Step, named
+from crossmatch.selections import BUILT_IN, NOT_KNOWN, Selection, Step, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Chain:
     ``needs_new`` asks the first detection to lie in the window; ``gold_first_days``
     bounds the first detection of a gold candidate; ``max_tier`` caps the tier;
     ``active_days`` ends a region before its window does. A candidate that fails the selection
-    ``demands`` is not told; one that fails ``silver_demands`` is bronze.
+    ``demands`` is not told; one that fails ``silver_demands`` is bronze. None demands nothing.
     """
 
     name: str
@@ -35,7 +35,8 @@ class Chain:
     active_days: float | None = None
     max_abs_mag: float | None = None
     min_abs_mag: float | None = None
-    demands: Selection | None = None
+    # Bronze is what is no known star or asteroid, as far as catalogues of them are asked.
+    demands: Selection | None = BUILT_IN[NOT_KNOWN]
     silver_demands: Selection | None = None
 
 
@@ -127,14 +128,16 @@ def chains_with(
 ) -> dict[str, Chain]:
     """Default chains with some of their values replaced, as in ``[chains.grb]`` of the TOML.
 
-    ``selections`` are those that a chain may name.
+    ``selections`` are those that a chain may name; what all of them demand by default is among
+    them, and may be another one than the built-in.
 
     Raises
     ------
     ConfigError
         For an unknown chain or key, or a value outside its range.
     """
-    chains = dict(DEFAULT_CHAINS)
+    demands = selections[NOT_KNOWN]
+    chains = {name: replace(chain, demands=demands) for name, chain in DEFAULT_CHAINS.items()}
     for name, values in overrides.items():
         if name not in chains:
             raise ConfigError(f"[chains.{name}]: no such chain; known: {', '.join(sorted(chains))}")
@@ -142,37 +145,56 @@ def chains_with(
     return chains
 
 
-def check_catalogs(chains: Mapping[str, Chain], searched: Mapping[str, float]) -> None:
+def check_catalogs(
+    chains: Mapping[str, Chain], searched: Mapping[str, float], kinds: Mapping[str, str]
+) -> None:
     """Refuse demands of catalogues that cannot answer: they would remove nothing.
+
+    What is demanded by default is not refused: it means those that there are.
 
     Parameters
     ----------
     chains : mapping of str to Chain
     searched : mapping of str to float
         Catalogues that are asked, and how far from a candidate, arcsec.
+    kinds : mapping of str to str
+        What the local ones among them are of.
 
     Raises
     ------
     ConfigError
-        For a cut that looks at a catalogue that is not among them, or farther.
+        For a cut that looks at a catalogue or kind that is not among them, or farther.
     """
     for chain in chains.values():
         for key in _DEMANDS:
             selection: Selection | None = getattr(chain, key)
-            for step in () if selection is None else selection.steps:
+            if selection is None or selection == BUILT_IN[NOT_KNOWN]:
+                continue
+            for step in selection.steps:
                 if step.about.needs == "catalogue":
-                    _check_catalog(step, searched, f"[chains.{chain.name}] {key}: {step.name}")
+                    where = f"[chains.{chain.name}] {key}: {step.name}"
+                    _check_catalog(step, searched, kinds, where)
 
 
-def _check_catalog(step: Step, searched: Mapping[str, float], where: str) -> None:
+def _check_catalog(
+    step: Step, searched: Mapping[str, float], kinds: Mapping[str, str], where: str
+) -> None:
     given: dict[str, Any] = dict(step.parameters)
-    name, radius_arcsec = given["catalog"], given["radius_arcsec"]
+    radius_arcsec = given["radius_arcsec"]
+    wanted = [name for name in searched if step.kind and kinds.get(name) == step.kind]
+    if step.kind and not wanted:
+        raise ConfigError(
+            f"{where} looks at catalogues of the kind {step.kind!r}, of which none is asked"
+            f" ({', '.join(searched) or 'none at all'}): put one into [match] catalogs"
+        )
+    # Of several the one that is searched least far.
+    name = min(wanted, key=lambda one: searched[one]) if wanted else given["catalog"]
     if name not in searched:
         raise ConfigError(
             f"{where} looks at {name!r}, which is not asked ({', '.join(searched) or 'none is'}):"
             " put it into [match] catalogs, or into [cds] catalogs with enabled = true"
         )
-    if radius_arcsec > searched[name]:
+    if radius_arcsec is not None and radius_arcsec > searched[name]:
         raise ConfigError(
             f"{where} looks {radius_arcsec:g} arcsec far, {name} is searched within"
             f" {searched[name]:g}: give the cut a smaller radius_arcsec, or search farther"

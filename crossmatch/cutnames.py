@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from crossmatch import predicates as p
+from crossmatch.neighbours import SIGNIFICANT
 
 Needs: TypeAlias = Literal["alert", "event", "light curve", "distance", "catalogue"]
 """What a cut looks at beyond the alert: its event, the object's light curve, how far it or the
@@ -20,12 +21,17 @@ Value: TypeAlias = float | str | None
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One of a cut: name, default (None: no bound), unit (VOUnits) and whether it may be none."""
+    """One of a cut: name, default (None: no bound), unit (VOUnits) and whether it may be none.
+
+    ``choices`` are all that a text may be, if any are given; a number is ``least`` or more.
+    """
 
     name: str
     default: Value
     unit: str = ""
     may_be_none: bool = False
+    choices: tuple[str, ...] = ()
+    least: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,9 @@ class Cut:
     """A cut: what passes it, by which test, on which columns.
 
     ``columns`` are those of `crossmatch.columns.ALERT_FIELDS` that it looks at, if it needs
-    no more than the alert. ``counted_as`` is its name in the ledger, where that differs.
+    no more than the alert. ``counted_as`` is its name in the ledger, where that differs; it may
+    have parameters in braces. ``kind`` is that of the local catalogues that it looks at, if no
+    parameter says it.
     """
 
     name: str
@@ -46,6 +54,7 @@ class Cut:
     missing_means: str
     source: str
     counted_as: str = ""
+    kind: str = ""
 
 
 _MOELLER = "Möller et al. 2021, MNRAS 501, 3272"
@@ -53,6 +62,7 @@ _CHOICE = "choice"
 _PS1 = ("ps1_distance_arcsec", "ps1_star_score")
 _WINDOW = (Parameter("start_seconds", -600.0, "s"), Parameter("end_days", 20.0, "d"))
 _SPAN = ("time_jd", "first_detection_jd")
+_KINDS = ("agn", "transients", "variables", "minor_planets")
 
 _ON_ALERTS = (
     Cut(
@@ -301,6 +311,34 @@ _ON_CANDIDATES = (
         needs="catalogue",
         missing_means="it was not asked, or has not answered yet",
         source=_MOELLER,
+    ),
+    Cut(
+        name="far_from_kind",
+        doc="at least so far from any source of local catalogues of a kind; false: as far as they"
+        " are searched",
+        test=p.far_from_kind,
+        parameters=(
+            Parameter("kind", "agn", choices=_KINDS),
+            Parameter("radius_arcsec", 3.0, "arcsec", may_be_none=True),
+        ),
+        needs="catalogue",
+        missing_means="no catalogue of that kind was asked",
+        source=_CHOICE,
+        counted_as="near_{kind}",
+    ),
+    Cut(
+        name="known_star",
+        doc="no star within the radius: no source of local catalogues of stars whose parallax or"
+        " proper motion is that significant, but what a catalogue of active galaxies has there",
+        test=p.known_star,
+        parameters=(
+            Parameter("radius_arcsec", 1.5, "arcsec"),
+            Parameter("min_sigma", SIGNIFICANT, least=SIGNIFICANT),
+        ),
+        needs="catalogue",
+        missing_means="no catalogue of stars was asked",
+        source=_CHOICE,
+        kind="stars",
     ),
 )
 

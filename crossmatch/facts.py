@@ -34,7 +34,8 @@ def numbers(
 
     What is of an alert is of the latest one, as is its place; dates and rates are of all that is
     known of the object. ``near.<catalogue>`` is the distance of the nearest source, infinite where
-    the catalogue was asked and has none near.
+    the catalogue was asked and has none near; ``near_kind.<kind>`` that of all local catalogues
+    of a kind, of stars the nearest significant one with its ``star_sigma``.
     """
     magnitudes = evidence.absolute_magnitudes or (None, None)
     found = {name: _number(latest.alert[name]) for name in _OF_ALERT}
@@ -56,6 +57,11 @@ def numbers(
     }
     found |= {f"near.{name}": math.inf for name in context.looked_up}
     found |= {f"near.{name}": arcsec for name, arcsec in context.distances}
+    found |= {f"near_kind.{kind}": math.inf for kind in context.kinds}
+    for one in context.nearest:
+        found[f"near_kind.{one.kind}"] = one.separation_arcsec
+        if one.kind == "stars":
+            found["star_sigma"] = _number(one.significance)
     return found
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from crossmatch.model import FloatArray
-
-Host: TypeAlias = tuple[str | None, float | None, float]
-"""Name, distance in Mpc and separation in arcseconds of a galaxy."""
 
 SIGNIFICANT = 3.0
 """Parallaxes and proper motions of as many sigma show that a source is a star of our Galaxy."""
@@ -52,10 +48,15 @@ class Neighbour:
     p_cc: float | None = None
 
     @property
+    def significance(self) -> float | None:
+        """The larger one of parallax and proper motion in units of their errors."""
+        sigmas = (self.parallax_sigma, self.motion_sigma)
+        return max((sigma for sigma in sigmas if sigma is not None), default=None)
+
+    @property
     def is_star(self) -> bool:
         """Whether its parallax or proper motion is significant."""
-        sigmas = (self.parallax_sigma, self.motion_sigma)
-        return any(sigma is not None and sigma >= SIGNIFICANT for sigma in sigmas)
+        return (self.significance or 0.0) >= SIGNIFICANT
 
     def text(self) -> str:
         """For people and candidates, as ``gaia: stars, 0.31 arcsec, parallax 12.0 sigma``."""
@@ -87,7 +88,24 @@ def chance_coincidence(separation_arcsec: FloatArray, magnitude: FloatArray) -> 
     return np.asarray(-np.expm1(-math.pi * separation_arcsec**2 * density), np.float64)
 
 
-def host_at(hosts: Sequence[Host], mean_mpc: float | None, sigma_mpc: float | None) -> Host:
+def nearest_by_kind(found: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
+    """The nearest of each kind; of stars the nearest that is significant.
+
+    Of equally near ones it is the first.
+    """
+    nearest: dict[str, Neighbour] = {}
+    for one in found:
+        if one.kind == "stars" and not one.is_star:
+            continue
+        known = nearest.get(one.kind)
+        if known is None or one.separation_arcsec < known.separation_arcsec:
+            nearest[one.kind] = one
+    return tuple(nearest.values())
+
+
+def host_at(
+    hosts: Sequence[Neighbour], mean_mpc: float | None, sigma_mpc: float | None
+) -> Neighbour:
     """The first of ``hosts`` that an event's distance allows.
 
     Those within three sigma of it go before those whose distance is unknown, and these
@@ -96,9 +114,9 @@ def host_at(hosts: Sequence[Host], mean_mpc: float | None, sigma_mpc: float | No
     if mean_mpc is None or not sigma_mpc:
         return hosts[0]
 
-    def away(host: Host) -> int:
-        if host[1] is None:
+    def away(host: Neighbour) -> int:
+        if host.distance_mpc is None:
             return 1
-        return 0 if abs(host[1] - mean_mpc) <= _CONSISTENT_SIGMA * sigma_mpc else 2
+        return 0 if abs(host.distance_mpc - mean_mpc) <= _CONSISTENT_SIGMA * sigma_mpc else 2
 
     return min(hosts, key=away)

@@ -7,6 +7,7 @@ missing value means. A bound that is None is not looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, overload
 
@@ -98,6 +99,22 @@ def far_from_gaia(column: Columns, radius_arcsec: float) -> Verdicts:
 def far_from(column: Columns, catalog: str, radius_arcsec: float) -> Verdicts:
     """At least that far from any source of a catalogue."""
     return _between(column(f"near.{catalog}"), radius_arcsec, None)
+
+
+def far_from_kind(column: Columns, kind: str, radius_arcsec: float | None) -> Verdicts:
+    """At least that far from any source of local catalogues of a kind; None: none is found."""
+    least = math.inf if radius_arcsec is None else radius_arcsec
+    return _between(column(f"near_kind.{kind}"), least, None)
+
+
+def known_star(column: Columns, radius_arcsec: float, min_sigma: float) -> Verdicts:
+    """No source within the radius, its edge included, moves or has a parallax so significantly.
+
+    What a catalogue of active galaxies has there is none: in hundred of them one seems to move.
+    """
+    away = column("near_kind.stars")
+    star = (away <= radius_arcsec) & (column("star_sigma") >= min_sigma)
+    return Verdicts(~star | (column("near_kind.agn") <= radius_arcsec), ~np.isnan(away))
 
 
 def detections(

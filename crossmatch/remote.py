@@ -13,7 +13,10 @@ from typing import Any, TypeAlias
 
 from crossmatch.candidate import Context
 from crossmatch.errors import CatalogError
+from crossmatch.neighbours import Neighbour
 
+SIMBAD = "simbad"
+"""Name of the catalogue, and kind of its sources."""
 MAX_SOURCES = 50
 """Of one answer; in crowded fields the nearest ones."""
 _SLACK_ARCSEC = 1e-6
@@ -143,11 +146,14 @@ class Remote:
         held = {name: self._holding(answers, name, ra_deg, dec_deg) for name in self.catalogs}
         known = {name: answer for name, answer in held.items() if answer is not None}
         near, distances = [], []
+        nearest = list(context.nearest)
         for name, answer in known.items():
             found = answer.nearest(ra_deg, dec_deg, self.radius_arcsec)
             if found is not None:
                 near.append(found[1].text(name, found[0]))
                 distances.append((name, found[0]))
+                if name == SIMBAD:
+                    nearest.append(_of_simbad(*found))
         return replace(
             context,
             looked_up=(*context.looked_up, *known),
@@ -158,6 +164,7 @@ class Remote:
             ),
             near=(*context.near, *near),
             distances=(*context.distances, *distances),
+            nearest=tuple(nearest),
         )
 
     def _holding(
@@ -216,6 +223,10 @@ def read_answer(data: Any) -> Answer:
     except TypeError as error:
         raise CatalogError("bad_answer", f"no sources as an answer has them: {error}") from error
     return checked(answer)
+
+
+def _of_simbad(separation_arcsec: float, source: RemoteSource) -> Neighbour:
+    return Neighbour(SIMBAD, SIMBAD, separation_arcsec, source.name, source.type)
 
 
 def _order(answer: Answer) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,11 @@ class Step:
         """The cut."""
         return CUTS[self.cut]
 
+    @property
+    def kind(self) -> str:
+        """Kind of the local catalogues that it looks at; empty if it looks at something else."""
+        return str(dict(self.parameters).get("kind", self.about.kind))
+
     def fails(self, column: Columns) -> BoolArray:
         """Rows that it removes, (n,)."""
         passes, known = self.about.test(column, **dict(self.parameters))
@@ -85,11 +90,21 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Cuts in their order; all must be passed."""
+    """Cuts in their order; all must be passed.
+
+    ``kinds`` are those of local catalogues, if it removes nothing but what is near their
+    sources: what has none near, or was not looked up in any, passes.
+    """
 
     name: str
     steps: tuple[Step, ...]
     doc: str = ""
+    kinds: tuple[str, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        near = [step.kind for step in self.steps if step.missing == "pass" and not step.negated]
+        alone = len(near) == len(self.steps) and all(near)
+        object.__setattr__(self, "kinds", tuple(near) if alone else ())
 
     def table(self) -> dict[str, Any]:
         """Plain values, as the configuration has them."""
@@ -160,13 +175,14 @@ def _step(table: Mapping[str, Any], cut: Cut, where: str) -> Step:
         raise ConfigError(f'{where}: {cut.name}: missions: expected a list, as in ["Swift"]')
     if missions and cut.needs != "event":
         raise ConfigError(f"{where}: {cut.name}: missions: it does not look at the event")
-    name = table.get("as", ("not_" if negated else "") + (cut.counted_as or cut.name))
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ConfigError(f"{where}: {cut.name}: as: a name has letters, digits and _")
     values = {
         one.name: _value(table.get(one.name, _default(one)), one, f"{where}: {cut.name}")
         for one in cut.parameters
     }
+    counted_as = (cut.counted_as or cut.name).format(**values)
+    name = table.get("as", ("not_" if negated else "") + counted_as)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError(f"{where}: {cut.name}: as: a name has letters, digits and _")
     return Step(
         name=name,
         cut=cut.name,
@@ -186,12 +202,17 @@ def _value(value: Any, parameter: Parameter, where: str) -> Value:
     if isinstance(parameter.default, str):
         if not isinstance(value, str) or not value:
             raise ConfigError(f"{where}: {parameter.name}: expected a text, found {value!r}")
+        if parameter.choices and value not in parameter.choices:
+            expected = ", ".join(parameter.choices)
+            raise ConfigError(f"{where}: {parameter.name}: one of {expected}; found {value!r}")
         return value
     if value is False and parameter.may_be_none:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         none = ", or false for none" if parameter.may_be_none else ""
         raise ConfigError(f"{where}: {parameter.name}: expected a number{none}, found {value!r}")
+    if parameter.least is not None and value < parameter.least:
+        raise ConfigError(f"{where}: {parameter.name}: {parameter.least:g} or more, not {value:g}")
     return float(value)
 
 
@@ -229,6 +250,9 @@ def _ones(cuts: Sequence[str], **more: Any) -> list[dict[str, Any]]:
     return [{"cut": name, **more} for name in cuts]
 
 
+NOT_KNOWN = "not_star_or_asteroid"
+"""Name of the selection that every chain demands, unless it is told otherwise."""
+
 # fmt: off
 _BUILT_IN: Mapping[str, tuple[str, list[Any]]] = {
     "fink": (
@@ -264,6 +288,12 @@ _BUILT_IN: Mapping[str, tuple[str, list[Any]]] = {
         "seen twice, fading or risen fast, and as luminous as a kilonova where a distance is"
         " known; outside of the plane of the Galaxy",
         ["two_detections", "changing", "absolute_magnitude", "galactic_latitude"],
+    ),
+    NOT_KNOWN: (
+        "what every chain demands by default: no star of a local catalogue within 1.5 arcsec, by a"
+        " parallax or proper motion of 3 sigma, no minor planet of one as far as it is searched",
+        ["known_star", {"cut": "far_from_kind", "kind": "minor_planets", "radius_arcsec": False,
+                        "as": "known_minor_planet"}],
     ),
 }
 # fmt: on

@@ -32,6 +32,7 @@ from broker.ledger import ALERT_OUTCOMES, NOTICE_OUTCOMES  # noqa: E402
 from crossmatch.chains import DEFAULT_CHAINS, Chain  # noqa: E402
 from crossmatch.columns import ALERT_FIELDS, CANDIDATE_FIELDS, Field  # noqa: E402
 from crossmatch.cuts import CUT_NAMES  # noqa: E402
+from crossmatch.selections import NOT_KNOWN  # noqa: E402
 from gateway.cli import app  # noqa: E402
 from gateway.config import ENV_PREFIX, default_toml  # noqa: E402
 from gateway.feeds.registry import load_feeds  # noqa: E402
@@ -110,7 +111,8 @@ def configuration() -> str:
              "`gold_first_days`", "`active_days`", "`min_abs_mag`, `max_abs_mag`"],
             [_chain(c) for c in DEFAULT_CHAINS.values()],
         ),
-        "`demands` and `silver_demands` name selections; no chain has any by default.",
+        f"`demands` and `silver_demands` name selections. By default every chain demands"
+        f" {_code(NOT_KNOWN)} (`false`: nothing), and nothing of silver.",
         "## [selections.NAME]",
         "`cuts`: a list of cuts and selections; `doc`: what it is for. See"
         " [How to choose cuts](../howto/cuts.md).",

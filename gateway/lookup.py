@@ -18,6 +18,7 @@ from catalogs.hosts import (
     host_candidates,
     nearby_galaxies,
 )
+from catalogs.kinds import Kind
 from catalogs.local import LocalCatalog
 from catalogs.store import Following, Store
 from catalogs.stored import StoredCatalog
@@ -25,7 +26,7 @@ from crossmatch.candidate import Context
 from crossmatch.chains import Chain, check_catalogs
 from crossmatch.errors import CatalogError, ConfigError
 from crossmatch.model import FloatArray
-from crossmatch.neighbours import Neighbour
+from crossmatch.neighbours import Neighbour, nearest_by_kind
 from crossmatch.remote import Remote
 from crossmatch.times import datetime_from_jd, iso_utc
 from gateway.config import Config
@@ -65,22 +66,33 @@ def lookup_of(config: Config) -> tuple[Lookup, tuple[str, ...]]:
     lookup, versions = local_lookup(config.match.catalogs, store_of(config))
     remote = remote_of(config)
     searched = dict.fromkeys(remote.catalogs, remote.radius_arcsec)
+    kinds: dict[str, str] = {}
     if isinstance(lookup, CatalogLookup):
         searched |= lookup.radii_arcsec
-        lookup = replace(lookup, accept=partial(_accept, config.chains, searched))
-    check_catalogs(config.chains, searched)
+        kinds = lookup.kinds
+        accept = partial(_accept, config.chains, searched, kinds)
+        lookup = replace(lookup, accept=accept)
+    check_catalogs(config.chains, searched, kinds)
     return lookup, versions
 
 
 def _accept(
-    chains: Mapping[str, Chain], searched: Mapping[str, float], catalog: StoredCatalog
+    chains: Mapping[str, Chain],
+    searched: Mapping[str, float],
+    kinds: Mapping[str, str],
+    catalog: StoredCatalog,
 ) -> None:
     """Raise CatalogError where a version that was put in use cannot answer what chains demand."""
+    name = catalog.name
     try:
-        check_catalogs(chains, {**searched, catalog.name: catalog.radius_arcsec})
+        check_catalogs(
+            chains,
+            {**searched, name: catalog.radius_arcsec},
+            {**kinds, name: str(catalog.kind)},
+        )
     except ConfigError as error:
         detail = f"{catalog.name}@{catalog.version}: {error}"
-        raise CatalogError("radius_too_small", detail) from error
+        raise CatalogError("cannot_answer", detail) from error
 
 
 def _accept_all(_: StoredCatalog) -> None:
@@ -137,6 +149,11 @@ class CatalogLookup:
         return tuple(f"{c.name}@{c.version}" for c in self._current())
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """What each catalogue is of, by name."""
+        return {c.name: _kind(c) for c in self._current()}
+
+    @property
     def radii_arcsec(self) -> dict[str, float]:
         """How far each catalogue is searched, by name."""
         return {
@@ -154,7 +171,9 @@ class CatalogLookup:
         current = list(self._current())
         asked = tuple(c.name for c in current)
         nothing = Context(
-            looked_up=asked, catalog_versions=tuple(f"{c.name}@{c.version}" for c in current)
+            looked_up=asked,
+            catalog_versions=tuple(f"{c.name}@{c.version}" for c in current),
+            kinds=frozenset(map(_kind, current)),
         )
         found: dict[int, list[_Near]] = {}
         hosts: dict[int, list[Neighbour]] = {}
@@ -167,7 +186,7 @@ class CatalogLookup:
                 found.setdefault(place, []).append((near[0], nearest_arcsec))
         contexts = [nothing] * len(ra_deg)
         for place, told in found.items():
-            contexts[place] = _context(nothing, told, hosts.get(place))
+            contexts[place] = _context(nothing, told, hosts.get(place, ()))
         return contexts
 
     def _tell_over(self, catalog: _Catalog, time_jd: FloatArray) -> None:
@@ -212,25 +231,19 @@ def _answers(
         yield place, [galaxy], galaxy.separation_arcsec
 
 
-def _context(
-    nothing: Context, found: Sequence[_Near], galaxies: Sequence[Neighbour] | None
-) -> Context:
-    context = replace(
+def _context(nothing: Context, found: Sequence[_Near], hosts: Sequence[Neighbour]) -> Context:
+    return replace(
         nothing,
         near=tuple(one.text() for one, _ in found),
         distances=tuple((one.catalog, arcsec) for one, arcsec in found),
+        nearest=nearest_by_kind(one for one, _ in found),
+        hosts=tuple(hosts),
     )
-    if not galaxies:
-        return context
-    hosts = tuple((g.name, g.distance_mpc, g.separation_arcsec) for g in galaxies)
-    name, distance_mpc, offset_arcsec = hosts[0]
-    return replace(
-        context,
-        host_name=name,
-        host_distance_mpc=distance_mpc,
-        host_offset_arcsec=offset_arcsec,
-        hosts=hosts if len(hosts) > 1 else (),
-    )
+
+
+def _kind(catalog: _Catalog) -> str:
+    # What is read from a path into memory is of galaxies.
+    return str(catalog.kind if isinstance(catalog, StoredCatalog) else Kind.galaxies)
 
 
 def _kept(error: CatalogError) -> None:

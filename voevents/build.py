@@ -50,8 +50,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "color", "color_filters", "absolute_magnitude",
     ),
     "Context": (
-        "host_name", "host_distance", "host_offset", "star_galaxy_score",
-        "nearest_star_distance", "nearby", "looked_up", "galactic_latitude", "ecliptic_latitude",
+        "host_name", "host_distance", "host_offset", "redshift", "p_cc",
+        "simbad_name", "simbad_type", "simbad_distance",
+        "star_distance", "star_significance", "star_galaxy_score", "nearest_star_distance",
+        "agn_name", "agn_distance", "known_transient", "known_transient_distance",
+        "variable_name", "variable_type", "variable_distance",
+        "minor_planet", "minor_planet_distance",
+        "nearby", "looked_up", "galactic_latitude", "ecliptic_latitude",
     ),
     "Provenance": (
         "feed", "feed_version", "notice_sha256", "skymap_sha256", "alert_sha256",

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 TIER_COLOURS = {"gold": "bold yellow", "silver": "bold", "bronze": "default"}
 EFFECT_COLOURS = {"confirm": "green", "demote": "red", "neutral": "cyan"}
+# Titles of what may lie near, the columns with its distance, and with what else is told of it.
+_SOURCES = (
+    ("Simbad", "simbad_distance", "simbad_name", "simbad_type"),
+    ("star", "star_distance", "star_significance"),
+    ("active galaxy", "agn_distance", "agn_name"),
+    ("known transient", "known_transient_distance", "known_transient"),
+    ("variable", "variable_distance", "variable_name", "variable_type"),
+    ("minor planet", "minor_planet_distance", "minor_planet"),
+)
 # Widths of all columns of a history but the last; reasons fold between their words.
 _FIRST_COLUMNS = 86
 
@@ -104,7 +113,9 @@ def _object_facts(newest: Statement) -> list[tuple[str, str]]:
     host = newest["host_name"] or ""
     if host:
         host += _number(newest["host_distance"], ", {:.1f} Mpc")
+        host += _number(newest.get("redshift"), ", z {:.4g}")
         host += _number(newest["host_offset"], ", {:.1f}″ away")
+        host += _number(newest.get("p_cc"), ", P_cc {:.2g}")
     limit = _number(newest["last_nondetection_mag"], "> {:.2f}")
     if limit:
         limit += f" on {short_time(newest['last_nondetection_time'])}"
@@ -120,8 +131,16 @@ def _object_facts(newest: Statement) -> list[tuple[str, str]]:
         ("colour", _number(newest["color"], f"{newest['color_filters']} = {{:+.2f}}")),
         ("host", host),
         ("absolute magnitude", _number(newest["absolute_magnitude"], "{:.1f}")),
+        *((title, _source(newest, *columns)) for title, *columns in _SOURCES),
         ("looked up", _looked_up(newest["looked_up"])),
     ]
+
+
+def _source(newest: Statement, distance: str, *columns: str) -> str:
+    """What is known of a source near it; columns may be younger than the statement."""
+    known = [newest[name] for name in columns if newest.get(name) is not None]
+    texts = [one if isinstance(one, str) else f"{one:.1f} sigma" for one in known]
+    return ", ".join(filter(None, (*texts, _number(newest.get(distance), "{:.2f}″ away"))))
 
 
 def _looked_up(catalogues: str) -> str:

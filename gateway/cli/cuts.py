@@ -185,11 +185,19 @@ def _uses(config: Config) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     if config.cuts.enabled:
         found[config.cuts.made.name] = ["before matching"]
-    for chain in config.chains.values():
-        for key in ("demands", "silver_demands"):
+    for key in ("demands", "silver_demands"):
+        by_selection: dict[str, list[str]] = {}
+        for chain in config.chains.values():
             selection = getattr(chain, key)
             if selection is not None:
-                found.setdefault(selection.name, []).append(f"{chain.name} {key}")
+                by_selection.setdefault(selection.name, []).append(chain.name)
+        for name, mine in by_selection.items():
+            others = [chain for chain in config.chains if chain not in mine]
+            if len(mine) > len(others):
+                rest = f" but {', '.join(others)}" if others else ""
+                found.setdefault(name, []).append(f"{key} of all chains{rest}")
+            else:
+                found.setdefault(name, []).extend(f"{chain} {key}" for chain in mine)
     return found
 
 

@@ -16,6 +16,7 @@ from broker.ledger import TOLD_PREFIX
 from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.errors import ServiceError
 from crossmatch.model import TIERS, BoolArray, Region
+from crossmatch.selections import BUILT_IN, NOT_KNOWN
 from crossmatch.versions import world_of
 from gateway.config import Config
 from gateway.offline import accounts
@@ -113,9 +114,13 @@ def _in_order(counts: Mapping[str, int], prefix: str, names: Sequence[str]) -> d
 
 
 def demanded(config: Config, kind: str) -> tuple[str, ...]:
-    """Names of the cuts that any chain demands, or demands of silver (kind ``lowered``)."""
+    """Names of the cuts that any chain demands, or demands of silver (kind ``lowered``).
+
+    What chains demand by default is not among them: often there is no catalogue for it.
+    """
     chosen = (c.demands if kind == "withheld" else c.silver_demands for c in config.chains.values())
-    steps = (step for selection in chosen if selection is not None for step in selection.steps)
+    named = (one for one in chosen if one is not None and one != BUILT_IN[NOT_KNOWN])
+    steps = (step for selection in named for step in selection.steps)
     return tuple(dict.fromkeys(step.name for step in steps))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from broker.fold import STATEMENT_COLUMNS
 from broker.regioncodec import RegionRecord
+from broker.told import Lookup
 from crossmatch.candidate import Assessed, Context, EventDistance, Versions, assess
 from crossmatch.chains import Chain
 from crossmatch.counterpart import MatchedAlert
@@ -159,13 +160,14 @@ def candidates(
     lookups: Sequence[Answer],
     remotes: dict[str, Remote],
     chains: dict[str, dict[str, Chain]],
+    catalogs: dict[str, Lookup],
 ) -> dict[tuple, Assessed]:
     """The candidates by event, world, survey and object: in force is what is not withheld.
 
     ``selections`` are cuts, and whether tests count; ``selection_of`` names those of events
     that were put aside under others than those in use now, by the name of a member and the
     world. ``lookups`` are what catalogues elsewhere answered, ``remotes`` which of them each
-    selection asks, ``chains`` those of each selection.
+    selection asks, ``chains`` those of each selection, ``catalogs`` its local ones.
     """
     found = {}
     for region, members, world in events(records):
@@ -186,7 +188,7 @@ def candidates(
                 region,
                 chains[cuts_name][region.chain],
                 alerts,
-                _context(remotes[cuts_name], lookups, alerts),
+                _context(catalogs[cuts_name], remotes[cuts_name], lookups, alerts),
                 EventDistance(),
                 Versions(cuts=cuts_name, code="test"),
                 verdict=_latest(verdicts, *thing, members),
@@ -196,12 +198,16 @@ def candidates(
     return found
 
 
-def _context(remote: Remote, lookups: Sequence[Answer], alerts: Sequence[MatchedAlert]) -> Context:
+def _context(
+    catalogs: Lookup, remote: Remote, lookups: Sequence[Answer], alerts: Sequence[MatchedAlert]
+) -> Context:
     """What is known of an object at the place of its latest alert."""
     latest = max((m.alert for m in alerts), key=lambda a: (a["time_jd"], a["alert_id"]))
     name = f"MM-{latest['survey'].upper()}-{latest['object_id']}"
     mine = [answer for answer in lookups if answer.counterpart_id == name]
-    return remote.joined(Context(), mine, latest["ra_deg"], latest["dec_deg"])
+    place = latest["ra_deg"], latest["dec_deg"]
+    (local,) = catalogs(*(np.array([value]) for value in (*place, latest["time_jd"])))
+    return remote.joined(local, mine, *place)
 
 
 def content(statement: dict) -> dict:

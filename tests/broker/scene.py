@@ -5,12 +5,15 @@ Everything is taken from short lists, so that what the model works out is worked
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 
 from broker.regioncodec import RegionRecord
+from crossmatch.candidate import Context
 from crossmatch.model import Circle, Window
+from crossmatch.neighbours import Neighbour
 from crossmatch.remote import Answer, RemoteSource
 from crossmatch.verdicts import EFFECTS, Verdict
 
@@ -149,6 +152,18 @@ def record_of(said: Said) -> RegionRecord:
         fields["localization"] = Circle(PLACES[said.place], DEC, RADII[said.radius], 0.9)
     of = notice(source.event, said.serial, 0, 0, 1, retracts=retracts, **fields)
     return record(of, said.serial)
+
+
+# --- a catalogue of stars ---------------------------------------------------------------------
+
+STAR = Neighbour("gaia", "stars", 0.5, parallax_sigma=9.0)
+
+
+def stars(ra_deg: Iterable[float], *_: object) -> list[Context]:
+    """What it has near positions: a star at the second place, nothing elsewhere."""
+    asked = Context(("gaia",), catalog_versions=("gaia@1",), kinds=frozenset(["stars"]))
+    there = replace(asked, near=(STAR.text(),), nearest=(STAR,))
+    return [there if abs(ra - PLACES[1]) < 0.05 else asked for ra in ra_deg]
 
 
 # --- answers of catalogues elsewhere ----------------------------------------------------------

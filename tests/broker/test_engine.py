@@ -15,6 +15,7 @@ from broker.engine import Batch
 from broker.fold import STATEMENT_COLUMNS
 from broker.groups import Group
 from crossmatch.candidate import Context
+from crossmatch.neighbours import Neighbour
 
 from .conftest import MemoryArchive, alert, alerts, engine_of, notice, record
 from .runner import Runner
@@ -141,7 +142,8 @@ def test_the_ledger_names_what_each_cut_removed_and_adds_up(new_engine):
 def test_catalogue_answers_stand_in_the_candidate(new_engine):
     def lookup(ra, dec, time_jd):
         assert time_jd.tolist() == [alert(1, 150.0, 2.0)["time_jd"]] * len(ra)
-        return [Context(("galaxies",), "NGC 1", 40.0, 5.0, ("galaxies@1",)) for _ in ra]
+        host = Neighbour("galaxies", "galaxies", 5.0, name="NGC 1", distance_mpc=40.0)
+        return [Context(("galaxies",), hosts=(host,)) for _ in ra]
 
     engine = new_engine(lookup=lookup)
     region = record(notice("E1", 1, 150.0, 2.0, 5.0))

@@ -23,6 +23,7 @@ from broker import ledger, search
 from broker.aside import Aside
 from broker.engine import Engine
 from broker.regioncodec import RegionRecord
+from broker.told import no_lookup
 from crossmatch import sky
 from crossmatch.candidate import Versions
 from crossmatch.chains import DEFAULT_CHAINS, chains_with
@@ -57,7 +58,8 @@ REMOTES = {
     "demanding": Remote(("simbad",)),
 }
 """Catalogues elsewhere that are asked."""
-
+CATALOGS = dict.fromkeys(SELECTIONS, no_lookup) | {"strict": scene.stars}
+"""Local ones."""
 
 CHAINS = {
     name: chains_with(dict.fromkeys(DEFAULT_CHAINS, DEMANDS), WANTED)
@@ -79,6 +81,7 @@ def engine_with(selection: str):
             now=lambda: T0,
             include_tests=include_tests,
             aside=aside,
+            lookup=CATALOGS[selection],
             remote=REMOTES[selection],
         )
 
@@ -152,6 +155,7 @@ class Play:
             self.lookups,
             REMOTES,
             CHAINS,
+            CATALOGS,
         )
         self._check_awaited({key: made.columns for key, made in expected.items()})
         last = self._last()

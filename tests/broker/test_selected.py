@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from broker import ledger
+from crossmatch.candidate import Context
 from crossmatch.chains import chains_with
+from crossmatch.neighbours import Neighbour
 from crossmatch.remote import Answer, Remote, RemoteSource
 from crossmatch.selections import selections_with
 
@@ -141,6 +144,61 @@ def test_the_answer_of_a_catalogue_may_withdraw(away: float, state: str) -> None
     assert said["state"] == state
     if state == "withdrawn":
         assert told([said]) == [("retraction", "failed_selection", "cut far_from")]
+
+
+STAR = Neighbour("gaia", "stars", 0.5, parallax_sigma=9.0)
+
+
+class Sky:
+    """A catalogue of stars that may be replaced."""
+
+    def __init__(self, *nearest: Neighbour) -> None:
+        self.context = Context(("gaia",), kinds=frozenset(["stars"]), nearest=nearest)
+
+    def replaced(self, *nearest: Neighbour) -> None:
+        self.context = replace(self.context, nearest=nearest, catalog_versions=("gaia@2",))
+
+    def __call__(self, ra: Any, *_: Any) -> list[Context]:
+        return [self.context] * len(ra)
+
+    def runner(self, **demands: Any) -> Runner:
+        chains = chains_with({"grb": demands}, MINE)
+        return Runner(
+            lambda archive, aside: engine_of(archive, aside=aside, chains=chains, lookup=self)
+        )
+
+
+def test_by_default_a_known_star_is_withheld_and_counted() -> None:
+    runner = Sky(STAR).runner()
+    assert runner.step(alerts([FIRST]), [grb()]) == []
+    assert counted(runner) == {"judged": 1, "withheld.known_star": 1}
+    runner = Sky().runner()
+    assert len(runner.step(alerts([FIRST]), [grb()])) == 1
+    assert counted(runner) == {"judged": 1, "passed": 1}
+
+
+@pytest.mark.parametrize("demands", [False, "twice"])
+def test_demands_of_ones_own_stand_for_the_default(demands: Any) -> None:
+    runner = Sky(STAR).runner(demands=demands)
+    runner.step(alerts([FIRST, SECOND]), [grb()])
+    assert runner.kafka.statements[-1]["star_distance"] == 0.5
+
+
+def test_what_a_new_version_of_a_catalogue_shows_to_be_a_star_is_withdrawn() -> None:
+    sky = Sky()
+    runner = sky.runner()
+    runner.step(alerts([FIRST]), [grb()])
+    sky.replaced(STAR)
+    # With the next alert, or when all that is open is judged anew.
+    (said,) = runner.step(alerts([SECOND]))
+    assert told([said]) == [("retraction", "failed_selection", "cut known_star")]
+    sky.replaced()
+    (said,) = runner.reselect(runner.new_engine)
+    assert (said["alert_type"], said["state"], said["n_alerts"]) == ("update", "in_force", 2)
+    sky.replaced(STAR)
+    (said,) = runner.reselect(runner.new_engine)
+    assert told([said]) == [("retraction", "failed_selection", "cut known_star")]
+    assert counted(runner) == {"judged": 4, "passed": 2, "withheld.known_star": 2}
 
 
 def test_a_change_of_demands_withdraws_and_brings_back() -> None:

@@ -6,6 +6,8 @@ import itertools
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crossmatch.candidate import Context, EventDistance, Versions, assess
 from crossmatch.chains import DEFAULT_CHAINS
@@ -13,12 +15,16 @@ from crossmatch.columns import ALERT_SCHEMA, CANDIDATE_FIELDS
 from crossmatch.counterpart import MatchedAlert
 from crossmatch.lightcurve import Detection
 from crossmatch.model import Circle, Notice, SystematicTerm
+from crossmatch.neighbours import Neighbour
 from crossmatch.region import make_region
 from crossmatch.times import jd_from_datetime
 from crossmatch.verdicts import Verdict
 
 T0 = datetime(2017, 8, 17, 12, 41, 6, tzinfo=UTC)
 T0_JD = jd_from_datetime(T0)
+NGC_4993 = Neighbour(
+    "g", "galaxies", 10.0, name="NGC 4993", redshift=0.0098, distance_mpc=40.7, p_cc=0.001
+)
 SAID_BY_THE_FOLD = {
     "candidate_id", "record_number", "alert_type", "state", "reason", "cause",
     "changed", "supersedes", "alert_datetime", "stream",
@@ -50,7 +56,7 @@ def matched(
 
 def columns(alerts, **changed):
     arguments = {
-        "context": Context(("galaxies",), "NGC 4993", 40.7, 10.0),
+        "context": Context(("galaxies",), hosts=(NGC_4993,)),
         "distance": EventDistance(),
         "versions": Versions("cuts", "code"),
     } | changed
@@ -147,11 +153,94 @@ def test_the_names_of_a_joint_event_are_listed():
 
 
 def test_the_host_is_the_likeliest_that_the_events_distance_allows():
-    hosts = (("far", 300.0, 1.0), ("near", 42.0, 9.0))
-    context = Context(("g",), *hosts[0], ("g@1",), near=("g: galaxies, 1.00 arcsec",), hosts=hosts)
+    hosts = (
+        Neighbour("g", "galaxies", 1.0, name="far", redshift=0.07, distance_mpc=300.0, p_cc=0.01),
+        Neighbour("g", "galaxies", 9.0, name="near", distance_mpc=42.0, p_cc=0.02),
+    )
+    context = Context(("g",), near=("g: galaxies, 1.00 arcsec",), hosts=hosts)
     alerts = [matched(1, 0.5, 17.5)]
     without = columns(alerts, context=context)
     assert (without["host_name"], without["nearby"]) == ("far", ["g: galaxies, 1.00 arcsec"])
+    assert (without["redshift"], without["p_cc"]) == (0.07, 0.01)
     there = columns(alerts, context=context, distance=EventDistance(40.0, 5.0))
     assert (there["host_name"], there["host_distance"], there["host_offset"]) == ("near", 42.0, 9.0)
+    assert (there["redshift"], there["p_cc"]) == (None, 0.02)
     assert columns(alerts)["nearby"] is None
+
+
+FOUND = {
+    "simbad": (
+        Neighbour("simbad", "simbad", 0.1, name="NGC 1", type="Seyfert1"),
+        {"simbad_name": "NGC 1", "simbad_type": "Seyfert1", "simbad_distance": 0.1},
+    ),
+    "stars": (
+        Neighbour("gaia", "stars", 0.2, name="7", parallax_sigma=4.0, motion_sigma=9.0),
+        {"star_distance": 0.2, "star_significance": 9.0},
+    ),
+    "agn": (
+        Neighbour("milliquas", "agn", 0.3, name="Mrk 1", type="Q", redshift=0.1),
+        {"agn_name": "Mrk 1", "agn_distance": 0.3},
+    ),
+    "transients": (
+        Neighbour("tns", "transients", 0.4, name="2017gfo", type="Kilonova"),
+        {"known_transient": "2017gfo", "known_transient_distance": 0.4},
+    ),
+    "variables": (
+        Neighbour("vsx", "variables", 0.5, name="RR Lyr", type="RRAB"),
+        {"variable_name": "RR Lyr", "variable_type": "RRAB", "variable_distance": 0.5},
+    ),
+    "minor_planets": (
+        Neighbour("mpc", "minor_planets", 0.6, name="Ceres"),
+        {"minor_planet": "Ceres", "minor_planet_distance": 0.6},
+    ),
+}
+"""By kind a source, and what a candidate says of it."""
+TOLD = [name for _, told in FOUND.values() for name in told]
+
+
+@given(st.permutations(list(FOUND)), st.integers(0, len(FOUND)))
+def test_what_is_near_has_columns_of_its_own_and_what_is_not_is_null(
+    kinds: list[str], many: int
+) -> None:
+    near = kinds[:many]
+    context = Context(nearest=tuple(FOUND[kind][0] for kind in near))
+    row = columns([matched(1, 0.5, 17.5)], context=context)
+    expected = dict.fromkeys(TOLD)
+    for kind in near:
+        expected |= FOUND[kind][1]
+    assert {name: row[name] for name in TOLD} == expected
+
+
+def test_a_source_of_another_kind_has_no_column() -> None:
+    context = Context(nearest=(Neighbour("mine", "other", 0.1, name="x"),))
+    assert {columns([matched(1, 0.5, 17.5)], context=context)[name] for name in TOLD} == {None}
+
+
+@pytest.mark.parametrize(
+    ("packet", "catalogue", "told"),
+    [
+        ((None, None), None, (None, None)),
+        (("Vesta", 7.0), None, ("Vesta", 7.0)),
+        ((None, None), 0.6, ("Ceres", 0.6)),
+        (("Vesta", 0.5), 0.6, ("Vesta", 0.5)),
+        (("Vesta", 0.7), 0.6, ("Ceres", 0.6)),
+        # LSST names what it takes the alert for.
+        (("Vesta", 0.0), 0.0, ("Vesta", 0.0)),
+        (("Vesta", None), 0.6, ("Ceres", 0.6)),
+        (("Vesta", None), None, ("Vesta", None)),
+        ((None, 7.0), None, (None, 7.0)),
+    ],
+)
+def test_of_the_alerts_minor_planet_and_a_catalogues_the_nearer_is_told(
+    packet: tuple[str | None, float | None],
+    catalogue: float | None,
+    told: tuple[str | None, float | None],
+) -> None:
+    name, away = packet
+    alert = matched(1, 0.5, 17.5, moving_name=name, moving_distance_arcsec=away)
+    ceres = () if catalogue is None else (Neighbour("m", "minor_planets", catalogue, name="Ceres"),)
+    row = columns([alert], context=Context(nearest=ceres))
+    assert (row["minor_planet"], row["minor_planet_distance"]) == told
+    # What several candidates share stays as it was.
+    again = columns([matched(1, 0.5, 17.5)], context=Context(nearest=ceres))
+    assert again["minor_planet"] == ("Ceres" if ceres else None)

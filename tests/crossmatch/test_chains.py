@@ -10,7 +10,7 @@ import pytest
 from crossmatch.chains import DEFAULT_CHAINS, chain_name, chains_with, check_catalogs
 from crossmatch.errors import ConfigError
 from crossmatch.model import Notice, Window
-from crossmatch.selections import selections_with
+from crossmatch.selections import BUILT_IN, NOT_KNOWN, selections_with
 
 
 def gw(significant=True, group="CBC", search="AllSky", **classification) -> Notice:
@@ -112,11 +112,71 @@ def test_a_demand_that_no_catalogue_answers_is_refused(
     key: str, searched: dict[str, float], words: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        check_catalogs(chains_with({"grb": {key: "far"}}, FAR), searched)
+        check_catalogs(chains_with({"grb": {key: "far"}}, FAR), searched, {})
     assert str(error.value).startswith(f"[chains.grb] {key}: far_from looks ")
     assert words in str(error.value)
 
 
 def test_what_catalogues_answer_may_be_demanded() -> None:
-    check_catalogs(chains_with({"grb": {"demands": "far"}}, FAR), {"gaia": 1.5})
-    check_catalogs(DEFAULT_CHAINS, {})
+    check_catalogs(chains_with({"grb": {"demands": "far"}}, FAR), {"gaia": 1.5}, {})
+
+
+KINDS = selections_with(
+    {
+        "stars": {"cuts": ["known_star"]},
+        "flaring": {"cuts": [{"cut": "far_from_kind", "not": True}]},
+        "planets": {
+            "cuts": [{"cut": "far_from_kind", "kind": "minor_planets", "radius_arcsec": False}]
+        },
+        "with_default": {"cuts": ["not_star_or_asteroid", "fading"]},
+    }
+)
+ASKED = {"gaia": 1.5, "ps1": 1.4, "quasars": 3.0, "xray": 2.0, "simbad": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("demanded", "kinds", "words"),
+    [
+        ("stars", {}, "known_star looks at catalogues of the kind 'stars', of which none is asked"),
+        ("planets", {"gaia": "stars"}, "near_minor_planets looks at catalogues of the kind 'minor"),
+        ("flaring", {"quasars": "agn", "xray": "agn"}, "3 arcsec far, xray is searched within 2"),
+        ("stars", {"gaia": "stars", "ps1": "stars"}, "1.5 arcsec far, ps1 is searched within 1.4"),
+        ("with_default", {"gaia": "stars"}, "known_minor_planet looks at catalogues of the kind"),
+    ],
+)
+def test_a_demand_of_a_kind_that_no_catalogue_answers_is_refused(
+    demanded: str, kinds: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_catalogs(chains_with({"grb": {"demands": demanded}}, KINDS), ASKED, kinds)
+    assert str(error.value).startswith("[chains.grb] demands: ")
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("demanded", "kinds"),
+    [
+        ("stars", {"gaia": "stars"}),
+        ("flaring", {"quasars": "agn"}),
+        # As far as it is searched.
+        ("planets", {"ps1": "minor_planets"}),
+    ],
+)
+def test_a_demand_of_a_kind_that_is_asked_is_taken(demanded: str, kinds: dict[str, str]) -> None:
+    check_catalogs(chains_with({"grb": {"demands": demanded}}, KINDS), ASKED, kinds)
+
+
+def test_the_default_demands_what_there_is() -> None:
+    check_catalogs(DEFAULT_CHAINS, {}, {})
+    check_catalogs(DEFAULT_CHAINS, {"gaia": 0.5}, {"gaia": "stars"})
+    assert {chain.demands for chain in DEFAULT_CHAINS.values()} == {BUILT_IN[NOT_KNOWN]}
+    assert chains_with({"grb": {"demands": "stars"}}, KINDS)["grb"].demands == KINDS["stars"]
+    assert chains_with({"grb": {"demands": False}})["grb"].demands is None
+
+
+def test_a_selection_of_ones_own_may_be_the_default_of_all_chains() -> None:
+    mine = selections_with({NOT_KNOWN: {"cuts": [{"cut": "known_star", "min_sigma": 5}]}})
+    chains = chains_with({"grb": {"level": 0.5}}, mine)
+    assert {chain.demands for chain in chains.values()} == {mine[NOT_KNOWN]}
+    with pytest.raises(ConfigError, match="of which none is asked"):
+        check_catalogs(chains, {}, {})

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from crossmatch.candidate import Assessed, Context, EventDistance, Versions, assess
-from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.chains import DEFAULT_CHAINS, Chain, chains_with
 from crossmatch.counterpart import MatchedAlert, counterpart_of, in_order, latest_of
 from crossmatch.facts import error_radius_deg, numbers
 from crossmatch.lightcurve import Detection
 from crossmatch.model import Ellipse
+from crossmatch.neighbours import Neighbour
 from crossmatch.score import Evidence
 from crossmatch.selections import BUILT_IN, selection_of
+from crossmatch.verdicts import Verdict
 
 from .test_candidate import T0_JD, matched, region
 
@@ -108,7 +110,92 @@ def test_how_a_candidate_stands_to_what_its_chain_demands() -> None:
 def test_luminosity_counts_where_a_distance_is_known() -> None:
     demands = [{"cut": "absolute_magnitude"}]
     assert assessed(demands=demands).standing == "passed"
-    near = {"looked_up": ("g",), "host_name": "n", "host_offset_arcsec": 1.0}
-    assert assessed(demands=demands, host_distance_mpc=40.0, **near).standing == "passed"
-    far = assessed(demands=demands, host_distance_mpc=900.0, **near)
-    assert far.standing == "withheld.absolute_magnitude"
+    near, far = ((Neighbour("g", "galaxies", 1.0, distance_mpc=mpc),) for mpc in (40.0, 900.0))
+    assert assessed(demands=demands, hosts=near).standing == "passed"
+    assert assessed(demands=demands, hosts=far).standing == "withheld.absolute_magnitude"
+
+
+STAR = Neighbour("gaia", "stars", 1.4, parallax_sigma=4.0, motion_sigma=-1.0)
+QUASAR = Neighbour("milliquas", "agn", 0.3)
+ALL_KINDS = frozenset(["stars", "agn", "transients", "variables", "minor_planets"])
+
+
+def test_a_kind_that_has_nothing_near_is_infinitely_far_and_an_unasked_one_unknown() -> None:
+    context = Context(kinds=frozenset(["stars", "agn", "variables"]), nearest=(STAR, QUASAR))
+    found = known(matched(1, 2.0, 18.0), context=context)
+    told = [found[f"near_kind.{kind}"] for kind in ("stars", "agn", "variables")]
+    assert told == [1.4, 0.3, math.inf]
+    assert found["star_sigma"] == 4.0
+    assert "near_kind.transients" not in found
+
+
+@pytest.mark.parametrize(
+    ("nearest", "standing"),
+    [
+        ((), "passed"),
+        ((STAR,), "withheld.known_star"),
+        ((replace(STAR, separation_arcsec=1.6),), "passed"),
+        ((Neighbour("m", "minor_planets", 9.0),), "withheld.known_minor_planet"),
+        ((QUASAR, Neighbour("v", "variables", 0.1), Neighbour("t", "transients", 0.1)), "passed"),
+        # One quasar in a hundred seems to move by three sigma.
+        ((STAR, QUASAR), "passed"),
+    ],
+)
+@pytest.mark.parametrize("name", ["grb", "neutrino", "gw_bbh"])
+def test_known_stars_and_asteroids_are_withheld_by_default_and_nothing_else(
+    name: str, nearest: tuple[Neighbour, ...], standing: str
+) -> None:
+    context = Context(kinds=ALL_KINDS, nearest=nearest)
+    assert by_default(DEFAULT_CHAINS[name], context) == standing
+    free = chains_with({name: {"demands": False}})[name]
+    assert by_default(free, context) is None
+
+
+def by_default(chain: Chain, context: Context) -> str | None:
+    alerts = [matched(1, 0.5, 18.0, **UNKNOWN)]
+    return assess(region(), chain, alerts, context, EventDistance(), Versions("c", "v")).standing
+
+
+def test_without_a_catalogue_of_them_nothing_is_judged() -> None:
+    """Neither counted, nor does it cost anything."""
+    for kinds in (frozenset[str](), frozenset(["galaxies", "agn"])):
+        context = Context(kinds=kinds, nearest=(QUASAR,))
+        assert by_default(DEFAULT_CHAINS["grb"], context) is None
+
+
+def test_what_passes_at_a_glance_is_what_the_columns_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Neighbour("m", "minor_planets", 9.0)
+    cuts = ["known_star", {"cut": "far_from_kind", "kind": "minor_planets", "radius_arcsec": 5}]
+
+    def standings() -> list[str | None]:
+        return [
+            assessed(demands=cuts, kinds=ALL_KINDS, nearest=nearest).standing
+            for nearest in ((), (STAR,), (far,), (QUASAR,), (far, STAR))
+        ]
+
+    fast = standings()
+    monkeypatch.setattr("crossmatch.candidate._may_fail", lambda *_: True)
+    assert standings() == fast
+    assert set(fast) == {"passed", "withheld.known_star"}
+
+
+def test_what_is_near_a_kind_can_be_what_is_wanted() -> None:
+    """That asks columns of what has nothing near too."""
+    cuts = [{"cut": "far_from_kind", "kind": "agn", "not": True}]
+    kinds = frozenset(["agn"])
+    assert assessed(demands=cuts, kinds=kinds, nearest=(QUASAR,)).standing == "passed"
+    assert assessed(demands=cuts, kinds=kinds).standing == "withheld.not_near_agn"
+    assert assessed(demands=cuts).standing == "withheld.not_near_agn"
+
+
+def test_what_people_confirmed_is_told_though_a_star_is_there() -> None:
+    told = Verdict(
+        verdict_id="v", counterpart_id="c", classification="afterglow", effect="confirm",
+        stated="2017-08-19T00:00:00.000000Z",
+    )  # fmt: skip
+    context = Context(kinds=frozenset(["stars"]), nearest=(STAR,))
+    alerts = [matched(1, 0.5, 18.0, **UNKNOWN)]
+    made = assess(
+        region(), DEFAULT_CHAINS["grb"], alerts, context, EventDistance(), Versions("c", "v"), told
+    )
+    assert (made.standing, made.columns["tier"]) == ("passed", "gold")

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from crossmatch.neighbours import Neighbour, chance_coincidence, host_at
+from crossmatch.neighbours import Neighbour, chance_coincidence, host_at, nearest_by_kind
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,35 @@ def test_a_star_has_a_significant_parallax_or_motion(
     parallax: float | None, motion: float | None, star: bool
 ) -> None:
     assert Neighbour("g", "stars", 1, parallax_sigma=parallax, motion_sigma=motion).is_star is star
+
+
+def test_the_significance_is_that_of_the_clearer_one() -> None:
+    assert Neighbour("g", "stars", 1, parallax_sigma=-4.0, motion_sigma=2.0).significance == 2.0
+    assert Neighbour("g", "stars", 1, parallax_sigma=7.0).significance == 7.0
+    assert Neighbour("g", "stars", 1).significance is None
+
+
+SOURCES = st.builds(
+    Neighbour,
+    st.sampled_from(["a", "b", "c"]),
+    st.sampled_from(["stars", "agn", "variables"]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    parallax_sigma=st.sampled_from([None, 2.0, 9.0]),
+)
+
+
+@given(st.lists(SOURCES))
+def test_of_each_kind_the_nearest_counts_and_of_stars_the_nearest_that_is_one(
+    found: list[Neighbour],
+) -> None:
+    expected = {}
+    for kind in ("stars", "agn", "variables"):
+        mine = [one for one in found if one.kind == kind and (kind != "stars" or one.is_star)]
+        if mine:
+            expected[kind] = min(mine, key=lambda one: one.separation_arcsec)
+    nearest = nearest_by_kind(found)
+    assert {one.kind: one for one in nearest} == expected
+    assert len(nearest) == len(expected)
 
 
 def test_chance_coincidence_is_that_of_the_paper() -> None:
@@ -39,8 +70,11 @@ def test_chance_coincidence_is_that_of_the_paper() -> None:
 def test_the_host_is_one_that_the_events_distance_allows(
     mean: float | None, sigma: float | None, name: str
 ) -> None:
-    hosts = [("far", 380.0, 1.0), ("unknown", None, 2.0), ("near", 50.0, 9.0)]
-    assert host_at(hosts, mean, sigma)[0] == name
+    hosts = [
+        Neighbour("g", "galaxies", away, name=galaxy, distance_mpc=mpc)
+        for galaxy, mpc, away in (("far", 380.0, 1.0), ("unknown", None, 2.0), ("near", 50.0, 9.0))
+    ]
+    assert host_at(hosts, mean, sigma).name == name
 
 
 def test_the_text_names_what_is_known() -> None:

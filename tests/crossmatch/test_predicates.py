@@ -46,6 +46,33 @@ def fails(cut: str | dict[str, Any], **values: float) -> bool:
         ("far_from_ps1", {"ps1_distance_arcsec": 5.0}, {"ps1_distance_arcsec": 4.99}),
         ("far_from_gaia", {"gaia_distance_arcsec": 5.0}, {"gaia_distance_arcsec": 4.99}),
         ("far_from", {"near.simbad": math.inf}, {"near.simbad": 0.99}),
+        ("far_from_kind", {"near_kind.agn": 3.0}, {"near_kind.agn": 2.99}),
+        (
+            {"cut": "far_from_kind", "kind": "variables", "not": True},
+            {"near_kind.variables": 2.99},
+            {"near_kind.variables": 3.0},
+        ),
+        (
+            {"cut": "far_from_kind", "kind": "minor_planets", "radius_arcsec": False},
+            {"near_kind.minor_planets": math.inf},
+            {"near_kind.minor_planets": 59.0},
+        ),
+        (
+            "known_star",
+            {"near_kind.stars": 1.51, "star_sigma": 9.0},
+            {"near_kind.stars": 1.5, "star_sigma": 3.0},
+        ),
+        (
+            {"cut": "known_star", "min_sigma": 5},
+            {"near_kind.stars": 0.1, "star_sigma": 4.9},
+            {"near_kind.stars": 0.1, "star_sigma": 5.0},
+        ),
+        (
+            "known_star",
+            {"near_kind.stars": 0.1, "star_sigma": 9.0, "near_kind.agn": 1.5},
+            {"near_kind.stars": 0.1, "star_sigma": 9.0, "near_kind.agn": 1.6},
+        ),
+        ("known_star", {"near_kind.stars": math.inf}, {"near_kind.stars": 0, "star_sigma": 9}),
         ("detections", {"n_detections": 2}, {"n_detections": 1}),
         (
             {"cut": "detections", "min_detections": False, "max_detections": 2},

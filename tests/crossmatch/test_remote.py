@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from crossmatch.candidate import Context
 from crossmatch.errors import CatalogError
+from crossmatch.neighbours import Neighbour
 from crossmatch.remote import Answer, Remote, RemoteSource, checked, read_answer, separation_arcsec
 from crossmatch.sky import separation_deg
 
@@ -36,6 +37,20 @@ def test_answer_is_joined_with_its_version() -> None:
     assert (context.looked_up, context.not_looked_up) == (("gaia", "simbad"), ())
     assert context.near[1] == "simbad: 0.50 arcsec, NGC 1, Galaxy, z 0.0123"
     assert context.catalog_versions == ("gaia@1", "simbad@2026-03-01")
+
+
+def test_the_nearest_object_of_simbad_is_a_neighbour_and_other_answers_are_texts() -> None:
+    star = Neighbour("gaia", "stars", 0.1, parallax_sigma=9.0)
+    both = Remote(("simbad", "vizier:t"), 1.0)
+    context = both.joined(
+        replace(LOCAL, nearest=(star,)), (ANSWER, replace(ANSWER, catalog="vizier:t")), 10.0, 20.0
+    )
+    assert context.nearest == (
+        star,
+        Neighbour("simbad", "simbad", 0.0, name="NGC 1", type="Galaxy"),
+    )
+    assert len(context.near) == 3
+    assert context.columns["simbad_type"] == "Galaxy"
 
 
 def test_nothing_near_was_looked_up_all_the_same() -> None:

@@ -12,7 +12,14 @@ from crossmatch import facts
 from crossmatch.columns import ALERT_SCHEMA
 from crossmatch.cuts import AlertColumns, Cuts, apply_cuts
 from crossmatch.errors import ConfigError
-from crossmatch.selections import BUILT_IN, Selection, named, selection_of, selections_with
+from crossmatch.selections import (
+    BUILT_IN,
+    NOT_KNOWN,
+    Selection,
+    named,
+    selection_of,
+    selections_with,
+)
 
 from .test_cuts import CUTS, table, with_cuts
 
@@ -153,6 +160,32 @@ def test_a_cut_by_its_name_is_a_selection() -> None:
         named("risen", BUILT_IN, "here")
 
 
+def test_a_cut_on_a_kind_is_counted_by_what_is_near() -> None:
+    cuts = [
+        {"cut": "far_from_kind", "kind": "transients"},
+        {"cut": "far_from_kind", "not": True},
+        {"cut": "far_from_kind", "kind": "variables", "as": "varies"},
+    ]
+    assert [step.name for step in made(*cuts).steps] == [
+        "near_transients", "not_near_agn", "varies",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cuts", "kinds"),
+    [
+        (["known_star", {"cut": "far_from_kind", "kind": "agn"}], ("stars", "agn")),
+        ([NOT_KNOWN], ("stars", "minor_planets")),
+        (["known_star", "two_detections"], ()),
+        (["far_from"], ()),
+        ([{"cut": "known_star", "not": True}], ()),
+        ([{"cut": "known_star", "missing": "fail"}], ()),
+    ],
+)
+def test_a_selection_of_kinds_alone_says_so(cuts: list[Any], kinds: tuple[str, ...]) -> None:
+    assert made(*cuts).kinds == kinds
+
+
 @pytest.mark.parametrize(
     ("cuts", "sentence"),
     [
@@ -168,6 +201,12 @@ def test_a_cut_by_its_name_is_a_selection() -> None:
         ([{"cut": "star", "radius_arcsec": False}], "expected a number, found False"),
         ([{"cut": "magnitude", "faintest": "x"}], "expected a number, or false for none"),
         ([{"cut": "far_from", "catalog": ""}], "catalog: expected a text"),
+        (
+            [{"cut": "far_from_kind", "kind": "stars"}],
+            "kind: one of agn, transients, variables, minor_planets; found 'stars'",
+        ),
+        ([{"cut": "known_star", "min_sigma": 2.9}], "min_sigma: 3 or more, not 2.9"),
+        ([{"cut": "far_from_kind"}, {"cut": "far_from_kind"}], "near_agn stands there twice"),
         ([{"cut": "star", "not": 1}], "not: expected true or false"),
         ([{"cut": "star", "missing": "maybe"}], 'missing: "pass" or "fail"'),
         ([{"cut": "star", "missions": ["Swift"]}], "does not look at the event"),

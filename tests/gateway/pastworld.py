@@ -53,10 +53,12 @@ def settings(selection: str = "usual", **changed: Any) -> Settings:
 
 def scene_context(ra: float) -> Any:
     from crossmatch.candidate import Context
+    from crossmatch.neighbours import Neighbour
 
     if ra > 154:
         return Context(("list",), catalog_versions=("list@1",))
-    return Context(("list",), f"host {ra:.3f}", 40.0 + ra / 100, 1.5, ("list@1",))
+    host = Neighbour("list", "galaxies", 1.5, name=f"host {ra:.3f}", distance_mpc=40.0 + ra / 100)
+    return Context(("list",), catalog_versions=("list@1",), hosts=(host,))
 
 
 class Packets:

@@ -108,6 +108,27 @@ def test_rates_have_the_word_for_their_sign(state: Path, rate: float, told: str)
     assert "nowhere yet" in text
 
 
+def test_what_catalogues_know_near_it_is_told(state: Path):
+    near = {
+        "host_name": "NGC 1", "host_offset": 2.04, "redshift": 0.0098, "p_cc": 0.0012,
+        "simbad_name": "M 1", "simbad_type": "Star", "simbad_distance": 0.52,
+        "star_distance": 0.31, "star_significance": 12.3,
+        "minor_planet": "Ceres", "minor_planet_distance": 8.0,
+        "known_transient_distance": 0.0,
+    }  # fmt: skip
+    write_table(state, [statement(**near)])
+    told = [" ".join(line.split()) for line in run("show", "ZTF17aabcdef").stdout.splitlines()]
+    for line in (
+        "host NGC 1, z 0.0098, 2.0″ away, P_cc 0.0012",
+        "Simbad M 1, Star, 0.52″ away",
+        "star 12.3 sigma, 0.31″ away",
+        "known transient 0.00″ away",
+        "minor planet Ceres, 8.00″ away",
+    ):
+        assert line in told
+    assert not [line for line in told if line.startswith(("active galaxy", "variable"))]
+
+
 def test_long_causes_stay_in_one_piece():
     import io
 

@@ -182,7 +182,7 @@ def test_a_selection_may_be_made_before_matching_and_demanded_by_chains(tmp_path
     assert plain["cuts"]["selection"] == "mine"
     assert (plain["chains"]["grb"]["demands"], plain["chains"]["gw_ns"]["demands"]) == (
         "more",
-        None,
+        "not_star_or_asteroid",
     )
     assert plain["selections"]["more"]["doc"] == "mine and rising"
     assert json.dumps(plain)
@@ -211,11 +211,11 @@ def test_wrong_selections_are_refused(tmp_path: Path, text: str, sentence: str) 
 
 
 def test_the_digest_of_the_rules_tells_selections_apart_and_knows_none(tmp_path: Path) -> None:
-    """Who upgrades and chooses no selection keeps the digest: nothing is judged anew."""
+    """What is demanded by default is among the rules: where it changes, all is judged anew."""
     config = load(None, {})
     cuts = {k: v for k, v in dataclasses.asdict(config.cuts).items() if k != "selection"}
     chains = {
-        name: {k: v for k, v in dataclasses.asdict(chain).items() if "demands" not in k}
+        name: {k: v for k, v in dataclasses.asdict(chain).items() if k != "silver_demands"}
         for name, chain in sorted(config.chains.items())
     }
     text = json.dumps({"cuts": cuts, "chains": chains}, sort_keys=True)
@@ -223,7 +223,8 @@ def test_the_digest_of_the_rules_tells_selections_apart_and_knows_none(tmp_path:
     texts = [
         '[cuts]\nselection = "fink"\n',
         '[chains.grb]\ndemands = "fading"\n',
+        "[chains.grb]\ndemands = false\n",
         '[selections.f]\ncuts = [{cut = "fading", min_sigma = 5}]\n[chains.grb]\ndemands = "f"\n',
     ]
     digests = {selection_version(load(written(tmp_path, one), {})) for one in texts}
-    assert len(digests | {selection_version(config)}) == 4
+    assert len(digests | {selection_version(config)}) == 5

@@ -262,7 +262,11 @@ def test_cuts_and_selections_are_listed_with_where_they_are_used(
     record = json.loads(cuts("list", "--json").output)
     assert record["cuts"][0]["name"] == "positive"
     used = {one["name"]: one["used"] for one in record["selections"] if one["used"]}
-    assert used == {"default": ["before matching"], "mine": ["grb demands"]}
+    assert used == {
+        "default": ["before matching"],
+        "not_star_or_asteroid": ["demands of all chains but grb"],
+        "mine": ["grb demands"],
+    }
     assert "mine" in cuts("list").output
     shown = cuts("show", "mine").output.splitlines()
     assert shown[-2:] == [

@@ -46,15 +46,18 @@ def test_each_position_has_what_all_catalogues_have_near(store: Store) -> None:
     found = lookup(np.array([10.0, 200.0, 100.0]), np.array([0.0, 0.0, -50.0]), np.full(3, JD))
     assert found[0].looked_up == ("s", "g", "nearby_galaxies")
     assert found[0].catalog_versions == versions
-    assert (found[0].host_name, found[0].host_distance_mpc) == ("bright", 40.7)
-    assert [h[0] for h in found[0].hosts] == ["bright", "near"]
+    assert [(h.name, h.distance_mpc) for h in found[0].hosts] == [("bright", 40.7), ("near", 400.0)]
+    assert found[0].kinds == {"stars", "galaxies"}
+    star, galaxy = found[0].nearest
+    assert (star.kind, star.name, star.parallax_sigma) == ("stars", "7", pytest.approx(50.0))
+    assert galaxy == found[0].hosts[0]
     assert found[0].near == (
         "s: stars, 0.36 arcsec, 7, parallax 50 sigma",
         "g: galaxies, 10.80 arcsec, bright, mag 12, 40.7 Mpc, " + found[0].near[1].split(", ")[-1],
     )
     # One and the same for all that have nothing near.
     assert found[1] is found[2]
-    assert (found[1].near, found[1].host_name) == ((), None)
+    assert (found[1].near, found[1].hosts, found[1].nearest) == ((), (), ())
 
 
 def test_the_first_catalogue_with_a_galaxy_gives_the_host(store: Store) -> None:
@@ -62,7 +65,7 @@ def test_the_first_catalogue_with_a_galaxy_gives_the_host(store: Store) -> None:
     add(store, "b", Kind.galaxies, GALAXIES)
     lookup, _ = local_lookup(["a", "b"], store)
     (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
-    assert (found.host_name, found.hosts) == ("far", ())
+    assert [host.name for host in found.hosts] == ["far"]
     assert len(found.near) == 2
 
 
@@ -146,6 +149,23 @@ def test_far_from_looks_at_the_nearest_source_whichever_is_told_of(
     assert standing(nearest + 0.05) == "withheld.far_from"
 
 
+def test_of_several_catalogues_of_a_kind_the_nearest_source_counts(store: Store) -> None:
+    """And a star counts only if it is clearly one."""
+    stars = "source_id,ra,dec,parallax,parallax_error\n{},10,{},{},0.1\n"
+    add(store, "near", Kind.stars, stars.format(1, 0.0001, 0.2))
+    add(store, "far", Kind.stars, stars.format(2, 0.0003, 5))
+    add(store, "farther", Kind.stars, stars.format(3, 0.0004, 9))
+    add(store, "one", Kind.agn, "name,ra,dec\nA,10,0.0005\n")
+    add(store, "two", Kind.agn, "name,ra,dec\nB,10,0.0002\n")
+    lookup, _ = local_lookup(["near", "farther", "far", "one", "two"], store)
+    (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
+    assert [(one.kind, one.name) for one in found.nearest] == [("stars", "2"), ("agn", "B")]
+    told = found.columns
+    assert told["star_distance"] == pytest.approx(1.08, abs=0.01)
+    assert told["star_significance"] == pytest.approx(50.0)
+    assert (told["agn_name"], told["agn_distance"]) == ("B", pytest.approx(0.72, abs=0.01))
+
+
 def configured(tmp_path: Path, text: str) -> Config:
     path = tmp_path / "mmgateway.toml"
     path.write_text(f'[paths]\nstate = "{tmp_path}"\n{text}')
@@ -163,6 +183,10 @@ def configured(tmp_path: Path, text: str) -> Config:
         (
             '[match]\ncatalogs = ["s"]\n[chains.grb]\nsilver_demands = "wide"\n',
             "silver_demands: far_from looks 2 arcsec far, s is searched within 1.5",
+        ),
+        (
+            '[match]\ncatalogs = ["s"]\n[chains.grb]\ndemands = "far_from_kind"\n',
+            "demands: near_agn looks at catalogues of the kind 'agn', of which none is asked (s)",
         ),
         (
             '[match]\ncatalogs = ["nearby_galaxies"]\n[chains.grb]\ndemands = "galaxies"\n',
@@ -198,7 +222,7 @@ def test_a_version_that_cannot_answer_the_demands_is_not_taken(
     for _ in range(2):
         assert lookup(*asked)[0].catalog_versions == (f"s@{one}",)
     (line,) = [line for line in caplog.messages if "catalog_kept" in line]
-    assert "radius_too_small" in line
+    assert "cannot_answer" in line
     assert f"s@{small}: [chains.grb] demands: far_from looks 1.2 arcsec far" in line
     wider = store.add(path, Wanted(name="s", kind=Kind.stars, radius_arcsec=3.0), NOW).version
     assert lookup(*asked)[0].catalog_versions == (f"s@{wider}",)
@@ -214,7 +238,8 @@ def test_a_file_whose_unit_cannot_be_converted_stops_the_start(tmp_path: Path) -
 def test_demands_of_catalogues_that_answer_are_taken(tmp_path: Path) -> None:
     wide = '[selections.wide]\ncuts = [{cut = "far_from", catalog = "s", radius_arcsec = 1.5}]\n'
     text = '[match]\ncatalogs = ["s"]\n[chains.grb]\ndemands = "wide"\n'
-    simbad = '[chains.gw_ns]\ndemands = "cuts0"\n[cds]\nenabled = true\n'
+    simbad = '[chains.gw_ns]\ndemands = "cuts0"\n[chains.frb]\ndemands = "known_star"\n'
+    simbad += "[cds]\nenabled = true\n"
     config = configured(tmp_path, wide + text + simbad)
     version = add(store_of(config), "s", Kind.stars, STARS)
     assert lookup_of(config)[1] == (f"s@{version}",)

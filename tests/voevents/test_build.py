@@ -93,6 +93,17 @@ def test_every_column_is_a_param_with_its_unit_and_ucd() -> None:
         assert found[field.name].get("ucd", "") == field.ucd
 
 
+def test_what_catalogues_have_near_it_stands_together() -> None:
+    root = etree.fromstring(build(candidate()))
+    (context,) = (g for g in root.iter("Group") if g.get("name") == "Context")
+    names = [param.get("name") for param in context]
+    assert names[:6] == [
+        "host_name", "host_distance", "host_offset", "redshift", "p_cc", "simbad_name",
+    ]  # fmt: skip
+    assert {"star_distance", "agn_name", "known_transient", "minor_planet"} < set(names)
+    assert names.index("minor_planet_distance") < names.index("nearby")
+
+
 def test_missing_values_are_left_out() -> None:
     required = {f.name for f in CANDIDATE_FIELDS if f.required}
     optional = {f.name: None for f in CANDIDATE_FIELDS if not f.required}
