@@ -179,6 +179,7 @@ def test_a_cut_on_a_kind_is_counted_by_what_is_near() -> None:
         (["known_star", "two_detections"], ()),
         (["far_from"], ()),
         ([{"cut": "known_star", "not": True}], ()),
+        ([{"cut": "known_star", "not": True, "missing": "pass"}], ()),
         ([{"cut": "known_star", "missing": "fail"}], ()),
     ],
 )

@@ -166,6 +166,20 @@ def test_of_several_catalogues_of_a_kind_the_nearest_source_counts(store: Store)
     assert (told["agn_name"], told["agn_distance"]) == ("B", pytest.approx(0.72, abs=0.01))
 
 
+@pytest.mark.parametrize(("parallax", "standing"), [(5, "withheld.known_star"), (0.2, "passed")])
+def test_what_is_a_star_by_a_catalogue_is_withheld_by_default(
+    store: Store, parallax: float, standing: str
+) -> None:
+    add(
+        store, "s", Kind.stars, f"source_id,ra,dec,parallax,parallax_error\n7,10,0,{parallax},0.1\n"
+    )
+    lookup, _ = local_lookup(["s"], store)
+    (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
+    chain, alerts = DEFAULT_CHAINS["grb"], [matched(1, 0.5, 18.0)]
+    made = assess(region(), chain, alerts, found, EventDistance(), Versions("c", "v"))
+    assert made.standing == standing
+
+
 def configured(tmp_path: Path, text: str) -> Config:
     path = tmp_path / "mmgateway.toml"
     path.write_text(f'[paths]\nstate = "{tmp_path}"\n{text}')
