@@ -249,6 +249,22 @@ def test_a_file_whose_unit_cannot_be_converted_stops_the_start(tmp_path: Path) -
         local_lookup([f"g={path}"])
 
 
+@pytest.mark.parametrize("demands", ["known_star", "not_star_or_asteroid"])
+def test_a_version_of_another_kind_is_not_taken_where_a_chain_names_the_kind(
+    tmp_path: Path, demands: str
+) -> None:
+    text = f'[match]\ncatalogs = ["s"]\n[chains.grb]\ndemands = "{demands}"\n'
+    config = configured(tmp_path, text)
+    store = store_of(config)
+    stars = add(store, "s", Kind.stars, STARS)
+    lookup, _ = lookup_of(config)
+    other = add(store, "s", Kind.variables, STARS)
+    (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
+    # What is demanded by default means the kinds that there are.
+    kept = (stars, {"stars"}) if demands == "known_star" else (other, {"variables"})
+    assert (found.catalog_versions, found.kinds) == ((f"s@{kept[0]}",), kept[1])
+
+
 def test_demands_of_catalogues_that_answer_are_taken(tmp_path: Path) -> None:
     wide = '[selections.wide]\ncuts = [{cut = "far_from", catalog = "s", radius_arcsec = 1.5}]\n'
     text = '[match]\ncatalogs = ["s"]\n[chains.grb]\ndemands = "wide"\n'
