@@ -24,7 +24,7 @@ class Neighbour:
     catalog : str
         Name of the catalogue.
     kind : str
-        stars, galaxies, agn, variables, transients, minor_planets or other.
+        stars, galaxies, agn, variables, transients, minor_planets or other; simbad of Simbad's.
     separation_arcsec : float
     name, type : str or None
         As the catalogue has them.

@@ -249,6 +249,22 @@ def test_a_file_whose_unit_cannot_be_converted_stops_the_start(tmp_path: Path) -
         local_lookup([f"g={path}"])
 
 
+@pytest.mark.parametrize(
+    ("days", "standing"), [(0.0, "withheld.known_minor_planet"), (0.25, "passed")]
+)
+def test_what_is_an_asteroid_by_a_catalogue_is_withheld_by_default(
+    store: Store, days: float, standing: str
+) -> None:
+    text = f"name,jd,ra,dec\nCeres,{JD - 0.5},9.9,0\nCeres,{JD + 0.5},10.1,0\n"
+    add(store, "m", Kind.minor_planets, text)
+    lookup, _ = local_lookup(["m"], store)
+    (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD + days]))
+    chain, alerts = DEFAULT_CHAINS["neutrino"], [matched(1, 0.5, 18.0)]
+    made = assess(region(), chain, alerts, found, EventDistance(), Versions("c", "v"))
+    assert made.standing == standing
+    assert made.columns["minor_planet"] == (None if days else "Ceres")
+
+
 @pytest.mark.parametrize("demands", ["known_star", "not_star_or_asteroid"])
 def test_a_version_of_another_kind_is_not_taken_where_a_chain_names_the_kind(
     tmp_path: Path, demands: str
