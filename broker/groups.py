@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from broker import jsontext
+from broker.ledger import TOLD_PREFIX
 from crossmatch.counterpart import MatchedAlert, counterpart_id, sameness
 from crossmatch.lightcurve import Detection
 from crossmatch.versions import Name, World
@@ -62,18 +63,37 @@ class GroupKey(NamedTuple):
         return cls(**{**data, "streams": tuple(data.get("streams", ()))})
 
 
+class Counted(NamedTuple):
+    """As what the ledger counts a candidate now: of which night, how it stands to what its chain
+    demands (None: nothing is demanded), and its tier (None: it is not told)."""
+
+    night: str
+    standing: str | None
+    tier: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The counts in which it is one."""
+        judged = () if self.standing is None else ("judged", self.standing)
+        return judged if self.tier is None else (*judged, f"{TOLD_PREFIX}{self.tier}")
+
+
 @dataclass(slots=True)
 class Group:
     """Matched alerts of one object within one event, and what was last said about it.
 
-    ``not_looked_up`` are the catalogues that have not answered about it yet; ``standing`` is how
-    its candidate stands to what the chain demands, as it was last counted.
+    ``not_looked_up`` are the catalogues that have not answered about it yet.
     """
 
     alerts: dict[int, MatchedAlert] = field(default_factory=dict)
     not_looked_up: tuple[str, ...] = ()
     last: dict[str, Any] | None = None
-    standing: str | None = None
+    counted: Counted | None = None
+
+    @property
+    def standing(self) -> str | None:
+        """How its candidate stands to what the chain demands, as it was last counted."""
+        return None if self.counted is None else self.counted.standing
 
     @property
     def in_force(self) -> bool:
@@ -106,7 +126,7 @@ class Group:
             "points": points,
             "context": {"not_looked_up": self.not_looked_up},
             "last": self.last,
-            **({} if self.standing is None else {"standing": self.standing}),
+            **({} if self.counted is None else {"counted": list(self.counted)}),
         }
 
     @classmethod
@@ -128,7 +148,7 @@ class Group:
             alerts={a.alert["alert_id"]: a for a in alerts},
             not_looked_up=tuple(data["context"].get("not_looked_up", ())),
             last=data["last"],
-            standing=data.get("standing"),
+            counted=Counted(*data["counted"]) if "counted" in data else None,
         )
 
 

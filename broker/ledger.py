@@ -7,7 +7,7 @@ The topic ``mm.ledger`` has one entry a transaction. Its ``kind`` says whose:
 - ``voevents``: the publisher.
 
 ``counts`` are all counts by name. ``parts`` has those that belong to a night and a feed, and
-these sum to the counts of the same names.
+these sum to the counts of the same names. Candidates have a night and no feed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ ALERT_OUTCOMES = (
 that its survey took back, ``duplicate_other_night`` one whose number another night has."""
 ALERT_PREFIXES = ("rejected.", "cut.")
 CANDIDATE_PREFIXES = ("withheld.", "lowered.")
-"""What became of a candidate that was ``judged`` by what its chain demands, besides ``passed``:
-the first cut that it failed. It counts each time that this changes."""
+"""How a candidate stands that is ``judged`` by what its chain demands, besides ``passed``: the
+first cut that it fails."""
 TOLD_PREFIX = "told."
-"""With the tier: a candidate that was told, each time that it is told anew or its tier changes."""
+"""With the tier: a candidate that is told.
+
+Candidates (an object in an event) are counted as what they are: when that changes, an entry counts
+-1 of what one was and 1 of what it is, in the night of its first alert. So the sums over entries
+are candidates, each once."""
 ARCHIVED = ("matched", "unmatched", "withdrawn")
 """With ``cut.<name>``: what the archive of alerts has one row of."""
 NOTICE_OUTCOMES = (
@@ -87,7 +91,7 @@ def notice_hole(ledger: Mapping[str, int]) -> int:
 
 
 def candidate_hole(ledger: Mapping[str, int]) -> int:
-    """Candidates that were judged by what their chains demand, less what became of them."""
+    """Candidates that are judged by what their chains demand, less those of which it is counted."""
     accounted = ledger.get("passed", 0)
     accounted += sum(n for name, n in ledger.items() if name.startswith(CANDIDATE_PREFIXES))
     return ledger.get("judged", 0) - accounted
@@ -150,6 +154,11 @@ def is_placed(kind: str, name: str) -> bool:
     if kind == "notices":
         return name in ("received", "released", *NOTICE_OUTCOMES)
     return False
+
+
+def is_of_candidates(name: str) -> bool:
+    """Whether a count is one of candidates, not of alerts or messages."""
+    return name in ("judged", "passed") or name.startswith((*CANDIDATE_PREFIXES, TOLD_PREFIX))
 
 
 def night_of_arrival(moment: datetime) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 from broker import fold
 from broker.events import Events, InForce
 from broker.fold import Why
-from broker.groups import Group, GroupKey, Groups
+from broker.groups import Counted, Group, GroupKey, Groups
 from broker.judge import Matches
-from broker.ledger import TOLD_PREFIX
+from broker.ledger import night_of_arrival
 from broker.lookups import AnswerStore
 from broker.tally import Tally
 from crossmatch.candidate import WITHHELD, Assessed, Context, EventDistance, Versions, assess
@@ -29,6 +29,7 @@ from crossmatch.counterpart import (
 from crossmatch.model import FloatArray, MultiOrderMap
 from crossmatch.region import distance_at
 from crossmatch.remote import Answer, Answers, Remote
+from crossmatch.times import datetime_from_jd
 from crossmatch.verdicts import Verdict, holding
 
 Lookup: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], Sequence[Context]]
@@ -129,7 +130,6 @@ class Teller:
         statements = []
         for key in sorted(k for k in touched if not groups[k].alerts):
             said = fold.withdrawn(key, groups[key], touched[key], moment)
-            groups[key].standing = None
             statements += [said] if said else []
         keys = sorted(k for k in touched if groups[k].alerts)
         held = {key: (self._standing(key), list(groups[key].alerts.values())) for key in keys}
@@ -141,18 +141,16 @@ class Teller:
         made |= self._drafted(left, verdicts, answers)
         for key in keys:
             groups[key].not_looked_up = made[key].context.not_looked_up
-            _count(groups[key], made[key].made.standing, tally)
         for key in (k for k in keys if made[k].made.withheld):
             cut = str(made[key].made.standing).removeprefix(WITHHELD)
             why = Why("failed_selection", f"cut {cut}")
             said = fold.withheld(key, groups[key], why, moment)
             statements += [said] if said else []
         for key in (k for k in keys if not made[k].made.withheld):
-            tier = groups[key].tier
             said = fold.revised(key, groups[key], made[key].made.columns, touched[key], moment)
             statements += [said] if said else []
-            if groups[key].tier != tier:
-                tally.add_total(f"{TOLD_PREFIX}{groups[key].tier}")
+        for key in touched:
+            _count(groups[key], made[key].made.standing if key in made else None, tally)
         return statements
 
     def _answers_about(self, held: Mapping[GroupKey, Held]) -> Answers:
@@ -211,11 +209,25 @@ class Teller:
 
 
 def _count(group: Group, standing: str | None, tally: Tally) -> None:
-    """Count a candidate when its standing is another one than it was."""
-    if standing is not None and standing != group.standing:
-        tally.add_total("judged")
-        tally.add_total(standing)
-    group.standing = standing
+    """Count a candidate as what it is now, and no longer as what it was.
+
+    Both in the night of its first alert when it was counted first: so the sums of a night are
+    candidates, each once, and never fall below 0.
+    """
+    before, now = group.counted, None
+    if group.alerts:
+        night = _night(group) if before is None else before.night
+        now = Counted(night, standing, group.tier)
+    if now != before:
+        for one, n in ((before, -1), (now, 1)):
+            for name in () if one is None else one.names:
+                tally.add(name, one.night, "", n)
+    group.counted = now
+
+
+def _night(group: Group) -> str:
+    first_jd = min(one.alert["time_jd"] for one in group.alerts.values())
+    return night_of_arrival(datetime_from_jd(first_jd))
 
 
 def _holds(drafts: Drafts, key: GroupKey, held: Held, verdicts: Verdicts, answers: Answers) -> bool:

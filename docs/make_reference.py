@@ -486,9 +486,11 @@ def reasons() -> str:
         f" `rejected.*`. The cuts, in the order in which they are tried:"
         f" {', '.join(_code(f'cut.{n}') for n in CUT_NAMES)}. Also counted: `pairs`, `statements`."
         " Other selections have other cuts.",
-        "Candidates of chains that demand something: `judged` = `passed` + all `withheld.*` + all"
-        " `lowered.*`, by the first cut that they fail, each time that this changes. Of every"
-        " chain: `told.<tier>`, each time that one is told anew or its tier changes.",
+        "Candidates (an object in an event) of chains that demand something: `judged` = `passed`"
+        " + all `withheld.*` + all `lowered.*`, by the first cut that they fail. Those that are"
+        " told, of every chain: `told.<tier>`. Each is counted once, in the night of its first"
+        " alert, as what it is: when that changes, an entry has -1 for what it was and 1 for what"
+        " it is; one that is withdrawn counts no longer.",
         f"Notices: `received` + `released` = {' + '.join(map(_code, NOTICE_OUTCOMES))}.",
         "## Reasons of a statement",
         "The field `reason` of a candidate: `new_candidate`, `new_alert`, `region_revised`; of a"

@@ -32,6 +32,7 @@ class Asked:
 
 # Packets of 3 kB.
 _LSST = ("--survey", "lsst", "--stamps", "0")
+_SLOW_CDS = ("--cds-seconds", "10")
 BENCHES = (
     Asked(name="join"),
     Asked(name="decode"),
@@ -51,7 +52,7 @@ BENCHES = (
     ),
     Asked(name="catalogue"),
     Asked(name="late-region", short=(("--small", "--no-live", "--runs", "1"),)),
-    Asked(name="latency", short=(("--candidates", "200"),)),
+    Asked(name="latency", full=(_SLOW_CDS,), short=((*_SLOW_CDS, "--small"),)),
     Asked(name="packets", short=(("--packets", "1000", "--batch", "500", "--runs", "1"),)),
     Asked(name="burst"),
     Asked(name="cluster"),

@@ -2,7 +2,8 @@
 
 A gateway of the bench's own: Kafka, listener, Spark, matching, archive. Alerts come at a steady
 rate, each of another object inside a burst's circle; a consumer that reads committed messages
-waits for their candidates. The same once more while late sky maps are searched for in the archive.
+waits for their candidates. The same once more while late sky maps are searched for in the archive,
+or while a CDS is asked of the candidates that takes long for each answer.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import os
 import shutil
 import string
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +27,9 @@ from broker.archive import AlertArchive
 from broker.codec import decode
 from crossmatch.errors import ServiceError
 from crossmatch.times import datetime_from_jd
-from gateway.bench import alertpackets, own, sky30
+from gateway.bench import alertpackets, own, sky30, slowcds
 from gateway.bench.late_region import DISTANCE, late_map, sky_map
-from gateway.bench.measure import Row, delays_row
+from gateway.bench.measure import OURS, Row, delays_row
 from gateway.night.notices import GWALERT, Wave, gw_alert
 from gateway.night.voevents import gbm_position
 
@@ -41,6 +44,15 @@ _WARM_S = 20.0
 _PATIENCE_S = 120.0
 _QUIET_S = 3.0
 """Without a statement for so long a search has ended."""
+_CDS = """\
+[cds]
+enabled = true
+url = "{url}"
+tap_url = ""
+per_minute = 600.0
+"""
+_OF_THE_MOMENT = frozenset({"alert_datetime", "looked_up"})
+"""What candidates say otherwise while they await an answer, or because it is later."""
 
 Tell = Callable[[str], None]
 
@@ -59,10 +71,22 @@ class Sizes:
 
 @dataclass(slots=True)
 class _Heard:
-    """When statements were read first, by alert; and the latest of gravitational waves."""
+    """When statements were read first, and what they said, by alert; how many told answers of
+    CDS; and the latest of gravitational waves."""
 
     by_alert: dict[str, float] = field(default_factory=dict)
+    first: dict[str, dict[str, Any]] = field(default_factory=dict)
+    looked_up: int = 0
     of_waves: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def note(self, statement: Mapping[str, Any], now: float) -> None:
+        """Take note of a statement about a burst."""
+        alert = str(statement["alert_id"])
+        self.looked_up += statement["reason"] == "looked_up"
+        if alert not in self.by_alert:
+            self.by_alert[alert] = now
+            said = {k: v for k, v in statement.items() if k not in _OF_THE_MOMENT}
+            self.first[alert] = said
 
 
 def cases(
@@ -85,17 +109,94 @@ def cases(
     """
     with _gateway(folder, archive, tell) as bootstrap, _heard(bootstrap) as heard:
         sender = _Sender(bootstrap, sizes, heard)
-        tell("warming up")
-        sender.burst()
-        sender.for_seconds(_WARM_S)
-        sender.wait(sender.sent)
-        tell(f"{sizes.candidates} alerts at {sizes.per_second:g} a second")
-        alone = sender.wait(sender.for_seconds(sizes.candidates / sizes.per_second))
+        alone = _alone(sender, sizes, tell)
         rows = [_row("alone", alone, alone, sizes)]
         if archive is not None and sizes.searches:
             beside, took = _beside(sender, sizes, heard, tell)
             rows.append(_row("beside late maps", beside, alone, sizes, took))
     return rows
+
+
+def beside_cds(
+    folder: Path, sizes: Sizes, seconds: float, *, turns: int = 2, tell: Tell = lambda _: None
+) -> list[Row]:
+    """Rows without CDS, and with one that takes ``seconds`` for each answer.
+
+    Each turn has a gateway without and one with it, new ones, that get the same alerts; the
+    order changes from turn to turn. What is measured are the first statements about objects.
+
+    Raises
+    ------
+    ServiceError
+        If a gateway does not start, candidates are missing, or CDS was not asked.
+    """
+    part = replace(sizes, candidates=-(-sizes.candidates // turns))
+    delays: dict[bool, list[float]] = {False: [], True: []}
+    facts: Counter[str] = Counter()
+    equal = True
+    for turn in range(turns):
+        said: dict[bool, dict[str, dict[str, Any]]] = {}
+        for is_slow in (turn % 2 == 1, turn % 2 == 0):
+            tell(f"turn {turn + 1} of {turns}, {'slow' if is_slow else 'without'} CDS")
+            place = folder / f"{turn}-{'slow' if is_slow else 'without'}"
+            place.mkdir()
+            with slowcds.serving(seconds) if is_slow else nullcontext() as cds:
+                found, heard = _turn(place, part, cds, tell)
+            delays[is_slow] += found
+            said[is_slow] = heard.first
+            facts.update(_asked(cds, heard))
+        equal &= said[False] == said[True]
+    return _cds_rows(sizes, seconds, delays, equal, facts)
+
+
+def _turn(
+    folder: Path, sizes: Sizes, cds: slowcds.SlowCds | None, tell: Tell
+) -> tuple[list[float], _Heard]:
+    more = "" if cds is None else _CDS.format(url=cds.url)
+    with _gateway(folder, None, tell, more) as bootstrap, _heard(bootstrap) as heard:
+        return _alone(_Sender(bootstrap, sizes, heard), sizes, tell), heard
+
+
+def _asked(cds: slowcds.SlowCds | None, heard: _Heard) -> dict[str, int]:
+    if cds is None:
+        return {}
+    if not cds.answers:
+        raise ServiceError("nothing was asked of the slow CDS; is there a proxy for 127.0.0.1?")
+    return {
+        "answers": cds.answers,
+        "places": cds.places,
+        "updates": heard.looked_up,
+    }
+
+
+def _cds_rows(
+    sizes: Sizes,
+    seconds: float,
+    delays: Mapping[bool, list[float]],
+    equal: bool,
+    facts: Mapping[str, int],
+) -> list[Row]:
+    alone = _row("alone", delays[False], delays[False], sizes)
+    slow = _row("alone", delays[True], delays[False], sizes)
+    return [
+        alone,
+        replace(
+            slow,
+            subject=f"{OURS}, CDS takes {seconds:g} s an answer",
+            equal=equal,
+            facts={**slow.facts, **facts},
+        ),
+    ]
+
+
+def _alone(sender: _Sender, sizes: Sizes, tell: Tell) -> list[float]:
+    """Seconds that candidates took of a gateway that has begun to work."""
+    tell("warming up")
+    sender.burst()
+    sender.for_seconds(_WARM_S)
+    sender.wait(sender.sent)
+    tell(f"{sizes.candidates} alerts at {sizes.per_second:g} a second")
+    return sender.wait(sender.for_seconds(sizes.candidates / sizes.per_second))
 
 
 def _row(
@@ -232,14 +333,17 @@ class _Sender:
 
 
 @contextmanager
-def _gateway(folder: Path, archive: AlertArchive | None, tell: Tell) -> Iterator[str]:
+def _gateway(
+    folder: Path, archive: AlertArchive | None, tell: Tell, more: str = ""
+) -> Iterator[str]:
     """A gateway that matches; its Kafka's address."""
     if archive is not None:
         # Links: data files are never changed, only the log of the copy is to grow.
         alerts = own.state_folder(folder) / "alerts"
         shutil.copytree(archive.path, alerts, copy_function=_linked)
     tell("starting Kafka, the listener and the matching")
-    with own.running(folder, ["kafka", "listen", "match"], alerts=[ALERTS]) as gateway:
+    names = ["kafka", "listen", "match"]
+    with own.running(folder, names, alerts=[ALERTS], more=more) as gateway:
         yield gateway.bootstrap
 
 
@@ -260,7 +364,7 @@ def _heard(bootstrap: str) -> Iterator[_Heard]:
     def take(record: kafka_io.Record) -> None:
         now = time.monotonic()
         if record.topic == bursts:
-            heard.by_alert.setdefault(str(decode(record.value)["alert_id"]), now)
+            heard.note(decode(record.value), now)
             return
         # Tens of thousands: who decodes them all measures itself.
         event = dict(record.headers)["event_id"].decode()

@@ -73,6 +73,7 @@ def running(
     *,
     alerts: Sequence[str] = (),
     hosts: Sequence[str] = (),
+    more: str = "",
     timeout: float = 180.0,
 ) -> Iterator[Own]:
     """Services that run meanwhile, all but their ports and topics as configured by default.
@@ -87,6 +88,8 @@ def running(
         Topics of ZTF's alerts.
     hosts : sequence of str
         That sky maps are fetched from.
+    more : str
+        Further tables of the configuration, as TOML.
     timeout : float
         Seconds within which they must be ready.
 
@@ -98,7 +101,7 @@ def running(
     path = folder / "mmgateway.toml"
     state = json.dumps(str(state_folder(folder)))
     lists = {"alerts": json.dumps(list(alerts)), "hosts": json.dumps(list(hosts))}
-    path.write_text(_SETTINGS.format(state=state, **lists), "utf-8")
+    path.write_text(_SETTINGS.format(state=state, **lists) + more, "utf-8")
     config = load(path, environ={})
     try:
         services.up(config, list(names), config_path=path, timeout=timeout)

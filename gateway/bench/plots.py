@@ -135,6 +135,8 @@ def latency(lines: Sequence[Line]) -> Figure | None:
 
 def _delay_name(line: Line) -> str:
     told = _DELAYS.get((line["bench"], line["case"]), str(line["case"]))
+    # What was beside it, if its subject says so.
+    told += str(line["subject"]).removeprefix(OURS)
     rate = line["facts"].get("sent_per_s", 0)
     return told if "map" in line["case"] else f"{told}, {rate:g} a second"
 

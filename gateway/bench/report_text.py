@@ -24,7 +24,9 @@ _WORDS: Mapping[str, str] = {
     "catalogue": "The nearest source of a local catalogue to each of many positions.",
     "late-region": "A sky map and a circle that come after the alerts: all nights of their windows"
     " are searched in the archive of alerts.",
-    "latency": "A gateway with all services; alerts are sent one by one, at a steady rate.",
+    "latency": "A gateway with all services; alerts are sent one by one, at a steady rate. Beside"
+    " it one that looks its candidates up at a CDS that takes long for each answer: nothing waits"
+    " for it, and what it answers are updates of candidates that were told.",
     "packets": 'Keeping every packet (`[archive] packets = "all"`) beside the matching.',
     "cluster": "The live matcher with the join in the driver and in Spark's Python workers, once"
     " with threads of one Java machine and once with two executors in processes of their own. One"

@@ -43,6 +43,7 @@ _LATE_EPILOG = (
 )
 _LATENCY_EPILOG = (
     "Examples:\n\nmmgateway bench latency\n\nmmgateway bench latency --rate 200 --candidates 5000"
+    "\n\nmmgateway bench latency --cds-seconds 10"
 )
 _PIPELINE_EPILOG = (
     "Examples:\n\nmmgateway bench pipeline\n\nmmgateway bench pipeline --small"
@@ -161,6 +162,15 @@ def _nights_made(quiet: bool) -> Iterator[Callable[[int, int], None]]:
 def latency(
     rate: Annotated[float, typer.Option(min=0.1, help="Alerts a second.")] = 50.0,
     candidates: Annotated[int, typer.Option(min=10, help="Waited for.")] = 2000,
+    cds_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Also beside a CDS, of the bench's own, that takes so long for an answer.",
+        ),
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="200 candidates, one turn.")] = False,
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -170,9 +180,13 @@ def latency(
 
     tell = teller(as_json)
     facts = machine(whole.PACKAGES)
-    sizes = whole.Sizes(per_second=rate, candidates=candidates, seed=seed)
+    sizes = whole.Sizes(per_second=rate, candidates=200 if small else candidates, seed=seed)
     with scratch() as folder:
-        rows = whole.cases(folder, sizes, tell=tell)
+        if cds_seconds is None:
+            rows = whole.cases(folder, sizes, tell=tell)
+        else:
+            turns = 1 if small else 2
+            rows = whole.beside_cds(folder, sizes, cds_seconds, turns=turns, tell=tell)
     told(rows, facts, as_json)
 
 

@@ -103,10 +103,11 @@ def funnel(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell how many alerts and candidates each cut left, in their order.
+    """Tell how many alerts and candidates each cut left, in their order, each counted once.
 
-    Of a period by the ledger: what was really removed. Of one event by its region in force, the
-    archive and the configuration as it is now.
+    Of a period by the ledger, as it was really done: alerts of these nights, and candidates, which
+    are objects in an event, whose first alert is of these nights, as they stand now. Of one event
+    by its region in force, the archive and the configuration as it is now.
     """
     from crossmatch.errors import ConfigError
     from gateway.cli.screen import screen

@@ -38,16 +38,15 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         "received", "released", "duplicate", "held", "ignored", "rejected", "retraction",
         "no_position", "region",
     ),
-    "steps": (
-        "alerts", "search", "selection", "close", "pairs", "found", "judged", "withheld",
-        "lowered", "passed", "told", "statements",
-    ),
+    "steps": ("alerts", "search", "selection", "close", "pairs", "found", "statements"),
+    "candidates": ("judged", "withheld", "lowered", "passed", "told"),
     "voevents": ("received", "made", "rejected"),
 }  # fmt: skip
 _TITLES = {
     "alerts": "Alerts, by the night of the exposure",
     "notices": "Notices, by the night in which they came",
     "steps": "Steps of the matcher and what they came to, by the night in which they were taken",
+    "candidates": "Candidates as they are now, by the night of their first alert",
     "voevents": "Statements for the publisher, by the night in which it took them",
 }
 _SHORT = {"duplicate_other_night": "other night"}
@@ -370,7 +369,7 @@ def _columns(kind: str, counts: Mapping[str, int]) -> Counter[str]:
     """Counts with all reasons of a rejection, and all cuts, in one."""
     found: Counter[str] = Counter()
     for name, n in counts.items():
-        found[name.partition(".")[0] if kind in ("alerts", "steps") else name] += n
+        found[name.partition(".")[0] if kind in ("alerts", "candidates") else name] += n
     return found
 
 

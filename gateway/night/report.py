@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from broker.fold import ranked
-from broker.ledger import alert_hole, notice_hole
+from broker.ledger import alert_hole, is_of_candidates, notice_hole
 from crossmatch.model import TIERS
 from gateway.night.watch import Seen
 
@@ -51,7 +51,11 @@ def summary(seen: Seen, vtp_received: int) -> dict[str, Any]:
             "received_by_vtp": vtp_received,
         },
         "ledger": {
-            "alerts": dict(sorted(seen.alert_ledger.items())),
+            "alerts": {
+                name: n
+                for name, n in sorted(seen.alert_ledger.items())
+                if not is_of_candidates(name)
+            },
             "notices": dict(sorted(seen.notice_ledger.items())),
             "alerts_unaccounted": alert_hole(seen.alert_ledger),
             "notices_unaccounted": notice_hole(seen.notice_ledger),

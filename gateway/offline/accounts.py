@@ -111,23 +111,30 @@ def night_of_entry(entry: Entry) -> str:
 def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Counts by night, kind and feed, in that order.
 
-    Alerts and notices by their own night; kind ``steps`` has how many steps of each kind the
-    matcher took and what they came to, ``voevents`` the publisher's counts, both by the night
-    in which that was done, with no feed.
+    Alerts and notices by their own night, kind ``candidates`` by that of their first alert;
+    ``steps`` has how many steps of each kind the matcher took and what they came to, ``voevents``
+    the publisher's counts, both by the night in which that was done. Those three have no feed.
     """
     found: dict[tuple[str, str, str], Counter[str]] = {}
     for kind in ("alerts", "notices"):
         for (night, feed), counts in ledger.placed(of_kind(entries, kind)).items():
-            found[(night, kind, feed)] = Counter(counts)
+            mine = {n: c for n, c in counts.items() if not ledger.is_of_candidates(n)}
+            if mine:
+                found[(night, kind, feed)] = Counter(mine)
+    steps = of_kind(entries, *ledger.MATCHER_KINDS)
+    for (night, feed), counts in ledger.placed(steps).items():
+        mine = {n: c for n, c in counts.items() if c and ledger.is_of_candidates(n)}
+        if mine:
+            found[(night, "candidates", feed)] = Counter(mine)
     for entry in of_kind(entries, "voevents"):
         key = (night_of_entry(entry), "voevents", "")
         found.setdefault(key, Counter()).update(entry["counts"])
-    for entry in of_kind(entries, *ledger.MATCHER_KINDS):
-        counts = found.setdefault((night_of_entry(entry), "steps", ""), Counter())
-        counts[str(entry["kind"])] += 1
+    for entry in steps:
+        done = found.setdefault((night_of_entry(entry), "steps", ""), Counter())
+        done[str(entry["kind"])] += 1
         for name, n in entry["counts"].items():
-            if not ledger.is_placed("alerts", name):
-                counts[name] += n
+            if not (ledger.is_placed("alerts", name) or ledger.is_of_candidates(name)):
+                done[name] += n
     return [
         {"night": night, "kind": kind, "feed": feed, "counts": dict(sorted(counts.items()))}
         for (night, kind, feed), counts in sorted(found.items())
@@ -178,7 +185,7 @@ def _received(kind: str, counts: Mapping[str, int], night: str, feed: str) -> It
 
 
 def _judged(entries: Sequence[Entry]) -> Iterator[Hole]:
-    """Each candidate that a step judged passed, or failed one cut."""
+    """Each candidate that is judged passes, or fails one cut."""
     for entry in of_kind(entries, *ledger.MATCHER_KINDS):
         hole = ledger.candidate_hole(entry["counts"])
         if hole:

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from broker.events import Events
-from broker.groups import Group, GroupKey
 from broker.ledger import TOLD_PREFIX
+from crossmatch.chains import Chain
 from crossmatch.cuts import Cuts, apply_cuts
 from crossmatch.errors import ServiceError
 from crossmatch.model import TIERS, BoolArray, Region
-from crossmatch.selections import BUILT_IN, NOT_KNOWN
+from crossmatch.selections import BUILT_IN, NOT_KNOWN, Selection
 from crossmatch.versions import world_of
 from gateway.config import Config
 from gateway.offline import accounts
@@ -31,7 +31,11 @@ ALERTS, CANDIDATES = "alerts", "candidates"
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What is left after a cut, and how many it removed; ``objects`` where they were counted."""
+    """What is left after a cut, and how many it removed.
+
+    ``of`` says what is counted: alerts, or candidates, which are objects in an event. ``objects``
+    are those of the alerts that are left, where they were counted.
+    """
 
     of: str
     name: str
@@ -55,15 +59,16 @@ class Funnel:
 def of_period(entries: Sequence[accounts.Entry], since: str, config: Config) -> Funnel:
     """The funnel of the nights from ``since`` on (``YYYY-MM-DD``), and of what has no night.
 
-    Alerts go by the night of their exposure, candidates by that in which they were judged and
-    told: each counts once for each time that its standing or its tier changed. The cuts are in
-    the order of the configuration; those that were made at other times come after them.
+    Alerts go by the night of their exposure, candidates by that of their first alert. Each counts
+    once: a candidate as what it is after the last of the entries. The cuts are in the order of
+    the configuration; those that were made at other times come after them.
     """
-    alerts, steps = Counter[str](), Counter[str]()
+    counts = {ALERTS: Counter[str](), CANDIDATES: Counter[str]()}
     for row in accounts.rows(entries):
-        if row["kind"] in ("alerts", "steps") and (not row["night"] or row["night"] >= since):
-            (alerts if row["kind"] == "alerts" else steps).update(row["counts"])
-    levels = [*_of_alerts(alerts, config), *_of_candidates(steps, config)]
+        if row["kind"] in counts and (not row["night"] or row["night"] >= since):
+            counts[row["kind"]].update(row["counts"])
+    chains = list(config.chains.values())
+    levels = [*_of_alerts(counts[ALERTS], config), *_of_candidates(counts[CANDIDATES], chains)]
     return Funnel(f"Nights since {since}", tuple(levels))
 
 
@@ -86,21 +91,21 @@ def _of_alerts(counts: Mapping[str, int], config: Config) -> Iterator[Level]:
         yield Level(ALERTS, name, n, left)
 
 
-def _of_candidates(counts: Mapping[str, int], config: Config) -> Iterator[Level]:
-    """What chains demand, if any demands anything, and the tiers of what was told."""
-    if left := counts.get("judged", 0):
-        yield Level(CANDIDATES, "judged", 0, left)
-        for kind in ("withheld", "lowered"):
-            for name, n in _in_order(counts, f"{kind}.", demanded(config, kind)).items():
-                left -= n
-                yield Level(CANDIDATES, f"{name} ({kind})", n, left)
-    tiers: dict[str, int] = {tier: counts.get(f"{TOLD_PREFIX}{tier}", 0) for tier in TIERS}
-    yield Level(CANDIDATES, "told", 0, sum(tiers.values()))
-    yield from _by_tier(tiers, sum(tiers.values()))
-
-
-def _by_tier(tiers: Mapping[str, int], left: int) -> Iterator[Level]:
-    """Of ``left`` candidates those of the better tiers."""
+def _of_candidates(counts: Mapping[str, int], chains: Sequence[Chain]) -> Iterator[Level]:
+    """Candidates as the ledger counts them: what chains demand, and the tiers of what is told."""
+    withheld = _in_order(counts, "withheld.", demanded(c.demands for c in chains))
+    lowered = _in_order(counts, "lowered.", demanded(c.silver_demands for c in chains))
+    tiers = {tier: counts.get(f"{TOLD_PREFIX}{tier}", 0) for tier in TIERS}
+    left = sum(tiers.values()) + sum(withheld.values())
+    yield Level(CANDIDATES, "objects in events", 0, left)
+    for name, n in withheld.items():
+        left -= n
+        yield Level(CANDIDATES, f"{name} (withheld)", n, left)
+    # What a demand of silver lowers is bronze.
+    tiers["bronze"] -= sum(lowered.values())
+    for name, n in lowered.items():
+        left -= n
+        yield Level(CANDIDATES, f"{name} (bronze)", n, left)
     for tier in TIERS[:-1]:
         left -= tiers[tier]
         better = " or ".join(TIERS[TIERS.index(tier) + 1 :])
@@ -113,13 +118,12 @@ def _in_order(counts: Mapping[str, int], prefix: str, names: Sequence[str]) -> d
     return {name: counts.get(f"{prefix}{name}", 0) for name in dict.fromkeys([*names, *there])}
 
 
-def demanded(config: Config, kind: str) -> tuple[str, ...]:
-    """Names of the cuts that any chain demands, or demands of silver (kind ``lowered``).
+def demanded(selections: Iterable[Selection | None]) -> tuple[str, ...]:
+    """Names of the cuts of selections, as they are counted, each once.
 
     What chains demand by default is not among them: often there is no catalogue for it.
     """
-    chosen = (c.demands if kind == "withheld" else c.silver_demands for c in config.chains.values())
-    named = (one for one in chosen if one is not None and one != BUILT_IN[NOT_KNOWN])
+    named = (one for one in selections if one is not None and one != BUILT_IN[NOT_KNOWN])
     steps = (step for selection in named for step in selection.steps)
     return tuple(dict.fromkeys(step.name for step in steps))
 
@@ -175,7 +179,11 @@ def of_event(world: World, past: Past, settings: Settings, asked: Asked) -> Funn
     )
     name = region.event_id, world_of(region.role, region.streams)
     groups = {key: made.engine.groups[key] for key in made.engine.groups.of_event(name)}
-    levels = [*_archived(everything, past.last_batch, settings.cuts), *_judged(groups)]
+    counts = Counter(n for g in groups.values() if g.counted for n in g.counted.names)
+    levels = [
+        *_archived(everything, past.last_batch, settings.cuts),
+        *_of_candidates(counts, [settings.chains[region.chain]]),
+    ]
     return Funnel(f"{region.event_id}, version {region.version}", tuple(levels))
 
 
@@ -205,19 +213,3 @@ def _level(name: str, rows: pa.Table, left: BoolArray, removed: int) -> Level:
     mine = rows.filter(pa.array(left)).select(["survey", "object_id"])
     objects = mine.group_by(["survey", "object_id"]).aggregate([]).num_rows
     return Level(ALERTS, name, removed, int(left.sum()), objects)
-
-
-def _judged(groups: Mapping[GroupKey, Group]) -> Iterator[Level]:
-    held = [group for group in groups.values() if group.alerts]
-    left = len(held)
-    yield Level(CANDIDATES, "objects", 0, left)
-    for standing, n in _standings(held):
-        left -= n
-        yield Level(CANDIDATES, f"{standing} (withheld)", n, left)
-    yield from _by_tier(Counter(group.tier for group in held if group.tier), left)
-
-
-def _standings(held: Iterable[Group]) -> list[tuple[str, int]]:
-    names = [str(group.standing) for group in held]
-    found = Counter(n.removeprefix("withheld.") for n in names if n.startswith("withheld."))
-    return sorted(found.items())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from broker import ledger
+from broker.groups import Group
 from crossmatch.candidate import Context
 from crossmatch.chains import chains_with
 from crossmatch.neighbours import Neighbour
@@ -43,10 +45,15 @@ def told(statements: list[dict]) -> list[tuple]:
 
 
 def counted(runner: Runner) -> dict[str, int]:
+    """Candidates that are judged, by how they stand, after the last entry."""
     names = ("judged", "passed", "withheld", "lowered")
+    found: Counter[str] = Counter()
     for entry in runner.kafka.entries:
         assert ledger.candidate_hole(entry["counts"]) == 0
-    return {k: n for k, n in runner.counts.items() if k.partition(".")[0] in names}
+        assert ledger.part_holes({"kind": "alerts", **entry}) == {}
+        found.update(entry["counts"])
+        assert all(n >= 0 for n in found.values())
+    return {k: n for k, n in found.items() if n and k.partition(".")[0] in names}
 
 
 def test_what_fails_is_not_told_until_it_passes() -> None:
@@ -55,13 +62,14 @@ def test_what_fails_is_not_told_until_it_passes() -> None:
     (said,) = runner.step(alerts([SECOND]))
     assert told([said]) == [("initial", "new_alert", "ztf 2")]
     assert (said["record_number"], said["n_alerts"]) == (1, 2)
-    assert counted(runner) == {"judged": 2, "passed": 1, "withheld.two_detections": 1}
+    assert counted(runner) == {"judged": 1, "passed": 1}
 
 
 def test_what_no_longer_passes_is_withdrawn_with_the_cut_and_may_come_back() -> None:
     runner = runner_with(demands="central")
     runner.play(alerts([FIRST, SECOND]), [grb()])
     said = runner.play(NONE, [grb(serial=2, ra=152.0)])
+    assert counted(runner) == {"judged": 1, "withheld.separation": 1}
     said += runner.play(NONE, [grb(serial=3)])
     assert told(said) == [
         ("retraction", "failed_selection", "cut separation"),
@@ -70,7 +78,7 @@ def test_what_no_longer_passes_is_withdrawn_with_the_cut_and_may_come_back() -> 
     assert [s["state"] for s in said] == ["withdrawn", "in_force"]
     assert said[0]["changed"] == ["state"]
     assert said[1]["changed"][0] == "state"
-    assert counted(runner) == {"judged": 3, "passed": 2, "withheld.separation": 1}
+    assert counted(runner) == {"judged": 1, "passed": 1}
 
 
 def test_a_withheld_candidate_survives_a_restart_and_is_counted_once() -> None:
@@ -79,8 +87,9 @@ def test_a_withheld_candidate_survives_a_restart_and_is_counted_once() -> None:
     runner.restart()
     again = alert(3, 150.0, 2.0, days=0.501, first_detection_jd=None, n_detections=None)
     assert runner.step(alerts([again])) == []
+    assert counted(runner) == {"judged": 1, "withheld.two_detections": 1}
     assert [s["record_number"] for s in runner.step(alerts([SECOND]))] == [1]
-    assert counted(runner) == {"judged": 2, "passed": 1, "withheld.two_detections": 1}
+    assert counted(runner) == {"judged": 1, "passed": 1}
 
 
 def test_nothing_stays_of_what_was_never_told() -> None:
@@ -90,6 +99,7 @@ def test_nothing_stays_of_what_was_never_told() -> None:
     assert runner.step(NONE, [retraction()]) == []
     assert list(runner.engine.groups) == []
     assert [name for name in runner.kafka.state if "ZTF" in name] == []
+    assert counted(runner) == {}
 
 
 def test_what_fails_a_demand_of_silver_is_bronze_and_says_why() -> None:
@@ -103,23 +113,29 @@ def test_what_fails_a_demand_of_silver_is_bronze_and_says_why() -> None:
     assert counted(plain) == {}
 
 
-def test_candidates_are_counted_by_tier_when_they_are_told_and_when_it_changes() -> None:
+def test_each_candidate_is_counted_once_by_its_tier_in_the_night_of_its_first_alert() -> None:
     runner = runner_with()
 
-    def counts() -> dict[str, int]:
-        return {k: n for k, n in runner.counts.items() if k.startswith(ledger.TOLD_PREFIX)}
+    def counts() -> dict[tuple[str, str], int]:
+        found = ledger.placed(runner.kafka.entries)
+        names = ((night, k, n) for (night, _), some in found.items() for k, n in some.items())
+        return {
+            (night, name): n
+            for night, name, n in names
+            if n and name.startswith(ledger.TOLD_PREFIX)
+        }
 
     runner.step(alerts([FIRST]), [grb()])
     (first,) = runner.kafka.statements
-    assert counts() == {f"told.{first['tier']}": 1}
-    (second,) = runner.step(alerts([SECOND]))
+    assert counts() == {("2024-03-01", f"told.{first['tier']}"): 1}
+    (second,) = runner.step(alerts([alert(2, 150.0, 2.0, days=1.6)]))
     assert first["tier"] != second["tier"]
-    assert counts() == {f"told.{first['tier']}": 1, f"told.{second['tier']}": 1}
+    assert counts() == {("2024-03-01", f"told.{second['tier']}"): 1}
     (third,) = runner.step(NONE, (), [verdict("afterglow")])
-    assert (third["tier"], sum(counts().values())) == ("gold", 3)
-    # What changes no tier and what is withdrawn counts nothing.
+    assert third["tier"] == "gold"
+    assert counts() == {("2024-03-01", "told.gold"): 1}
     assert runner.step(NONE, [retraction()])[0]["state"] == "withdrawn"
-    assert sum(counts().values()) == 3
+    assert counts() == {}
 
 
 def test_people_go_before_cuts() -> None:
@@ -127,7 +143,7 @@ def test_people_go_before_cuts() -> None:
     runner.step(alerts([FIRST]), [grb()])
     (said,) = runner.step(NONE, (), [verdict("afterglow")])
     assert (said["alert_type"], said["tier"]) == ("initial", "gold")
-    assert counted(runner) == {"judged": 2, "passed": 1, "withheld.two_detections": 1}
+    assert counted(runner) == {"judged": 1, "passed": 1}
 
 
 @pytest.mark.parametrize(("away", "state"), [(0.4, "withdrawn"), (1.2, "in_force")])
@@ -198,7 +214,7 @@ def test_what_a_new_version_of_a_catalogue_shows_to_be_a_star_is_withdrawn() -> 
     sky.replaced(STAR)
     (said,) = runner.reselect(runner.new_engine)
     assert told([said]) == [("retraction", "failed_selection", "cut known_star")]
-    assert counted(runner) == {"judged": 4, "passed": 2, "withheld.known_star": 2}
+    assert counted(runner) == {"judged": 1, "withheld.known_star": 1}
 
 
 def test_a_change_of_demands_withdraws_and_brings_back() -> None:
@@ -211,11 +227,13 @@ def test_a_change_of_demands_withdraws_and_brings_back() -> None:
     assert runner.kafka.statements[-1]["state"] == "in_force"
 
 
-def test_chains_that_demand_nothing_leave_the_state_as_it_was() -> None:
+def test_as_what_a_candidate_is_counted_is_part_of_the_state() -> None:
     runner = runner_with()
     runner.step(alerts([FIRST]), [grb()])
     (state,) = (json.loads(v) for k, v in runner.kafka.state.items() if "ZTF" in k)
-    assert set(state["group"]) == {"alerts", "points", "context", "last"}
+    assert state["group"]["counted"] == ["2024-03-01", None, "bronze"]
+    del state["group"]["counted"]
+    assert Group.from_json(state["group"]).counted is None
 
 
 def test_the_order_of_alerts_and_notices_does_not_matter() -> None:

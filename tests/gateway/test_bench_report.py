@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,6 +87,7 @@ def pipeline_lines() -> list[dict[str, Any]]:
 def other_lines() -> list[dict[str, Any]]:
     delays = np.random.default_rng(1).lognormal(-1.5, 0.4, 2000).tolist()
     alone = delays_row("latency", "alone", delays, delays, 50.0, compared="waited")
+    beside = replace(alone, subject=f"{OURS}, CDS takes 10 s an answer", equal=True)
     cases = (("notices", "latency"), ("notices", "latency, large maps"),
              ("late-region", "live alerts, beside late maps"))  # fmt: skip
     others = [
@@ -102,6 +104,7 @@ def other_lines() -> list[dict[str, Any]]:
         line("late-region", "map", OURS, 0.1, items=30_000_000, equal=True, **parts),
         line("late-region", "circle", OURS, 0.01, items=30_000_000, equal=True, **parts),
         alone.as_dict() | {"machine": MACHINE | {"load_1min": 1.75}, "short": False},
+        beside.as_dict() | {"machine": MACHINE | {"load_1min": 1.75}, "short": False},
         *others,
     ]
 
@@ -226,6 +229,7 @@ def test_the_plot_of_delays_tells_them_apart():
     (legend,) = (a.get_legend() for a in figure.axes)
     assert [text.get_text() for text in legend.get_texts()] == [
         "alert to candidate, 50 a second",
+        "alert to candidate, CDS takes 10 s an answer, 50 a second",
         "notice to region, 50 a second",
         "notice to region, its map fetched",
         "alert to candidate, beside late maps",

@@ -38,11 +38,11 @@ def levels(funnel: Funnel) -> list[tuple[str, int, int]]:
     return [(one.name, one.removed, one.left) for one in funnel.levels]
 
 
-def judged(books: Books, **counts: int) -> None:
+def judged(books: Books, night: str = NIGHT, **counts: int) -> None:
     tally = Tally()
-    tally.add_total("judged", sum(n for name, n in counts.items() if "told" not in name))
+    tally.add("judged", night, "", sum(n for name, n in counts.items() if "told" not in name))
     for name, n in counts.items():
-        tally.add_total(name.replace("__", "."), n)
+        tally.add(name.replace("__", "."), night, "", n)
     books.step("search", tally)
 
 
@@ -54,10 +54,11 @@ def books(tmp_path: Path) -> Books:
         duplicate=2, rejected__bad=1, cut__not_positive=10, cut__star=5, cut__mine=3,
         unmatched=20, matched=4,
     )  # fmt: skip
-    judged(
-        books, passed=2, withheld__two_detections=3, lowered__fading=1,
-        told__bronze=2, told__silver=1, told__gold=1,
-    )  # fmt: skip
+    judged(books, passed=3, withheld__two_detections=4, lowered__fading=1,
+           told__bronze=3, told__silver=1)  # fmt: skip
+    # One passes after all, and one becomes gold.
+    judged(books, passed=1, withheld__two_detections=-1, told__bronze=1)
+    judged(books, told__silver=-1, told__gold=1)
     books.publish()
     return books
 
@@ -76,12 +77,11 @@ def test_a_period_by_the_ledger(books: Books) -> None:
         ("star", 5, 27),
         ("mine", 3, 24),
         ("outside of all regions", 20, 4),
-        ("judged", 0, 6),
-        ("two_detections (withheld)", 3, 3),
-        ("fading (lowered)", 1, 2),
-        ("told", 0, 4),
-        ("silver or gold", 2, 2),
-        ("gold", 1, 1),
+        ("objects in events", 0, 8),
+        ("two_detections (withheld)", 3, 5),
+        ("fading (bronze)", 1, 4),
+        ("silver or gold", 3, 1),
+        ("gold", 0, 1),
     ]
 
 
@@ -89,13 +89,13 @@ def test_candidates_are_told_of_without_demands_too(tmp_path: Path) -> None:
     books = Books(tmp_path)
     books.alerts(unmatched=2, matched=3)
     tally = Tally()
-    tally.add_total("told.bronze", 3)
+    tally.add("told.bronze", NIGHT, "", 3)
     books.step("search", tally)
     books.publish()
     funnel = of_period(evidence.entries(books.kafka), NIGHT, load(environ={}))
     assert levels(funnel)[-4:] == [
         ("outside of all regions", 2, 3),
-        ("told", 0, 3),
+        ("objects in events", 0, 3),
         ("silver or gold", 3, 0),
         ("gold", 0, 0),
     ]
@@ -112,6 +112,20 @@ def test_earlier_nights_do_not_count(books: Books) -> None:
     assert {one.left for one in funnel.levels} == {0}
 
 
+def test_candidates_count_in_the_night_of_their_first_alert(books: Books) -> None:
+    judged(books, "2026-01-05", passed=2, told__gold=2)
+    found = evidence.entries(books.kafka)
+    funnel = of_period(found, "2026-01-02", load(environ={}))
+    assert levels(funnel)[-3:] == [
+        ("objects in events", 0, 2), ("silver or gold", 0, 2), ("gold", 0, 2),
+    ]  # fmt: skip
+    assert [r["counts"] for r in accounts.rows(found) if r["kind"] == "candidates"] == [
+        {"judged": 8, "lowered.fading": 1, "passed": 4, "told.bronze": 4, "told.gold": 1,
+         "withheld.two_detections": 3},
+        {"judged": 2, "passed": 2, "told.gold": 2},
+    ]  # fmt: skip
+
+
 def test_candidates_that_were_judged_add_up_or_are_a_hole(books: Books) -> None:
     def holes() -> list[accounts.Hole]:
         found = accounts.holes(from_topics(books.kafka, books.state))
@@ -120,12 +134,12 @@ def test_candidates_that_were_judged_add_up_or_are_a_hole(books: Books) -> None:
 
     assert holes() == []
     tally = Tally()
-    tally.add_total("judged", 3)
-    tally.add_total("passed", 2)
+    tally.add("judged", NIGHT, "", 3)
+    tally.add("passed", NIGHT, "", 2)
     books.step("search", tally)
     (hole,) = holes()
     assert (hole.check, hole.number) == ("judged", 1)
-    assert hole.sentence == "step 2 (search) judged 3 candidates, 2 are accounted for"
+    assert hole.sentence == "step 4 (search) judged 3 candidates, 2 are accounted for"
 
 
 # --- one event --------------------------------------------------------------------------------
@@ -163,7 +177,7 @@ def test_an_event_by_the_archive(tmp_path: Path) -> None:
         ("mag_difference", 0, 3, 2),
         ("moving", 0, 3, 2),
         ("star", 0, 3, 2),
-        ("objects", 0, 2, None),
+        ("objects in events", 0, 2, None),
         ("magnitude (withheld)", 1, 1, None),
         ("silver or gold", 0, 1, None),
         ("gold", 1, 0, None),
