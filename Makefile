@@ -14,7 +14,7 @@ LINES ?= docs/performance/results.jsonl
 SHORT := build/performance
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz mutated chaos interleavings cluster bench bench-short install clean
+.PHONY: help run test check fuzz mutated chaos interleavings cds cluster bench bench-short install clean
 
 help:
 	@echo 'make run      install, then replay the night of GW170817 through the whole gateway'
@@ -24,6 +24,8 @@ help:
 	@echo 'make fuzz     read COUNT=200000 damaged notices of SEED=1; each must end with an outcome'
 	@echo 'make chaos    play the night while services are killed KILLS=100 times; SEED=1'
 	@echo 'make interleavings  COUNT=30 random orders of arrival with kills; SEED=1'
+	@echo 'make cds      the night twice, with CDS up and with CDS down until the morning: the same'
+	@echo '              candidates in the end; SCALE=3000 alerts'
 	@echo 'make mutated  COUNT=10000 damaged alert packets through the live query; each must be accounted for'
 	@echo 'make cluster  decode and match with Spark executors in processes of their own'
 	@echo 'make bench    all benches at full size (hours), lines to $(LINES), then docs/performance.md;'
@@ -85,6 +87,10 @@ chaos: install
 interleavings: COUNT = 30
 interleavings: install
 	@$(BIN)/python -m tests.chaos.run --kills 0 --interleavings $(COUNT) --seed $(SEED) $(ARGS)
+
+cds: install
+	@MMGATEWAY_CDS_NIGHT=$(or $(SCALE),3000) $(BIN)/python -m pytest -s \
+	  tests/endtoend/test_lookups_night.py $(ARGS)
 
 cluster: install
 	@MMGATEWAY_CLUSTER=1 $(BIN)/python -m pytest tests/integration/test_cluster.py $(ARGS)

@@ -97,7 +97,7 @@ def _of_candidates(counts: Mapping[str, int], chains: Sequence[Chain]) -> Iterat
     lowered = _in_order(counts, "lowered.", demanded(c.silver_demands for c in chains))
     tiers = {tier: counts.get(f"{TOLD_PREFIX}{tier}", 0) for tier in TIERS}
     left = sum(tiers.values()) + sum(withheld.values())
-    yield Level(CANDIDATES, "objects in events", 0, left)
+    yield Level(CANDIDATES, "in events", 0, left)
     for name, n in withheld.items():
         left -= n
         yield Level(CANDIDATES, f"{name} (withheld)", n, left)

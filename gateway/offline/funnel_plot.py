@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,6 +11,10 @@ from matplotlib.figure import Figure
 from gateway.offline.funnel import ALERTS, Funnel, Level
 
 _INK, _FAINT, _ALERTS, _CANDIDATES = "#1b2333", "#667085", "#5b9bd8", "#d1331f"
+_LEAST = 0.7
+"""Where bars begin: a single one has a bar, and none has not."""
+_BARS = 0.66
+"""Part of the width for the longest bar; the rest is for its text."""
 
 
 def funnel_plot(funnel: Funnel) -> bytes:
@@ -21,20 +26,21 @@ def funnel_plot(funnel: Funnel) -> bytes:
     places = range(len(levels))
     most = max([level.left for level in levels], default=1)
     colours = [_ALERTS if level.of == ALERTS else _CANDIDATES for level in levels]
-    # From 0.7 on, so that a single one has a bar and none has not.
-    widths = [max(level.left - 0.7, 0) for level in levels]
-    axes.barh(places, widths, left=0.7, color=colours, height=0.72)
+    widths = [max(level.left - _LEAST, 0) for level in levels]
+    axes.barh(places, widths, left=_LEAST, color=colours, height=0.72)
     axes.set_xscale("log")
-    axes.set_xlim(0.7, max(most, 1) * 60)
+    axes.set_xlim(_LEAST, _LEAST * (max(most, 10) / _LEAST) ** (1 / _BARS))
     axes.set_ylim(len(levels) - 0.4, -0.6)
-    axes.set_yticks(list(places), [_name(level) for level in levels])
+    axes.set_yticks(list(places), _names(levels))
     for place, level in zip(places, levels, strict=True):
-        text = f" {level.left:,}" + (f"  ({level.removed:,} removed)" if level.removed else "")
-        axes.text(max(level.left, 0.7), place, text, va="center", fontsize=8, color=_INK)
+        axes.text(max(level.left, _LEAST), place, _text(level), va="center", fontsize=8, color=_INK)
     axes.set_title(funnel.title, loc="left", color=_INK, fontsize=11)
     axes.set_xlabel("left after the cut; alerts blue, candidates red", color=_FAINT, fontsize=9)
     axes.tick_params(axis="y", length=0, labelsize=9)
     axes.tick_params(axis="x", labelsize=8, labelcolor=_FAINT)
+    powers = [10**n for n in range(len(str(max(most, 10))))]
+    axes.set_xticks(powers, [f"{power:,}" for power in powers])
+    axes.set_xticks([], minor=True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
@@ -43,5 +49,15 @@ def funnel_plot(funnel: Funnel) -> bytes:
     return out.getvalue()
 
 
-def _name(level: Level) -> str:
-    return level.name.replace("_", " ")
+def _names(levels: Sequence[Level]) -> list[str]:
+    """Names of cuts; where another thing begins to be counted, that before it."""
+    before = [None, *(level.of for level in levels)]
+    return [
+        (level.name if level.of == of else f"{level.of} {level.name}").replace("_", " ")
+        for level, of in zip(levels, before, strict=False)
+    ]
+
+
+def _text(level: Level) -> str:
+    objects = "" if level.objects is None else f" of {level.objects:,} objects"
+    return f" {level.left:,}{objects}" + (f" ({level.removed:,} removed)" if level.removed else "")

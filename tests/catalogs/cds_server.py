@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 import threading
+from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,11 +73,17 @@ class CdsServer:
         if any(self.poison(*place) for place in places):
             raise ValueError
         found = []
+        radius = float(fields["distMaxArcsec"])
+        known = sorted(known, key=_true_dec)
+        decs = [_true_dec(source) for source in known]
         for row, (ra, dec) in zip(rows, places, strict=True):
-            for source in known:
-                at = (source.get("true_ra", source["ra"]), source.get("true_dec", source["dec"]))
-                away = separation_arcsec(ra, dec, *at)
-                if away <= float(fields["distMaxArcsec"]):
+            # A thousand positions and ten thousand sources are looked at within a second.
+            low, high = (bisect(decs, dec + side * (radius + 1) / 3600) for side in (-1, 1))
+            for source in known[low:high]:
+                away = separation_arcsec(
+                    ra, dec, source.get("true_ra", source["ra"]), _true_dec(source)
+                )
+                if away <= radius:
                     mine = [int(row["mm_id"]), ra, dec]
                     found.append([away, *mine, *(source[c] for c in columns)])
         return ("angDist", *rows[0], *columns), found
@@ -93,6 +100,10 @@ class CdsServer:
             )
         ]
         return SIMBAD_COLUMNS, found
+
+
+def _true_dec(source: dict[str, Any]) -> float:
+    return float(source.get("true_dec", source["dec"]))
 
 
 class _Handler(BaseHTTPRequestHandler):

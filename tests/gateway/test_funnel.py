@@ -77,7 +77,7 @@ def test_a_period_by_the_ledger(books: Books) -> None:
         ("star", 5, 27),
         ("mine", 3, 24),
         ("outside of all regions", 20, 4),
-        ("objects in events", 0, 8),
+        ("in events", 0, 8),
         ("two_detections (withheld)", 3, 5),
         ("fading (bronze)", 1, 4),
         ("silver or gold", 3, 1),
@@ -95,7 +95,7 @@ def test_candidates_are_told_of_without_demands_too(tmp_path: Path) -> None:
     funnel = of_period(evidence.entries(books.kafka), NIGHT, load(environ={}))
     assert levels(funnel)[-4:] == [
         ("outside of all regions", 2, 3),
-        ("objects in events", 0, 3),
+        ("in events", 0, 3),
         ("silver or gold", 3, 0),
         ("gold", 0, 0),
     ]
@@ -117,7 +117,7 @@ def test_candidates_count_in_the_night_of_their_first_alert(books: Books) -> Non
     found = evidence.entries(books.kafka)
     funnel = of_period(found, "2026-01-02", load(environ={}))
     assert levels(funnel)[-3:] == [
-        ("objects in events", 0, 2), ("silver or gold", 0, 2), ("gold", 0, 2),
+        ("in events", 0, 2), ("silver or gold", 0, 2), ("gold", 0, 2),
     ]  # fmt: skip
     assert [r["counts"] for r in accounts.rows(found) if r["kind"] == "candidates"] == [
         {"judged": 8, "lowered.fading": 1, "passed": 4, "told.bronze": 4, "told.gold": 1,
@@ -177,7 +177,7 @@ def test_an_event_by_the_archive(tmp_path: Path) -> None:
         ("mag_difference", 0, 3, 2),
         ("moving", 0, 3, 2),
         ("star", 0, 3, 2),
-        ("objects in events", 0, 2, None),
+        ("in events", 0, 2, None),
         ("magnitude (withheld)", 1, 1, None),
         ("silver or gold", 0, 1, None),
         ("gold", 1, 0, None),
