@@ -220,8 +220,9 @@ def _count(group: Group, standing: str | None, tally: Tally) -> None:
         now = Counted(night, standing, group.tier)
     if now != before:
         for one, n in ((before, -1), (now, 1)):
-            for name in () if one is None else one.names:
-                tally.add(name, one.night, "", n)
+            if one is not None:
+                for name in one.names:
+                    tally.add(name, one.night, "", n)
     group.counted = now
 
 
