@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -221,6 +221,11 @@ class Play:
             assert ledger.alert_hole(entry["counts"]) == 0
             assert ledger.part_holes(entry) == {}
             assert ledger.candidate_hole(entry["counts"]) == 0
+        # Each candidate is counted once, by the tier that it has, however it came to that.
+        in_force = Counter(f"told.{s['tier']}" for s in self.runner.in_force().values())
+        assert {n: c for n, c in counts.items() if n.startswith("told.") and c} == in_force
+        placed = ledger.placed(self.runner.kafka.entries)
+        assert all(n >= 0 for some in placed.values() for n in some.values())
 
 
 def _check_pair(before: dict, after: dict) -> None:
