@@ -132,11 +132,13 @@ def test_the_ledger_names_what_each_cut_removed_and_adds_up(new_engine):
     assert ledger.alert_hole(counts) == 0
     entry = {"kind": "alerts", "counts": counts, "parts": outcome.parts}
     assert ledger.part_holes(entry) == {}
-    # Of what could not be read nobody knows the night.
+    # Of what could not be read nobody knows the night; a candidate is of no feed.
     assert [(p["night"], p["feed"]) for p in outcome.parts] == [
         ("", "alerts.ztf"),
+        ("2024-03-01", ""),
         ("2024-03-01", "alerts.ztf"),
     ]
+    assert outcome.parts[1]["counts"] == {f"told.{outcome.statements[0]['tier']}": 1}
 
 
 def test_catalogue_answers_stand_in_the_candidate(new_engine):
