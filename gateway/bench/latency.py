@@ -163,9 +163,9 @@ def _asked(cds: slowcds.SlowCds | None, heard: _Heard) -> dict[str, int]:
     if not cds.answers:
         raise ServiceError("nothing was asked of the slow CDS; is there a proxy for 127.0.0.1?")
     return {
-        "answers": cds.answers,
-        "places": cds.places,
-        "updates": heard.looked_up,
+        "cds_answers": cds.answers,
+        "cds_places": cds.places,
+        "cds_updates": heard.looked_up,
     }
 
 

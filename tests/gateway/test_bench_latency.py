@@ -145,8 +145,8 @@ def test_gateways_with_and_without_cds_take_turns(tmp_path, monkeypatch):
     assert (alone.facts["measured"], slow.facts["measured"]) == (22, 22)
     assert (alone.facts["p99_s"], slow.facts["p50_s"], slow.facts["p99_ratio"]) == (1.0, 2.0, 2.0)
     assert slow.ratio_to_ours == 2.0
-    assert {k: slow.facts[k] for k in ("answers", "places", "updates")} == {
-        "answers": 6, "places": 8, "updates": 2,
+    assert {k: slow.facts[k] for k in ("cds_answers", "cds_places", "cds_updates")} == {
+        "cds_answers": 6, "cds_places": 8, "cds_updates": 2,
     }  # fmt: skip
 
 

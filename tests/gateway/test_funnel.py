@@ -18,8 +18,9 @@ from gateway import services
 from gateway.cli import app
 from gateway.config import load
 from gateway.offline import accounts, evidence, reprocess
+from gateway.offline import funnel_plot as funnel_plot_module
 from gateway.offline.evidence import from_topics
-from gateway.offline.funnel import Asked, Funnel, of_event, of_period
+from gateway.offline.funnel import Asked, Funnel, Level, of_event, of_period
 from gateway.offline.funnel_plot import funnel_plot
 from gateway.offline.reprocess import read_past_of
 from tests.broker.conftest import T0_JD, alert
@@ -259,6 +260,16 @@ def test_wrong_arguments_of_the_funnel(
     night: Books, arguments: tuple[str, ...], sentence: str
 ) -> None:
     assert sentence in str(cuts("funnel", *arguments).exception)
+
+
+def test_the_picture_says_what_is_counted_where_that_changes(books: Books) -> None:
+    found = of_period(evidence.entries(books.kafka), NIGHT, load(environ={})).levels
+    names = funnel_plot_module._names(found)
+    assert (names[0], names[3]) == ("alerts received", "not positive")
+    assert names[-5:-3] == ["candidates in events", "two detections (withheld)"]
+    assert funnel_plot_module._text(Level("alerts", "star", 5, 1200, 900)) == (
+        " 1,200 of 900 objects (5 removed)"
+    )
 
 
 def test_an_empty_funnel_can_be_drawn() -> None:
