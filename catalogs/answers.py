@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from catalogs.kinds import TEXTS, Kind
+from catalogs.kinds import Kind
+from catalogs.roles import TEXTS
 from catalogs.sources import Pairs
 from catalogs.stored import StoredCatalog
 from catalogs.tables import measured, names_of, numbers, texts

@@ -21,7 +21,8 @@ import requests
 
 from catalogs.cds_http import BoundedSession
 from catalogs.cds_tables import Row, rows_of
-from catalogs.kinds import Kind, Roles
+from catalogs.kinds import Kind
+from catalogs.roles import Roles
 from catalogs.tables import text_of
 from crossmatch.errors import CatalogError, ServiceError
 from crossmatch.remote import MAX_SOURCES, Answer, RemoteSource, separation_arcsec

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from catalogs.batches import Batch
-from catalogs.kinds import ID_NAMES
+from catalogs.roles import ID_NAMES
 from catalogs.tables import DEC_NAMES, RA_NAMES, Table, is_text, positions
 from crossmatch.errors import CatalogError
 from crossmatch.model import BoolArray, FloatArray, IntArray

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from catalogs import hats
 from catalogs.batches import DEC, PIXEL_COLUMN, RA, Batch, Source
 from catalogs.checks import Positions
-from catalogs.kinds import Kind, Roles, Scale
+from catalogs.kinds import Kind, Scale
+from catalogs.roles import Roles
 from catalogs.runs import Runs
 from catalogs.segments import EAST, END, NORTH, START
 from catalogs.sources import separation_arcsec

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from catalogs.kinds import Kind, Roles
+from catalogs.kinds import Kind
 from catalogs.local import LocalCatalog
+from catalogs.roles import Roles
 from catalogs.tables import measured, names_of, numbers
 from crossmatch.model import FloatArray
 

@@ -22,17 +22,9 @@ from catalogs import ephemeris, hats
 from catalogs.batches import DEC, PIXEL_COLUMN, RA, Source, source_of
 from catalogs.checks import Columns, Identifiers, Positions, position_columns
 from catalogs.indexfiles import IndexFiles
-from catalogs.kinds import (
-    EPOCH_NAMES,
-    MAX_GAP_HOURS,
-    PMDEC_NAMES,
-    PMRA_NAMES,
-    RADIUS_ARCSEC,
-    Kind,
-    Roles,
-    Scale,
-)
+from catalogs.kinds import MAX_GAP_HOURS, RADIUS_ARCSEC, Kind, Scale
 from catalogs.motions import EPOCH, PMDEC, PMRA, motions
+from catalogs.roles import EPOCH_NAMES, PMDEC_NAMES, PMRA_NAMES, Roles
 from catalogs.runs import Runs
 from catalogs.segments import ARRAYS
 from crossmatch.errors import CatalogError

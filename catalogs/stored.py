@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.indexfiles import COLUMNS, FAST_MAS_YR
-from catalogs.kinds import Kind, Roles
+from catalogs.kinds import Kind
+from catalogs.roles import Roles
 from catalogs.segments import Segments
 from catalogs.sources import (
     Matches,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from catalogs.ephemeris import DEC_RATE_NAMES, RA_RATE_NAMES
-from catalogs.kinds import _NAMES, RADIUS_ARCSEC
+from catalogs.kinds import RADIUS_ARCSEC
+from catalogs.roles import _NAMES
 from catalogs.timecolumns import TIME_NAMES
 from gateway.cli import main
 

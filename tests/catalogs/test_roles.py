@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from catalogs.checks import position_columns
-from catalogs.kinds import Kind, Roles
+from catalogs.kinds import Kind
+from catalogs.roles import Roles
 from catalogs.tables import read_table
 from crossmatch.errors import CatalogError
 
