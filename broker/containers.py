@@ -82,12 +82,10 @@ def read_container(file: BinaryIO) -> Iterator[Record]:
     AlertError
         As `decode`; records before the fault have been given by then.
     """
-    if file.read(4) != _MAGIC:
-        raise AlertError("not_avro", "not an Avro object container")
-    header = _read_header(file)
+    found = header(file)
     sync = _exactly(file, 16, "sync marker")
-    schema = checked_schema(header.get("avro.schema", b"").decode("utf-8", "replace"))
-    codec = header.get("avro.codec", b"null").decode("ascii", "replace")
+    schema = checked_schema(found.get("avro.schema", b"").decode("utf-8", "replace"))
+    codec = found.get("avro.codec", b"null").decode("ascii", "replace")
     while first := file.read(1):
         count = _long(file, first)
         block = _sized(file, _MAX_BLOCK_BYTES, "block")
@@ -118,18 +116,27 @@ def _decode_block(body: bytes, count: int, schema: Any) -> list[Record]:
     return records  # type: ignore[return-value]
 
 
-def _read_header(file: BinaryIO) -> dict[str, bytes]:
-    header: dict[str, bytes] = {}
+def header(file: BinaryIO) -> dict[str, bytes]:
+    """What the header of an Avro object container says, up to its sync marker.
+
+    Raises
+    ------
+    AlertError
+        ``not_avro``, ``absurd_length``, ``malformed``, ``truncated``.
+    """
+    if file.read(4) != _MAGIC:
+        raise AlertError("not_avro", "not an Avro object container")
+    found: dict[str, bytes] = {}
     while count := _long(file):
         if count < 0:
             count = -count
             _long(file)
-        if count + len(header) > _MAX_HEADER_ENTRIES:
+        if count + len(found) > _MAX_HEADER_ENTRIES:
             raise AlertError("absurd_length", f"{count} entries in the container's header")
         for _ in range(count):
             key = _sized(file, 1024, "header key").decode("utf-8", "replace")
-            header[key] = _sized(file, _MAX_SCHEMA_BYTES, f"header value {key[:40]}")
-    return header
+            found[key] = _sized(file, _MAX_SCHEMA_BYTES, f"header value {key[:40]}")
+    return found
 
 
 def _long(file: BinaryIO, first: bytes = b"") -> int:

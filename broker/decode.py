@@ -8,6 +8,7 @@ not known here, with a codec, or with several records takes the way through Pyth
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pyspark.sql import types as st
 from broker import containers, javarecords, layouts
 from broker.javacode import read_packets
 from broker.layouts import Layout
+from crossmatch.errors import AlertError
 
 JVM, PYTHON = "jvm", "python"
 _SPARK = {
@@ -97,20 +99,12 @@ def writer_schema(value: bytes) -> str | None:
 
     Give it to `ztf_packet` so that later packets of this writer are read in the JVM.
     """
-    if not containers.is_container(value):
+    try:
+        text = containers.header(io.BytesIO(value)).get("avro.schema")
+    except AlertError:
+        # Whoever reads the packet says what is wrong with it.
         return None
-    marker = b"\x16avro.schema"
-    start = value.find(marker)
-    if start < 0:
-        return None
-    length, shift, at = 0, 0, start + len(marker)
-    while at < len(value):
-        length |= (value[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if value[at - 1] < 0x80:
-            break
-    text = value[at : at + (length >> 1)]
-    return text.decode("utf-8", "replace") if len(text) == length >> 1 else None
+    return None if text is None else text.decode("utf-8", "replace")
 
 
 def _layouts(survey: str, texts: Sequence[str]) -> list[tuple[str, Layout]]:

@@ -106,9 +106,13 @@ def match(
     Raises
     ------
     ValueError
-        If a position is not one.
+        If a position or a time is not one, or there are not as many of each.
     """
     time, ra, dec = (np.asarray(a, np.float64) for a in (time_jd, ra_deg, dec_deg))
+    if not len(time) == len(ra) == len(dec):
+        raise ValueError(f"{len(time)} times, {len(ra)} right ascensions, {len(dec)} declinations")
+    if not np.isfinite(time).all():
+        raise ValueError("a time is not finite")
     tables = index if isinstance(index, Tables) else index.tables
     parts = [
         _match_chunk(time[i : i + _CHUNK], ra[i : i + _CHUNK], dec[i : i + _CHUNK], tables, i)

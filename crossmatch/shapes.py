@@ -159,6 +159,8 @@ class FisherShape:
         function: begun where the narrowest component alone would end, its steps never go
         beyond the root.
         """
+        if level >= 1:
+            return 180.0
         # Weight over the probability of the whole sphere, of each component.
         parts = [(kappa, weight / -math.expm1(-2 * kappa)) for kappa, weight in self.components]
         versine = min(-math.log1p(level * math.expm1(-2 * k)) / k for k, _ in parts)
@@ -180,7 +182,7 @@ class FisherShape:
 
     def area_deg2(self, level: float) -> float:
         """Area of the cap of :meth:`radius_deg`."""
-        half = math.radians(180.0 if level >= 1 else self.radius_deg(level)) / 2
+        half = math.radians(self.radius_deg(level)) / 2
         return float(sky.WHOLE_SKY_DEG2 * math.sin(half) ** 2)
 
     def at(

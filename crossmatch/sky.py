@@ -28,6 +28,9 @@ _FIRST_UNIQ = 4 ** np.arange(1, MAX_ORDER + 3, dtype=np.int64)
 # Sizes of the cells of order 29, 28, ... 0 in order-29 pixels.
 _SIZES = 4 ** np.arange(MAX_ORDER + 1, dtype=np.int64)
 
+# From here on to 360 degrees, 0.4 nanoarcseconds, healpy may give a pixel of another base cell.
+_NEARLY_AROUND_DEG = 360 - 1e-13
+
 Near: TypeAlias = Callable[[FloatArray, FloatArray, float], BoolArray]
 
 
@@ -54,12 +57,16 @@ def ipix29(ra_deg: FloatArray, dec_deg: FloatArray) -> IntArray:
     a million, but 570 ns each for a thousand, and batches are often small.
     """
     ra, dec = np.asarray(ra_deg, np.float64), np.asarray(dec_deg, np.float64)
-    if not np.isfinite(ra).all():
+    if ra.size == 0:
+        return np.empty(ra.shape, np.int64)
+    first, last = ra.min(), ra.max()
+    if not math.isfinite(first) or not math.isfinite(last):
         raise ValueError("a right ascension is not finite")
     if not (np.abs(dec) <= 90).all():
         raise ValueError("a declination is not within -90 and 90 degrees")
-    if ra.size == 0:
-        return np.empty(ra.shape, np.int64)
+    if first < 0 or last > _NEARLY_AROUND_DEG:
+        ra = np.mod(ra, 360)
+        ra = np.where(ra > _NEARLY_AROUND_DEG, 0.0, ra)
     pixels = healpy.ang2pix(1 << MAX_ORDER, ra, dec, nest=True, lonlat=True)
     return np.asarray(pixels, np.int64)
 

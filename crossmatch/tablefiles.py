@@ -34,8 +34,15 @@ _SMALL_BYTES = 1 << 16
 def save(tables: Tables, others: Mapping[int, Region], folder: Path) -> None:
     """Write ``tables`` to ``folder``; ``others`` are the regions of the rows of kind OTHER.
 
-    The description is written last: a folder that has one is whole.
+    The description is written last: a folder that has one is whole, and stays as it is.
+
+    Raises
+    ------
+    FileExistsError
+        If tables were saved there: others may have mapped them.
     """
+    if (folder / _ABOUT).exists():
+        raise FileExistsError(f"{folder} has tables already")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("key", "values"):
         np.save(folder / f"cells-{name}.npy", getattr(tables.cells, name))

@@ -139,6 +139,9 @@ def test_writer_schema_is_the_text_of_the_header() -> None:
     assert decode.writer_schema(packet[:60]) is None
     assert decode.writer_schema(b"\x00\x00\x00\x03\x84") is None
     assert decode.writer_schema(b"Obj\x01") is None
+    endless = b"Obj\x01\x02\x16avro.schema" + b"\xff" * (15 << 20)
+    assert decode.writer_schema(endless) is None
+    assert decode.writer_schema(b"not a container, " + packet) is None
 
 
 @pytest.mark.realdata

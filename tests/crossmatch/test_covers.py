@@ -65,3 +65,7 @@ def test_at_level_one_everything_is_asked() -> None:
     sure, doubtful = split_cover(shape_of(Circle(0.0, 0.0, 1.0, 0.9)), 1.0)
     assert not len(sure)
     assert np.array_equal(doubtful, sky.whole_sky())
+
+
+def test_the_radius_of_level_one_is_the_whole_sky() -> None:
+    assert shape_of(Circle(1.0, 2.0, 5.0, 0.9)).radius_deg(1.0) == 180.0  # type: ignore[attr-defined]

@@ -318,6 +318,8 @@ def test_nothing_saved_and_another_layout_are_errors(tmp_path: Path) -> None:
         RegionIndex.load(tmp_path)
     RegionIndex().save(tmp_path)
     assert len(RegionIndex.load(tmp_path)) == 0
+    with pytest.raises(FileExistsError):
+        RegionIndex().save(tmp_path)
     (tmp_path / "tables.json").write_text('{"layout": 0}')
     with pytest.raises(ValueError, match="another version"):
         RegionIndex.load(tmp_path)

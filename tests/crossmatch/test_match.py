@@ -195,6 +195,10 @@ def test_what_is_no_position_is_refused(region_of: Callable[..., Region]) -> Non
     index = RegionIndex.build([region_of(Circle(10.0, 0.0, 1.0, 0.9))])
     with pytest.raises(ValueError, match="declination"):
         match(np.array([T0]), np.zeros(1), np.array([-999.0]), index)
+    with pytest.raises(ValueError, match="time is not finite"):
+        match(np.array([np.nan]), np.zeros(1), np.zeros(1), index)
+    with pytest.raises(ValueError, match="1 times, 60000 right ascensions"):
+        match(np.array([T0]), np.zeros(60_000), np.zeros(60_000), index)
 
 
 @pytest.mark.realdata

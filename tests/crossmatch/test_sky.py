@@ -265,3 +265,13 @@ def test_a_short_moc_covers_what_the_long_one_does(most: int) -> None:
 def test_a_moc_that_is_short_stays_as_it_is() -> None:
     ranges = sky.cone_ranges(10.0, 20.0, 3.0)
     assert sky.short_moc(ranges, 10, 100_000) == sky.moc_ascii(ranges, 10)
+
+
+@pytest.mark.parametrize("dec", np.degrees(np.arcsin([2 / 3, -2 / 3, 0.0])).tolist())
+@pytest.mark.parametrize("ra", [np.nextafter(360, 0), 360.0, -6e-14, -1e-300, 720.0, -360.0])
+def test_the_seam_of_right_ascension_is_one_place(ra: float, dec: float) -> None:
+    """healpy gives pixels 58 degrees away for some of these."""
+    some = dec + np.linspace(-5, 5, 41) * np.spacing(dec)
+    ra_found, dec_found = sky.to_radec(sky.ipix29(np.full(41, ra), some))
+    assert np.abs(dec_found - dec).max() < 1e-6
+    assert np.minimum(ra_found, 360 - ra_found).max() < 1e-6
