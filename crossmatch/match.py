@@ -9,12 +9,12 @@ import numpy as np
 
 from crossmatch.index import RegionIndex
 from crossmatch.model import BoolArray, FloatArray, IntArray
-from crossmatch.pairkeys import KeyArray, doubtful, parted
+from crossmatch.pairkeys import KeyArray, doubtful, parted, parted_all
 from crossmatch.sky import ipix29, separation_of_vectors_deg, unit_vectors
 from crossmatch.tables import Columns, Tables
 
 # Alerts taken at a time: the arrays of millions of pairs would leave the caches.
-_CHUNK = 50_000
+_CHUNK = 32_768
 # Pairs evaluated at a time: the more, the nearer to each other lie their cells.
 _PAIRS = 250_000
 
@@ -114,21 +114,19 @@ def match(
     if not np.isfinite(time).all():
         raise ValueError("a time is not finite")
     tables = index if isinstance(index, Tables) else index.tables
-    parts = [
-        _match_chunk(time[i : i + _CHUNK], ra[i : i + _CHUNK], dec[i : i + _CHUNK], tables, i)
-        for i in range(0, max(len(time), 1), _CHUNK)
-    ]
-    alert, row, pixels = (
-        parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    )
-    return Pairs(alert, row, (time, ra, dec, pixels), tables)
+    pixels = np.empty(len(time), np.int64)
+    parts = []
+    for begin in range(0, max(len(time), 1), _CHUNK):
+        some = slice(begin, begin + _CHUNK)
+        pixels[some] = ipix29(ra[some], dec[some])
+        parts.append(_keys(time[some], ra[some], dec[some], pixels[some], tables))
+    return Pairs(*parted_all(parts, _CHUNK), (time, ra, dec, pixels), tables)
 
 
-def _match_chunk(
-    time: FloatArray, ra: FloatArray, dec: FloatArray, tables: Tables, first_row: int
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Rows of alerts and of regions of the pairs of some alerts; pixels of the alerts."""
-    pixels = ipix29(ra, dec)
+def _keys(
+    time: FloatArray, ra: FloatArray, dec: FloatArray, pixels: IntArray, tables: Tables
+) -> KeyArray:
+    """Keys of the pairs of some alerts, in order."""
     # In order of place neighbours ask for what lies together in memory.
     by_place = np.argsort(pixels)
     keys = _timely(time, tables.hits(pixels[by_place], by_place), tables.columns)
@@ -137,8 +135,7 @@ def _match_chunk(
         out = tables.outside(ra, dec, pixels, *parted(keys[asked]))
         keys = np.delete(keys, asked[out])
     keys.sort()
-    alert, row = parted(keys)
-    return alert + first_row, row, pixels
+    return keys
 
 
 def _timely(time: FloatArray, keys: KeyArray, regions: Columns) -> KeyArray:

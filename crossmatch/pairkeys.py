@@ -7,6 +7,7 @@ they suffice, are sorted in half the time of those of 64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,9 +35,23 @@ def doubtful(keys: KeyArray) -> BoolArray:
 
 def parted(keys: KeyArray) -> tuple[IntArray, IntArray]:
     """Rows of alerts and of regions, each (p,) int64."""
-    half = _half(keys.dtype.type)
-    number = keys & keys.dtype.type((1 << int(half)) - 1)
-    return (keys >> half).astype(np.int64), (number >> 1).astype(np.int64)
+    return parted_all([keys], 0)
+
+
+def parted_all(parts: Sequence[KeyArray], step: int) -> tuple[IntArray, IntArray]:
+    """Rows of alerts and of regions of several parts, one after another, each (p,) int64.
+
+    The rows of alerts of each part begin with ``step`` more than those of the part before.
+    """
+    ends = np.cumsum([0, *map(len, parts)])
+    alert, row = np.empty((2, ends[-1]), np.int64)
+    for number, (keys, begin, end) in enumerate(zip(parts, ends[:-1], ends[1:], strict=True)):
+        kind = keys.dtype.type
+        half = _half(kind)
+        np.right_shift(keys, half, out=alert[begin:end])
+        alert[begin:end] += number * step
+        np.right_shift(keys & kind((1 << int(half)) - 1), 1, out=row[begin:end])
+    return alert, row
 
 
 def numbers_of(rows: IntArray) -> IntArray:
