@@ -111,7 +111,7 @@ def match(
     time, ra, dec = (np.asarray(a, np.float64) for a in (time_jd, ra_deg, dec_deg))
     if not len(time) == len(ra) == len(dec):
         raise ValueError(f"{len(time)} times, {len(ra)} right ascensions, {len(dec)} declinations")
-    if not np.isfinite(time).all():
+    if len(time) and not (np.isfinite(time.min()) and np.isfinite(time.max())):
         raise ValueError("a time is not finite")
     tables = index if isinstance(index, Tables) else index.tables
     pixels = np.empty(len(time), np.int64)

@@ -28,6 +28,11 @@ def above(alert_rows: IntArray, n_alerts: int, n_regions: int) -> KeyArray:
     return np.asarray(alert_rows.astype(kind) << _half(kind))
 
 
+def widened(numbers: NDArray[np.int32], kind: np.dtype[Any]) -> KeyArray:
+    """Numbers of intervals' lists as keys are; a copy only where those are wider."""
+    return np.asarray(numbers.view(np.uint32).astype(kind, copy=False))
+
+
 def doubtful(keys: KeyArray) -> BoolArray:
     """Whether it is only known that the alert may be inside, (p,)."""
     return (keys & 1).astype(np.bool_)

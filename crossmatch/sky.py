@@ -62,7 +62,7 @@ def ipix29(ra_deg: FloatArray, dec_deg: FloatArray) -> IntArray:
     first, last = ra.min(), ra.max()
     if not math.isfinite(first) or not math.isfinite(last):
         raise ValueError("a right ascension is not finite")
-    if not (np.abs(dec) <= 90).all():
+    if not (dec.min() >= -90 and dec.max() <= 90):
         raise ValueError("a declination is not within -90 and 90 degrees")
     if first < 0 or last > _NEARLY_AROUND_DEG:
         ra = np.mod(ra, 360)

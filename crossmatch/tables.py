@@ -17,7 +17,7 @@ import numpy as np
 from crossmatch import sky
 from crossmatch.intervals import Intervals
 from crossmatch.model import BoolArray, FloatArray, IntArray
-from crossmatch.pairkeys import KeyArray, above, parted
+from crossmatch.pairkeys import KeyArray, above, parted, widened
 from crossmatch.shapes import FisherShape, MapShape, Shape
 
 # Cells of this order (0.2 arcsec) and larger can be told apart in the common table of
@@ -164,7 +164,7 @@ class Tables:
             group = np.repeat(np.arange(len(some)), held)
             shift = begin[some] - (np.cumsum(held) - held)
             number = layer.rows[shift[group] + np.arange(len(group))]
-            keys.append(begun[some][group] | number.astype(begun.dtype))
+            keys.append(begun[some][group] | widened(number, begun.dtype))
         return keys[1] if len(keys) == 2 else np.concatenate(keys)
 
     def lookup(self, ipix29: IntArray) -> tuple[IntArray, IntArray]:
