@@ -22,7 +22,7 @@ from broker.regioncodec import RegionRecord
 from crossmatch.errors import ServiceError
 from crossmatch.model import Circle, Window
 from crossmatch.times import datetime_from_jd
-from gateway.bench import sky30
+from gateway.bench import ending, sky30
 from gateway.bench.bounds_world import (
     LONGEST_DAYS,
     World,
@@ -208,7 +208,7 @@ def measured(
             raise ServiceError(f"no case {name!r}; known: {', '.join(CASES)}")
         tell(name)
         command = [sys.executable, "-m", __name__, name, json.dumps(asdict(sizes))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = ending.run(command, stderr=subprocess.PIPE)
         if done.returncode:
             raise ServiceError(f"the case {name} failed: {done.stderr.strip()[-500:]}")
         results.append(json.loads(done.stdout.splitlines()[-1]))
@@ -265,7 +265,7 @@ def _ms(seconds: float) -> float:
 def main() -> None:
     """Measure the case that the arguments name, and print its result as JSON."""
     name, sizes = sys.argv[1], Sizes(**json.loads(sys.argv[2]))
-    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
+    with ending.cleanly(), tempfile.TemporaryDirectory(prefix="mmgateway-bench-") as folder:
         result = CASES[name](World.on_disk(Path(folder)), sizes)
     print(json.dumps({"bench": BENCH, "case": name} | result))
 

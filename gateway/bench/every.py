@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from crossmatch.errors import ConfigError, ServiceError
+from gateway.bench import ending
 
 Line: TypeAlias = Mapping[str, Any]
 KEYS = (
@@ -73,9 +73,14 @@ Run: TypeAlias = Callable[[Sequence[str]], Done]
 
 
 def in_process(arguments: Sequence[str]) -> Done:
-    """Run ``mmgateway`` in a process of its own; what it says to people goes on to them."""
-    command = [sys.executable, "-m", "gateway.cli", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    """Run ``mmgateway`` in a process of its own; what it says to people goes on to them.
+
+    Raises
+    ------
+    SystemExit
+        As `gateway.bench.ending.run` does.
+    """
+    done = ending.run([sys.executable, "-m", "gateway.cli", *arguments])
     return Done(done.returncode, done.stdout)
 
 
@@ -109,9 +114,12 @@ def run_all(
 
     Raises
     ------
+    ConfigError
+        Before anything is run, if the file cannot take the lines.
     ServiceError
         When a bench failed or found results that differ; the others were run nevertheless.
     """
+    _check(path, short=short)
     problems = []
     for asked in benches:
         found: list[Line] = []
@@ -134,6 +142,23 @@ def run_all(
             write(path, _merged(read(path) if path.exists() else [], asked.name, found))
     if problems:
         raise ServiceError("; ".join(problems))
+
+
+def _check(path: Path, *, short: bool) -> None:
+    """Raise ConfigError if the file cannot be written, or has lines that are worth more."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: its folder cannot be made: {error}") from error
+    if not os.access(path.parent, os.W_OK | os.X_OK) or path.is_dir():
+        raise ConfigError(f"{path}: cannot be written")
+    if not path.exists():
+        return
+    before = read(path)
+    if short and not all(line.get("short") for line in before):
+        raise ConfigError(
+            f"{path} has lines of full runs, which short ones would replace: give another --out"
+        )
 
 
 def _merged(before: Sequence[Line], name: str, found: Sequence[Line]) -> list[Line]:

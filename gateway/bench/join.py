@@ -26,6 +26,10 @@ _NATURAL = 1000
 # Areas of the case in which cost is compared at equal pairs, with so many regions.
 _EQUAL_AT = 300
 _ADDED_CELLS = 20_000
+# So many maps come at most until a layer of small ones is merged with the large one; a look-up of
+# a few positions after each makes what is only made when it is needed.
+_MOST_ADDED = 150
+_FEW_POSITIONS = 8
 _LEVEL_TOLERANCE = 1e-6
 _LEVELS = f"{OURS}, with density and level"
 
@@ -99,9 +103,8 @@ def _world(sizes: Sizes, number: int, scale: float) -> World:
     return world(regions(number, sizes.cells, sizes.seed, scale), sizes.alerts, sizes.seed)
 
 
-def _ours(given: World) -> tuple[Run, Run]:
+def _ours(index: RegionIndex, given: World) -> tuple[Run, Run]:
     """Pairs alone, and pairs with density and level."""
-    index = RegionIndex.build(given.regions)
 
     def pairs() -> Found:
         found = match(given.time_jd, given.ra_deg, given.dec_deg, index)
@@ -129,7 +132,8 @@ def _case(
     name: str, given: World, peers: Sequence[Peer], sizes: Sizes, clock: Callable[[], float]
 ) -> list[Row]:
     """Rows of one case: what all find is compared first, then they take turns."""
-    ours, with_levels = _ours(given)
+    index = RegionIndex.build(given.regions)
+    ours, with_levels = _ours(index, given)
     found = with_levels()
     pairs = len(found.alert) / max(len(given.ra_deg), 1)
     asked = [_asked(peer, given, found, sizes) for peer in peers]
@@ -152,8 +156,19 @@ def _case(
     median = statistics.median(taken[OURS])
     equal = {a.name: a.equal for a in asked}
     n = len(given.ra_deg)
+    size = {"map_cells": given.cells, "index_bytes": index.tables.nbytes}
     return [
-        row_of(BENCH, name, s, n, taken[s], median, equal=equal.get(s), compared=told)
+        row_of(
+            BENCH,
+            name,
+            s,
+            n,
+            taken[s],
+            median,
+            equal=equal.get(s),
+            compared=told,
+            facts=size if s == OURS else None,
+        )
         for s in taken
     ]
 
@@ -205,7 +220,7 @@ def _growth(sizes: Sizes, clock: Callable[[], float]) -> list[Row]:
     runs, names, pairs = [], [], []
     for number in sizes.growth:
         given = _world(sizes, number, _EQUAL_AT / number)
-        runs.append(_ours(given)[0])
+        runs.append(_ours(RegionIndex.build(given.regions), given)[0])
         names.append(f"{OURS}, {number:,} regions")
         pairs.append(len(runs[-1]().alert) / sizes.alerts)
     taken: list[list[float]] = [[] for _ in runs]
@@ -227,28 +242,60 @@ def _growth(sizes: Sizes, clock: Callable[[], float]) -> list[Row]:
 
 
 def _added(sizes: Sizes, clock: Callable[[], float]) -> Row:
-    """One map more, until a lookup would find it; and it is found as if all were built anew."""
+    """One map more, until a look-up has found; and it is found as if all were built anew."""
     number = max(n for n in sizes.regions if n <= max(_NATURAL, min(sizes.regions)))
     given = _world(sizes, number, 1.0)
     index = RegionIndex.build(given.regions)
     cells = min(_ADDED_CELLS, 2 * sizes.cells)
-    taken = []
-    for i in range(4 * sizes.runs):
-        arc = Arc(40.0 + 9 * i, 20.0 - i, 30.0 * i, 20.0, 2.0, 60.0)
-        one = region_of(arc_map(arc, cells), f"added-{i}")
-        began = clock()
-        index.add(one)
-        _ = index.tables
-        taken.append(clock() - began)
+    taken, is_merged = _added_seconds(index, given, cells, 4 * sizes.runs, clock)
     time_jd, ra, dec = (a[:20_000] for a in (given.time_jd, given.ra_deg, given.dec_deg))
     added, anew = (
         Found(p.alert_row, p.region_row, p.credible_level)
         for p in (match(time_jd, ra, dec, i) for i in (index, RegionIndex.build(index.regions)))
     )
+    merged = "until a layer of them was" if is_merged else "and no layer of them was"
     told = (
         f"a map of about {cells:,} cells (level {LEVEL}) comes to an index of {number:,} regions,"
-        f" {len(taken)} maps in turn, until lookups have it; equal: found as in an index built anew"
+        f" {len(taken)} maps in turn, {merged} merged with the large one; timed until a first"
+        f" look-up of {_FEW_POSITIONS} positions is done; equal: found as in an index built anew"
     )
-    equal = same(added, anew, len(index))
     median = statistics.median(taken)
-    return row_of(BENCH, "add a map", OURS, 1, taken, median, equal=equal, compared=told)
+    return row_of(
+        BENCH,
+        "add a map",
+        OURS,
+        1,
+        taken,
+        median,
+        equal=same(added, anew, len(index)),
+        compared=told,
+        facts={
+            "maps": len(taken),
+            "median_ms": round(median * 1e3, 2),
+            "longest_ms": round(max(taken) * 1e3, 1),
+            "large_layer_merged": "yes" if is_merged else "no",
+        },
+    )
+
+
+def _added_seconds(
+    index: RegionIndex, given: World, cells: int, least: int, clock: Callable[[], float]
+) -> tuple[list[float], bool]:
+    """What each map more takes, and whether the last one let all layers become one.
+
+    There are ``least`` maps, and more until that happens, but not more than can be waited for.
+    """
+    few = [a[:_FEW_POSITIONS] for a in (given.time_jd, given.ra_deg, given.dec_deg)]
+    match(*few, index)
+    taken: list[float] = []
+    is_merged = False
+    while len(taken) < least or not (is_merged or len(taken) >= _MOST_ADDED):
+        i = len(taken)
+        arc = Arc((40.0 + 9 * i) % 360, 20.0 - i % 80, 30.0 * i % 360, 20.0, 2.0, 60.0)
+        one = region_of(arc_map(arc, cells), f"added-{i}")
+        began = clock()
+        index.add(one)
+        match(*few, index)
+        taken.append(clock() - began)
+        is_merged |= len(index.tables.layers) == 1
+    return taken, is_merged

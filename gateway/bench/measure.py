@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 OURS = "mmgateway"
+_GIT_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +159,10 @@ def delays_row(
 
 
 def machine(packages: Sequence[str]) -> dict[str, Any]:
-    """What the figures were measured on: date, load before it began, processors, versions."""
+    """What was measured, and on what: date, code, load before, processors, versions.
+
+    ``commit`` is that of the checkout from which this runs, as `commit` tells it.
+    """
     versions = {}
     for name in packages:
         try:
@@ -166,6 +171,7 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
             versions[name] = "not installed"
     return {
         "began_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        "commit": commit(),
         "load_1min": round(os.getloadavg()[0], 2),
         "processors": os.cpu_count(),
         "processor": _processor(),
@@ -174,6 +180,35 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
     }
+
+
+def commit(file: Path = Path(__file__)) -> str | None:
+    """Short hash of the commit of a file, with ``+`` if the code was changed since.
+
+    None where it is not under version control, as in an installed package. Documents do not
+    count: the lines of benches are kept among them.
+    """
+    try:
+        root = _git(file.parent, "rev-parse", "--show-toplevel")
+        # An environment inside the checkout of something else is no part of that.
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        known = _git(file.parent, "rev-parse", "--short", "HEAD")
+        changed = _git(Path(root), "status", "--porcelain", "-uno", "--", ".", ":(exclude)docs")
+    except (OSError, subprocess.SubprocessError):
+        # No git, no checkout, or one of somebody else: the version has to do.
+        return None
+    return f"{known}+" if changed else known
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_GIT_SECONDS,
+    )
+    return done.stdout.strip()
 
 
 def _processor(table: Path = Path("/proc/cpuinfo")) -> str:

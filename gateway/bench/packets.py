@@ -40,7 +40,8 @@ BENCH = "packets"
 PACKAGES = ("mmgateway", "pyspark", "deltalake", "pyarrow")
 TOPIC = "alerts.bench"
 ZTF_NIGHT, LSST_NIGHT = 300_000, 10_000_000
-_STAMP_BYTES = 20_000
+_STAMP_BYTES = 22_000
+_BESIDE = f"{OURS}, beside the copying"
 _PATIENCE = 600.0
 
 
@@ -70,7 +71,7 @@ def cases(work: Path, sizes: Sizes, tell: Callable[[str], None] = lambda _: None
     java = find_java(os.environ)
     with EmbeddedKafka(work / "kafka", 0, 0, java) as kafka:
         tell(f"sending {sizes.packets} packets")
-        mean = _send(kafka.bootstrap, samples, sizes.packets)
+        sent = _send(kafka.bootstrap, samples, sizes.packets)
         spark = own_spark(java, work)
         sources = Sources(
             bootstrap=kafka.bootstrap,
@@ -79,7 +80,7 @@ def cases(work: Path, sizes: Sizes, tell: Callable[[str], None] = lambda _: None
             lsst=(),
             max_offsets_per_trigger=sizes.batch,
         )
-        bench = _Bench(spark, sources, work, sizes, mean, _schemas(samples))
+        bench = _Bench(spark, sources, work, sizes, sent, _schemas(samples))
         try:
             bench.warm()
             copied, alone, both = [], [], []
@@ -108,7 +109,7 @@ def _of_runs(rows: Sequence[Row]) -> Row:
             middle.items,
             seconds,
             statistics.median(seconds),
-            equal=None,
+            equal=None if middle.equal is None else all(row.equal for row in rows),
             compared=middle.compared,
         ),
         facts=middle.facts,
@@ -118,7 +119,7 @@ def _of_runs(rows: Sequence[Row]) -> Row:
 def _beside(alone: Row, both: Row) -> Row:
     return replace(
         both,
-        subject="beside the copying",
+        subject=_BESIDE,
         ratio_to_ours=both.seconds / alone.seconds,
         facts=dict(both.facts) | {"rate_kept": round(alone.seconds / both.seconds, 2)},
     )
@@ -133,11 +134,12 @@ class _Bench:
         sources: Sources,
         work: Path,
         sizes: Sizes,
-        mean_bytes: float,
+        sent_bytes: int,
         schemas: Sequence[str],
     ) -> None:
         self._spark, self._sources, self._work, self._sizes = spark, sources, work, sizes
-        self._mean, self._schemas = mean_bytes, schemas
+        self._sent, self._mean = sent_bytes, sent_bytes / sizes.packets
+        self._schemas = schemas
         self._runs = 0
 
     def warm(self) -> None:
@@ -152,6 +154,7 @@ class _Bench:
             began = time.monotonic()
             _wait(lambda: sum(r.packets for _, r in reports) >= self._sizes.packets, self._alive)
             seconds, used = time.monotonic() - began, _cpu_seconds(self._spark) - cpu
+        equal = in_store(self._store) == (self._sizes.packets, self._sent)
         stored = sum(r.bytes for _, r in reports) / self._sizes.packets
         gigabytes = self._sizes.packets * self._mean / 1e9
         return row_of(
@@ -161,11 +164,12 @@ class _Bench:
             self._sizes.packets,
             [seconds],
             seconds,
-            equal=None,
+            equal=equal,
             compared=(
                 f"packets of {self._mean / 1e3:.0f} kB from Kafka to Parquet, zstd,"
                 f" {self._sizes.tasks} task(s) at a time; nights of {ZTF_NIGHT:,} (ZTF) and"
-                f" {LSST_NIGHT:,} alerts (LSST) of that size"
+                f" {LSST_NIGHT:,} alerts (LSST) of that size; equal: number and bytes of what can"
+                " be read again, to what was sent"
             ),
             facts={
                 "alerts_per_s": round(self._sizes.packets / seconds),
@@ -182,10 +186,11 @@ class _Bench:
         """Run the query of mode "all"; gives its reports, with their times."""
         self._runs += 1
         reports: list[tuple[float, RawReport]] = []
+        self._store = PacketStore(self._work / f"packets-{self._runs}", Limits(None, 0.02))
         query = start_raw_query(
             self._spark,
             self._sources,
-            PacketStore(self._work / f"packets-{self._runs}", Limits(None, 0.02)),
+            self._store,
             self._work / f"checkpoint-packets-{self._runs}",
             settings=RawSettings(0.0, self._sizes.batch, self._sizes.tasks),
             on_batch=lambda report: reports.append((time.monotonic(), report)),
@@ -220,7 +225,7 @@ class _Bench:
         return row_of(
             BENCH,
             "matching",
-            "alone",
+            OURS,
             self._sizes.packets,
             [seconds],
             seconds,
@@ -234,6 +239,12 @@ class _Bench:
                 "copied_beside_per_s": round(beside / seconds),
             },
         )
+
+
+def in_store(store: PacketStore) -> tuple[int, int]:
+    """Number and bytes of the packets of a store, all of them read."""
+    sizes = [len(p.data) for night in store.nights() for p in store.packets(night.night)]
+    return len(sizes), sum(sizes)
 
 
 def _schemas(samples: Sequence[bytes]) -> list[str]:
@@ -266,8 +277,8 @@ def _cpu_seconds(spark: Any) -> float:
     return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
-def _send(bootstrap: str, samples: Sequence[bytes], count: int) -> float:
-    """Fill the topic; the mean size of what was sent, in bytes."""
+def _send(bootstrap: str, samples: Sequence[bytes], count: int) -> int:
+    """Fill the topic; how many bytes were sent."""
     kafka_io.ensure_topics(bootstrap, {}, topic_specs([TOPIC]))
     # One that compresses would measure its own decompression.
     producer = kafka_io.producer(bootstrap, {}, compression_type="none")
@@ -277,7 +288,7 @@ def _send(bootstrap: str, samples: Sequence[bytes], count: int) -> float:
         kafka_io.send(producer, TOPIC, value, str(number).encode())
         size += len(value)
     producer.flush(120)
-    return size / count
+    return size
 
 
 def real(folder: Path) -> list[bytes]:

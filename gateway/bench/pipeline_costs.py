@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
@@ -24,9 +24,16 @@ from crossmatch.match import Pairs
 READ, DECODE, HAND_OVER, COLUMNS = "reading", "decoding in the JVM", "hand-over", "columns"
 ARCHIVE, JOIN, PACKETS = "archive", "cuts and join", "whole packets of matches"
 CANDIDATES, PUBLISH = "candidates", "publishing"
+DECODING = "Spark, reading and decoding the prefix"
+COUNTING = "Spark, counting bytes"
+BARE = "mmgateway without catalogues"
+"""Subjects beside ours."""
+COST_BY_STEP = "cost by step, "
+"""How cases begin whose subjects are steps."""
 STEPS = (READ, DECODE, HAND_OVER, COLUMNS, ARCHIVE, JOIN, PACKETS, CANDIDATES, PUBLISH)
 """In the order in which an alert goes through them."""
 _IN_STEP = (ARCHIVE, JOIN, PACKETS)
+# What older lines have for a step whose cost was below the noise.
 _LEAST_S = 1e-9
 
 Clock = Callable[[], float]
@@ -139,11 +146,17 @@ class Costs:
         }
         return {name: value / alerts for name, value in seconds.items()}
 
+    def statements_per_alert(self) -> float:
+        """How many statements an alert made, a mean; after the first batch, too."""
+        ledgers = [done.outcome.ledger for _, _, done in self._committed[1:]]
+        alerts = sum(ledger.get("received", 0) for ledger in ledgers)
+        return sum(ledger.get("statements", 0) for ledger in ledgers) / alerts if alerts else 0.0
+
 
 def split(
     ours: Sequence[Mapping[str, float]], reading: Sequence[float], decoding: Sequence[float]
 ) -> dict[str, list[float]]:
-    """Seconds an alert of each of `STEPS`, of each run.
+    """Seconds an alert of each of `STEPS`, of each run; not above zero where noise is as large.
 
     Parameters
     ----------
@@ -151,8 +164,7 @@ def split(
         `Costs.per_alert` of the runs.
     reading, decoding : sequence of float
         Seconds an alert of jobs that only read, and that read and decode. Their medians are
-        taken from what ours takes for the same and more; what noise leaves nothing of counts as
-        a nanosecond.
+        taken from what ours takes for the same and more.
     """
     read, both = statistics.median(reading), statistics.median(decoding)
     found: dict[str, list[float]] = {
@@ -160,5 +172,10 @@ def split(
         DECODE: [seconds - read for seconds in decoding],
         HAND_OVER: [costs[HAND_OVER] - both for costs in ours],
     }
-    found |= {name: [costs[name] for costs in ours] for name in STEPS[3:]}
-    return {name: [max(_LEAST_S, s) for s in seconds] for name, seconds in found.items()}
+    return found | {name: [costs[name] for costs in ours] for name in STEPS[3:]}
+
+
+def measurable(line: Mapping[str, Any]) -> bool:
+    """Whether what a line of a bench tells is more than noise; of all but steps it is."""
+    least = float(line.get("seconds_min", line["seconds"])) / int(line["items"])
+    return not str(line["case"]).startswith(COST_BY_STEP) or least > 1.001 * _LEAST_S

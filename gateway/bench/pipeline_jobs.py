@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,11 +39,15 @@ _PATIENCE_S = 900.0
 
 @dataclass(slots=True)
 class Run:
-    """Ends of batches and the alerts they took in; what steps cost an alert, if that is known."""
+    """Ends of batches and the alerts they took in; what steps cost an alert, if that is known.
+
+    ``statements`` is how many of them an alert made, a mean; 0 for jobs that make none.
+    """
 
     batches: list[tuple[float, int]] = field(default_factory=list)
     matches: Matches = field(default_factory=set)
     costs: dict[str, float] = field(default_factory=dict)
+    statements: float = 0.0
 
     def note(self, alerts: int) -> None:
         """A batch has ended."""
@@ -148,6 +153,7 @@ class Jobs:
             reader.close()
         run.matches = {(key.event_id, key.object_id) for key in engine.groups}
         run.costs = costs.per_alert()
+        run.statements = costs.statements_per_alert()
         return run
 
     def decoding(self) -> Run:
@@ -172,9 +178,7 @@ class Jobs:
 
         def note(frame: Any, batch_id: int) -> None:
             take(frame, batch_id)
-            # Each is full but for a few alerts, which come at the end and are not waited for.
-            left = self._sizes.packets - run.alerts
-            run.note(min(self._sizes.batch, left))
+            run.note(planned(folder / "checkpoint", batch_id) - run.alerts)
 
         self._play(note, folder, run)
         return run
@@ -202,6 +206,15 @@ class Jobs:
         folder = self._work / f"run-{self._number}"
         folder.mkdir()
         return folder
+
+
+def planned(checkpoint: Path, batch_id: int) -> int:
+    """Alerts of the topic up to the end of a batch, as Spark has noted before it began.
+
+    The topic is the bench's own: its offsets begin with 0, and each is an alert.
+    """
+    *_, source = (checkpoint / "offsets" / str(batch_id)).read_text("utf-8").splitlines()
+    return sum(json.loads(source)[TOPIC].values())
 
 
 def in_turns(

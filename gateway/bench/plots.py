@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gateway.bench.every import Line
 from gateway.bench.measure import OURS
+from gateway.bench.pipeline_costs import COST_BY_STEP, measurable
 
 INK, FAINT, MARK = "#1f2933", "#9aa5b1", "#c2410c"
 # Ours is dark blue; peers are told apart by colour and by the words beside their lines.
@@ -76,7 +77,8 @@ def join(lines: Sequence[Line]) -> Figure | None:
         mine = name.startswith(OURS)
         axes.plot(x, y, "o-", color=colours[name], lw=2.2 if mine else 1.2, ms=5 if mine else 3.5)
         ends.append((y[-1], x[-1], name))
-    axes.set(xscale="log", yscale="log", xlabel="active regions", ylabel="alerts a second")
+    axes.set(xscale="log", yscale="log", ylabel="alerts a second")
+    axes.set_xlabel("active regions (beyond 1,000 their areas shrink)")
     axes.grid(color="#e5e7eb", lw=0.6)
     _labelled(axes, ends, colours)
     return figure
@@ -99,7 +101,8 @@ def _labelled(axes: Any, ends: list[tuple[float, float, str]], colours: Mapping[
             va="center",
             fontsize=8,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colours[name], "lw": 0.4},
+            # To where the name begins: a line to its middle would strike through others.
+            arrowprops={"arrowstyle": "-", "color": colours[name], "lw": 0.4, "relpos": (0, 0.5)},
         )
 
 
@@ -113,15 +116,13 @@ def latency(lines: Sequence[Line]) -> Figure | None:
         name = _delay_name(line)
         colour = _OURS[0] if number == 0 else _PEERS[(number - 1) % len(_PEERS)]
         axes.plot(line["quantiles_s"], range(101), color=colour, lw=1.8, label=name)
-    axes.axvline(0.5, color=MARK, lw=0.8, ls=":")
-    axes.axvline(1.5, color=MARK, lw=0.8, ls="--")
-    axes.text(0.5, 2, " half by 0.5 s", color=MARK, fontsize=8)
-    axes.text(1.5, 2, " 99 % by 1.5 s", color=MARK, fontsize=8)
+    for x, y, mark, told in ((0.5, 50, "<", "half by 0.5 s"), (1.5, 99, "D", "99 % by 1.5 s")):
+        axes.plot([x], [y], mark, color=MARK, ms=6, zorder=3, label=f"target for alerts: {told}")
     axes.set(xscale="log", xlabel="seconds from sending to reading", ylabel="% that had come")
-    axes.set(ylim=(0, 101))
+    axes.set(ylim=(0, 103))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(color="#e5e7eb", lw=0.6)
-    rows = -(-len(curves) // 2)
+    rows = -(-(len(curves) + 2) // 2)
     axes.legend(
         frameon=False,
         fontsize=8,
@@ -144,11 +145,25 @@ def _delay_name(line: Line) -> str:
 def split(lines: Sequence[Line]) -> Figure | None:
     """What each step costs an alert."""
     bars: dict[str, dict[str, float]] = {}
+    whole: dict[str, float] = {}
     for line in lines:
-        if line["bench"] == "pipeline" and line["case"].startswith("cost by step, "):
-            case = line["case"].removeprefix("cost by step, ")
+        if line["bench"] != "pipeline":
+            continue
+        case = line["case"].removeprefix(COST_BY_STEP)
+        if case != line["case"] and measurable(line):
             bars.setdefault(case, {})[line["subject"]] = line["us_per_item"]
-    return _stacked(bars, "µs an alert") if bars else None
+        elif line["subject"] == OURS:
+            whole[case] = line["us_per_item"]
+    if not bars:
+        return None
+    figure = _stacked(bars, "µs an alert")
+    axes = figure.axes[0]
+    for number, case in enumerate(bars):
+        if (us := whole.get(case)) is not None:
+            axes.plot([us, us], [number - 0.4, number + 0.4], color=MARK, lw=1.2, ls="--")
+            axes.text(us, number - 0.42, f" measured: {us:.3g}", color=MARK, fontsize=8)
+    axes.set_xlabel("µs an alert; steps overlap, so that less than their sum is measured")
+    return figure
 
 
 def late(lines: Sequence[Line]) -> Figure | None:
@@ -175,10 +190,12 @@ def _stacked(bars: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     figure, axes = _figure(7.2, 1.3 + 0.62 * len(bars))
     names = list(dict.fromkeys(name for parts in bars.values() for name in parts))
     colours = dict(zip(names, _PARTS if len(names) > 3 else ("#64748b", *_OURS), strict=False))
+    labelled: set[str] = set()
     for number, parts in enumerate(bars.values()):
         left = 0.0
         for name, value in parts.items():
-            label_once = name if number == 0 else None
+            label_once = name if name not in labelled else None
+            labelled.add(name)
             axes.barh(number, value, 0.6, left, color=colours[name], label=label_once)
             left += value
         axes.text(left, number, f" {left:.3g}", va="center", fontsize=8)
@@ -215,8 +232,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
 
 
 PLOTS: Mapping[str, tuple[Callable[[Sequence[Line]], Figure | None], str]] = {
-    "join": (join, "Alerts a second against active regions"),
-    "pipeline": (split, "What each step costs an alert"),
+    "join": (join, "Alerts a second against active regions, whose areas shrink beyond 1,000"),
+    "pipeline": (split, "What each step costs an alert, and what was measured of all of them"),
     "late-region": (late, "Parts of the searches for late regions"),
     "latency": (latency, "Share that had come after so many seconds"),
 }

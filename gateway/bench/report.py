@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gateway.bench import plots
+from gateway.bench import bars, plots
 from gateway.bench.every import Line
 from gateway.bench.measure import duration
+from gateway.bench.pipeline_costs import measurable
 from gateway.bench.report_text import cluster, growth, words_of
 
 _MADE = "<!-- Made by docs/make_performance.py from the lines of benches: run `make bench`. -->"
@@ -70,15 +71,25 @@ def text(lines: Sequence[Line], pictures: Mapping[str, str]) -> str:
             "> **A first look with small sizes** (`make bench-short`): these figures are no"
             " measure of anything but that all benches run."
         )
-    parts += [*_machines(lines), *growth(lines)]
+    head = ["what", "target", "measured", ""]
+    parts += [
+        "## What it should reach, and what it reaches",
+        "Targets are for two quiet processors; times (a peer takes so many times as long) are of"
+        " one run.",
+        table(head, [found.row for found in bars.reached(lines)]),
+        *bars.explained(lines),
+        *_machines(lines),
+        *growth(lines),
+    ]
     benches = [name for name in dict.fromkeys(line["bench"] for line in lines) if name != "cluster"]
     for name in benches:
         mine = [line for line in lines if line["bench"] == name]
         parts += [f"## {_TITLES.get(name, name)}", *filter(None, [words_of(name)])]
         parts += [pictures[name]] if name in pictures else []
         parts += _cases(mine)
-    parts += ["## On a cluster", *cluster(lines), "<!-- cluster: lines of a run on one -->"]
-    parts += _cases([line for line in lines if line["bench"] == "cluster"])
+    parts += ["## On a cluster", *cluster(lines)]
+    if mine := [line for line in lines if line["bench"] == "cluster"]:
+        parts += [words_of("cluster"), *_cases(mine)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -100,13 +111,15 @@ def _machines(lines: Sequence[Line]) -> list[str]:
         ] = None
         for package, version in machine["versions"].items():
             versions.setdefault(package, {})[version] = None
-        began.append([name, moment, f"{machine['load_1min']}"])
+        # Lines of before commits were told have the version alone.
+        code = [machine["versions"].get("mmgateway"), machine.get("commit")]
+        began.append([name, moment, f"{machine['load_1min']}", " ".join(filter(None, code))])
     told = ", ".join(f"{name} {' or '.join(some)}" for name, some in sorted(versions.items()))
     return [
         "## Machine",
         "\n".join(f"- {machine}" for machine in machines),
         f"Versions: {told}.",
-        table(["bench", "began (UTC)", "load before"], began),
+        table(["bench", "began (UTC)", "load before", "code"], began),
     ]
 
 
@@ -114,9 +127,13 @@ def _cases(lines: Sequence[Line]) -> list[str]:
     parts = []
     for case in dict.fromkeys(line["case"] for line in lines):
         mine = [line for line in lines if line["case"] == case]
+        lost = [line["subject"] for line in mine if not measurable(line)]
+        mine = [line for line in mine if measurable(line)]
         parts += [f"### {case[:1].upper()}{case[1:]}", _rows(mine)]
         told = dict.fromkeys(line.get("compared", "") for line in mine)
         parts += [_sentence(one) for one in told if one]
+        if lost:
+            parts.append(_sentence(f"not measurable beside the noise: {', '.join(lost)}"))
         if facts := [_facts(line, many=len(mine) > 1) for line in mine if line.get("facts")]:
             parts.append("\n".join(facts))
     return parts

@@ -11,16 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.bench import ending
 from gateway.cli.bench_options import (
     AsJson,
     Peers,
     Runs,
     Seed,
+    finite,
     note,
     scratch,
     show,
     show_machine,
-    teller,
+    tell,
     told,
 )
 
@@ -73,7 +75,10 @@ def notices(
     runs: Runs = 5,
     seed: Seed = 1,
     samples: Annotated[
-        Path | None, typer.Option(help="Folder with VOEvents as they came, *.xml.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder with VOEvents as they came, *.xml."
+        ),
     ] = None,
     live: Annotated[
         bool,
@@ -81,7 +86,9 @@ def notices(
             "--live/--no-live", help="Also notice to region on the topic; starts a Kafka."
         ),
     ] = True,
-    rate: Annotated[float, typer.Option(min=0.1, help="Notices a second, live.")] = 50.0,
+    rate: Annotated[
+        float, typer.Option(min=0.1, callback=finite, help="Notices a second, live.")
+    ] = 50.0,
     live_notices: Annotated[int, typer.Option(min=10, help="Notices sent, live.")] = 1000,
     live_maps: Annotated[int, typer.Option(min=0, help="Notices with sky maps, live.")] = 20,
     as_json: AsJson = False,
@@ -92,7 +99,6 @@ def notices(
     from gateway.bench.notices import PACKAGES, Sizes, cases
 
     facts = machine(PACKAGES)
-    tell = teller(as_json)
     sizes = Sizes(
         voevents=voevents, records=records, cells=cells, runs=runs, seed=seed, samples=samples
     )
@@ -120,7 +126,7 @@ def late_region(
     small: Annotated[bool, typer.Option("--small", help="3 nights of 20,000 alerts.")] = False,
     folder: Annotated[
         Path | None,
-        typer.Option(help="For the archive (110 MB a night of 1 M); kept, and used again."),
+        typer.Option(help="For the archive (110 MB a night of 1 M); made, kept, and used again."),
     ] = None,
     live: Annotated[
         bool, typer.Option("--live/--no-live", help="Also live alerts beside searches.")
@@ -134,38 +140,39 @@ def late_region(
     from gateway.bench import late_cases
     from gateway.bench.measure import machine
 
-    tell = teller(as_json)
     facts = machine(late_cases.PACKAGES)
     sizes = late_cases.Sizes(
         nights=3 if small else nights, alerts=20_000 if small else alerts, runs=runs, seed=seed
     )
-    with _nights_made(quiet=as_json) as advance:
-        archive = late_cases.archive(sizes, folder, advance)
-    rows = late_cases.cases(sizes, archive, live=live, kafka=kafka, tell=tell)
+    with ending.cleanly():
+        with _nights_made() as advance:
+            archive = late_cases.archive(sizes, folder, advance)
+        rows = late_cases.cases(sizes, archive, live=live, kafka=kafka, tell=tell)
     told(rows, facts, as_json)
 
 
 @contextmanager
-def _nights_made(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def _nights_made() -> Iterator[Callable[[int, int], None]]:
     """Shows how many nights of the archive are there."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from gateway.cli.screen import screen
 
     columns = (TextColumn("nights of alerts"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=screen(stderr=True), disable=quiet) as progress:
+    with Progress(*columns, console=screen(stderr=True)) as progress:
         task = progress.add_task("nights")
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
 @app.command("latency", epilog=_LATENCY_EPILOG)
 def latency(
-    rate: Annotated[float, typer.Option(min=0.1, help="Alerts a second.")] = 50.0,
+    rate: Annotated[float, typer.Option(min=0.1, callback=finite, help="Alerts a second.")] = 50.0,
     candidates: Annotated[int, typer.Option(min=10, help="Waited for.")] = 2000,
     cds_seconds: Annotated[
         float | None,
         typer.Option(
             min=0.0,
+            callback=finite,
             metavar="SECONDS",
             help="Also beside a CDS, of the bench's own, that takes so long for an answer.",
         ),
@@ -178,7 +185,6 @@ def latency(
     from gateway.bench import latency as whole
     from gateway.bench.measure import machine
 
-    tell = teller(as_json)
     facts = machine(whole.PACKAGES)
     sizes = whole.Sizes(per_second=rate, candidates=200 if small else candidates, seed=seed)
     with scratch() as folder:
@@ -210,7 +216,8 @@ def pipeline(
     seed: Seed = 1,
     small: Annotated[bool, typer.Option("--small", help="2,000 alerts, 100 regions.")] = False,
     folder: Annotated[
-        Path | None, typer.Option(help="For Kafka's data; a temporary folder by default.")
+        Path | None,
+        typer.Option(help="For Kafka's data, made if it is not there; default: a temporary one."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -223,7 +230,6 @@ def pipeline(
             f"{packets} packets are not two batches of {batch}; the first one is not counted",
             param_hint="--packets",
         )
-    tell = teller(as_json)
     facts = machine(bench.PACKAGES)
     sizes = bench.Sizes(
         packets=2000 if small else packets,
@@ -263,7 +269,6 @@ def join(
     from gateway.bench import join as bench
     from gateway.bench.measure import machine
 
-    tell = teller(as_json)
     facts = machine(bench.PACKAGES)
     sizes = replace(bench.SMALL, seed=seed, peers=peers)
     if not small:
@@ -292,7 +297,10 @@ def bounds(
     from gateway.bench import bounds as cases
     from gateway.bench.measure import machine
 
-    tell = teller(as_json)
+    if unknown := set(only or ()) - set(cases.CASES):
+        raise typer.BadParameter(
+            f"{min(unknown)} is none of {', '.join(cases.CASES)}", param_hint="only"
+        )
     facts = machine(cases.PACKAGES)
     results = cases.measured(only or list(cases.CASES), small=small, seed=seed, tell=tell)
     if as_json:

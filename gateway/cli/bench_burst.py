@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.bench_options import AsJson, Seed, scratch, teller, told
+from gateway.cli.bench_options import AsJson, Seed, scratch, tell, told
 
 EPILOG = "Examples:\n\nmmgateway bench burst\n\nmmgateway bench burst --small --json"
 
@@ -27,5 +27,5 @@ def burst(
     sizes = Sizes(alerts=2_000 if small else alerts, stamp_bytes=stamps, seed=seed)
     facts = machine(PACKAGES)
     with scratch() as folder:
-        rows = cases(folder, sizes, teller(as_json))
+        rows = cases(folder, sizes, tell)
     told(rows, facts, as_json)

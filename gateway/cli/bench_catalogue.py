@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gateway.cli.bench_options import AsJson, Peers, Runs, Seed, note, scratch, tell, told
 
 EPILOG = (
     "Examples:\n\nmmgateway bench catalogue\n\nmmgateway bench catalogue --small --json"
@@ -24,28 +25,23 @@ def catalogue(
         list[int] | None,
         typer.Option(min=1, help="Of a batch; more than once. Default: 400, 10,000, 1,000,000."),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Counted runs; the median is told.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of sources and positions.")] = 1,
+    runs: Runs = 5,
+    seed: Seed = 1,
     small: Annotated[
         bool, typer.Option("--small", help="100,000 sources, 400 and 5,000 positions.")
     ] = False,
     folder: Annotated[
         Path | None,
-        typer.Option(help="For the catalogues (40 bytes a source); kept, and used again."),
+        typer.Option(help="For the catalogues (40 bytes a source); made, kept, and used again."),
     ] = None,
-    peers: Annotated[
-        bool, typer.Option("--peers/--no-peers", help="Others beside ours: mmgateway[bench].")
-    ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
-    ] = False,
+    peers: Peers = True,
+    as_json: AsJson = False,
 ) -> None:
     """The nearest source within 1.5″ of many positions, beside trees and table tools."""
     from dataclasses import replace
 
     from gateway.bench import catalogue as bench
     from gateway.bench.measure import machine
-    from gateway.cli.bench import show
 
     facts = machine(bench.PACKAGES)
     sizes = replace(bench.SMALL, seed=seed, peers=peers)
@@ -57,18 +53,6 @@ def catalogue(
             seed=seed,
             peers=peers,
         )
-    scratch = tempfile.TemporaryDirectory(prefix="mmgateway-bench-")
-    with nullcontext(folder) if folder else scratch as work:
-        rows = bench.cases(
-            Path(work),
-            sizes,
-            (lambda _: None) if as_json else _tell,
-            note=lambda what: typer.echo(what, err=True),
-        )
-    show(rows, facts, as_json)
-    if any(row.equal is False for row in rows):
-        raise typer.Exit(1)
-
-
-def _tell(what: str) -> None:
-    typer.echo(f"measuring: {what} …", err=True)
+    with nullcontext(folder) if folder else scratch() as work:
+        rows = bench.cases(work, sizes, tell, note)
+    told(rows, facts, as_json)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from gateway.cli.bench_options import AsJson, Seed, scratch, tell, told
 
 EPILOG = (
     "Examples:\n\nmmgateway bench cluster\n\nmmgateway bench cluster --small --json"
@@ -24,19 +25,17 @@ def cluster(
         list[str] | None,
         typer.Option(help="Of Spark; more than once. Default: local[2], local-cluster[2,1,1024]."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of alerts and regions.")] = 1,
+    seed: Seed = 1,
     small: Annotated[bool, typer.Option("--small", help="2,000 alerts, 100 regions.")] = False,
     folder: Annotated[
-        Path | None, typer.Option(help="For Kafka's data; a temporary folder by default.")
+        Path | None,
+        typer.Option(help="For Kafka's data, made if it is not there; default: a temporary one."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, one line a subject.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Alerts a second with matching in the driver and in Spark's workers, on one Spark or two."""
     from gateway.bench import cluster as bench
     from gateway.bench.measure import machine
-    from gateway.cli.bench import show
 
     facts = machine(bench.PACKAGES)
     sizes = replace(
@@ -47,12 +46,6 @@ def cluster(
         runs=1 if small else runs,
         seed=seed,
     )
-    with tempfile.TemporaryDirectory(prefix="mmgateway-bench-", dir=folder) as work:
-        rows = bench.cases(Path(work), sizes, tuple(master or bench.MASTERS), _tell)
-    show(rows, facts, as_json)
-    if any(row.equal is False for row in rows):
-        raise typer.Exit(1)
-
-
-def _tell(what: str) -> None:
-    typer.echo(f"measuring: {what} …", err=True)
+    with scratch(folder) as work:
+        rows = bench.cases(work, sizes, tuple(master or bench.MASTERS), tell)
+    told(rows, facts, as_json)

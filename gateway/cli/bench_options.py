@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gateway.bench import ending
 
 if TYPE_CHECKING:
     from gateway.bench.measure import Row
@@ -21,16 +22,20 @@ Peers = Annotated[
     bool, typer.Option("--peers/--no-peers", help="Others beside ours: mmgateway[bench].")
 ]
 Runs = Annotated[int, typer.Option(min=1, help="Counted runs; the median is told.")]
-Seed = Annotated[int, typer.Option(help="Of all that is made up: the same seed, the same data.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Of all that is made up: the same seed, the same data.")
+]
 
 
-def teller(as_json: bool) -> Callable[[str], None]:
-    """Says on the terminal what is measured now, unless programs read."""
-    return (lambda _: None) if as_json else tell
+def finite(number: float | None) -> float | None:
+    """The number of an option, unless it is infinite or none."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is no finite number")
+    return number
 
 
 def tell(what: str) -> None:
-    """Say what is measured now."""
+    """Say what is measured now, to people: what programs read goes elsewhere."""
     typer.echo(f"measuring: {what} …", err=True)
 
 
@@ -41,14 +46,17 @@ def note(what: str) -> None:
 
 @contextmanager
 def scratch(inside: Path | None = None) -> Iterator[Path]:
-    """A folder that goes away with the bench, also when it is ended from outside."""
-    # Otherwise Python ends at once, and a Kafka of the bench's own goes on without it.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        with tempfile.TemporaryDirectory(prefix="mmgateway-bench-", dir=inside) as folder:
-            yield Path(folder)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """A folder that goes away with the bench, also when it is ended from outside.
+
+    The one that it is to be made in stays, and is made if it is not there.
+    """
+    if inside is not None:
+        inside.mkdir(parents=True, exist_ok=True)
+    with (
+        ending.cleanly(),
+        tempfile.TemporaryDirectory(prefix="mmgateway-bench-", dir=inside) as folder,
+    ):
+        yield Path(folder)
 
 
 def told(rows: Sequence[Row], facts: dict[str, Any], as_json: bool) -> None:
@@ -82,8 +90,9 @@ def show_machine(facts: dict[str, Any]) -> None:
     from gateway.cli.screen import screen
 
     versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
+    code = f"commit {facts['commit']}, " if facts.get("commit") else ""
     screen().print(
-        f"{facts['began_utc']}, load {facts['load_1min']} on {facts['processors']} processors"
+        f"{code}{facts['began_utc']}, load {facts['load_1min']} on {facts['processors']} processors"
         f" ({facts['processor']}), {facts['memory_gb']} GB, Python {facts['python']}; {versions}",
         style="dim",
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.bench_options import AsJson, Runs, Seed, scratch, teller, told
+from gateway.cli.bench_options import AsJson, Runs, Seed, scratch, tell, told
 
 EPILOG = (
     "Examples:\n\nmmgateway bench packets\n\nmmgateway bench packets --packets 2000 --json"
@@ -23,7 +23,11 @@ def packets(
     tasks: Annotated[int, typer.Option(min=1, help="Tasks that copy at a time.")] = 1,
     samples: Annotated[
         Path | None,
-        typer.Option(help="Folder with real ZTF packets, *.avro; else packets are made."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder with real ZTF packets, *.avro; else packets are made.",
+        ),
     ] = None,
     runs: Runs = 3,
     seed: Seed = 1,
@@ -34,7 +38,6 @@ def packets(
     from gateway.bench.packets import PACKAGES, Sizes, cases
 
     facts = machine(PACKAGES)
-    tell = teller(as_json)
     sizes = Sizes(packets=count, batch=batch, tasks=tasks, runs=runs, seed=seed, folder=samples)
     with scratch() as folder:
         rows = cases(folder, sizes, tell)

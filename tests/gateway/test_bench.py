@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -16,8 +17,9 @@ from crossmatch.chains import DEFAULT_CHAINS
 from crossmatch.errors import ConfigError, ServiceError
 from crossmatch.skymap import read_skymap
 from gateway.bench import live, notices, own, samples
-from gateway.bench.measure import OURS, Subject, delays_row, machine, measured
+from gateway.bench.measure import OURS, Subject, commit, delays_row, machine, measured
 from gateway.cli import main
+from gateway.cli.bench_options import scratch
 from gateway.feeds.registry import load_feeds
 from gateway.understand import understand
 
@@ -66,6 +68,40 @@ def test_the_machine_is_told_without_its_name():
     assert platform.node() not in json.dumps(facts)
 
 
+def git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "commit.gpgsign=false")
+    done = subprocess.run(
+        ["git", *who, "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_lines_say_of_which_commit_the_code_is(tmp_path):
+    code, page, later = (tmp_path / name for name in ("code.py", "docs/page.md", "env/code.py"))
+    for path in (code, page, later):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+    assert commit(code) is None
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "code.py", "docs")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    short = git(tmp_path, "rev-parse", "--short", "HEAD")
+
+    assert commit(code) == short
+    assert commit(later) is None
+    page.write_text("2")
+    assert commit(code) == short
+    code.write_text("2")
+    assert commit(code) == f"{short}+"
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    facts = machine(["numpy"])
+    assert facts["commit"] is None
+    assert facts["versions"]["numpy"]
+
+
 def test_services_of_the_bench_have_free_ports_and_end_when_it_fails(tmp_path, monkeypatch):
     calls = []
 
@@ -99,6 +135,43 @@ def test_samples_of_a_folder_are_read_by_all(tmp_path, capsys):
     assert ours["items"] == peer["items"] == 30
     assert peer["equal"] is True
     assert "1 of 2 VOEvents" in ours["compared"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["bounds", "nosuch"], "burst, regions"),
+        (["latency", "--rate", "inf"], "inf"),
+        (["latency", "--rate", "nan"], "nan"),
+        (["latency", "--cds-seconds", "inf"], "inf"),
+        (["notices", "--rate", "nan"], "nan"),
+        (["join", "--seed", "-1"], "-1"),
+        (["catalogue", "--seed", "-1"], "-1"),
+        (["cluster", "--seed", "-1"], "-1"),
+        (["notices", "--samples", "/nonexistent"], "/nonexistent"),
+        (["packets", "--samples", "/nonexistent"], "/nonexistent"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(arguments, why, capsys):
+    assert main(["bench", *arguments]) == 2
+    told = capsys.readouterr()
+    assert why in told.err
+    assert "measuring" not in told.err
+    assert not told.out
+
+
+def test_programs_read_lines_alone_and_people_what_goes_on(capsys):
+    assert main(["bench", "notices", *SMALL, "--json"]) == 0
+    told = capsys.readouterr()
+    assert all(json.loads(line) for line in told.out.splitlines())
+    assert "measuring: " in told.err
+
+
+def test_a_folder_of_a_bench_is_made_and_stays(tmp_path):
+    place = tmp_path / "new" / "place"
+    with scratch(place) as folder:
+        assert folder.parent == place
+    assert list(place.iterdir()) == []
 
 
 def test_a_folder_without_samples_is_refused(tmp_path):

@@ -130,6 +130,28 @@ def test_the_command_runs_what_is_named(tmp_path: Path, monkeypatch):
     ]
 
 
+def test_small_sizes_do_not_replace_lines_of_full_runs(tmp_path: Path):
+    path, run = tmp_path / "lines.jsonl", Runs()
+    every.write(path, [line("join", short=True), line("decode", short=False)])
+    with pytest.raises(ConfigError, match="lines of full runs"):
+        every.run_all(every.chosen(["join"]), path, short=True, run=run)
+    assert not run.asked
+
+    every.write(path, [line("join", short=True)])
+    every.run_all(every.chosen(["join"]), path, short=True, run=run)
+    assert len(run.asked) == 1
+
+
+def test_a_place_that_cannot_take_the_lines_is_told_before_anything_is_run(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "broken").write_text("{")
+    run = Runs()
+    for place, why in (("file/lines", "folder"), (".", "written"), ("broken", "no lines")):
+        with pytest.raises(ConfigError, match=why):
+            every.run_all(every.chosen(["join"]), tmp_path / place, short=False, run=run)
+    assert not run.asked
+
+
 def test_a_process_is_run_and_its_status_and_output_are_kept():
     done = every.in_process(["config", "show", "--no-such-option"])
     assert done.status == 2

@@ -84,6 +84,11 @@ def test_the_schema_is_one_text_without_parts():
     assert json.loads(lsstpackets.schema_json())["name"] == "lsst.v10_0.alert"
 
 
+def test_spark_reads_enough_whole_records_for_its_job_to_count_little():
+    assert decode.Sizes().by_from_avro == 200_000
+    assert decode.Sizes(packets=100, by_peers=50).by_from_avro == 50
+
+
 def test_a_size_that_is_not_measured_is_refused(capsys):
     assert main(["bench", "decode", "--size", "5"]) == 2
     assert "3, 47, 82" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from crossmatch.index import RegionIndex
 from crossmatch.model import Circle, MultiOrderMap
 from crossmatch.region import area_deg2
 from gateway.bench import join, join_peers
@@ -51,7 +53,11 @@ def test_a_line_for_ours_and_each_peer_all_equal(capsys):
     for row in rows:
         assert row.keys() >= KEYS
         assert row["machine"]["load_1min"] >= 0
-    assert next(r for r in rows if r["case"] == "add a map")["equal"] is True
+    (ours,) = (r for r in rows if (r["case"], r["subject"]) == ("20 regions", OURS))
+    assert ours["facts"]["index_bytes"] > 8 * ours["facts"]["map_cells"] > 0
+    (added,) = (r for r in rows if r["case"] == "add a map")
+    assert added["equal"] is True
+    assert added["facts"]["longest_ms"] >= added["facts"]["median_ms"] > 0
     for peer in join_peers.PEERS:
         assert (peer.name in lines.err) == (peer not in there)
 
@@ -115,6 +121,25 @@ def test_no_peers_when_none_are_wanted(tiny, capsys):
 def test_same_is_the_same_pairs_and_levels(other, equal):
     ours = Found(np.array([0, 1]), np.array([2, 0]), np.array([0.1, 0.5]))
     assert join.same(ours, other, 3) is equal
+
+
+def test_maps_are_added_until_a_layer_of_them_is_merged_with_the_large_one():
+    given = world(regions(20, 300, 1), 100, 1)
+    ticks = itertools.count()
+    for least, expected in ((1, 3), (5, 5)):
+        index = RegionIndex.build(given.regions)
+        taken, is_merged = join._added_seconds(index, given, 300, least, lambda: next(ticks))
+        assert taken == [1] * expected
+        assert is_merged
+        assert len(index) == 20 + expected
+
+
+def test_no_more_maps_are_added_than_can_be_waited_for(monkeypatch):
+    monkeypatch.setattr(join, "_MOST_ADDED", 2)
+    given = world(regions(20, 300, 1), 100, 1)
+    index = RegionIndex.build(given.regions)
+    taken, is_merged = join._added_seconds(index, given, 300, 1, lambda: 0.0)
+    assert (len(taken), is_merged) == (2, False)
 
 
 @pytest.mark.parametrize("area", [10.0, 300.0, 2000.0])

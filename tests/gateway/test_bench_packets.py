@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from broker.packetfiles import Packet
 from broker.packets import decode_packet
+from broker.packetstore import PacketStore
 from crossmatch.errors import ConfigError
 from gateway.bench import packets
-from gateway.bench.measure import Row, row_of
+from gateway.bench.measure import OURS, Row, row_of
 from gateway.bench.packets import made, real
 
 
 def test_packets_are_those_of_ztf_in_size_and_layout():
     raws = made(3, seed=1)
-    assert all(70_000 < len(packet) < 95_000 for packet in raws)
+    assert all(81_500 <= len(packet) < 82_500 for packet in raws)
     records = [record for packet in raws for record in decode_packet(packet, "ztf", {})]
     assert [record["objectId"] for record in records] == [f"ZTF26{n:07d}" for n in range(3)]
     assert raws == made(3, seed=1)
@@ -22,7 +24,7 @@ def test_packets_are_those_of_ztf_in_size_and_layout():
 def test_several_runs_are_told_by_their_median_and_spread():
     def row(seconds: float) -> Row:
         facts = {"alerts_per_s": round(100 / seconds)}
-        return row_of("packets", "matching", "alone", 100, [seconds], seconds, equal=None,
+        return row_of("packets", "matching", OURS, 100, [seconds], seconds, equal=None,
                       compared="", facts=facts)  # fmt: skip
 
     alone = packets._of_runs([row(2.0), row(4.0), row(1.0)])
@@ -30,8 +32,29 @@ def test_several_runs_are_told_by_their_median_and_spread():
 
     assert (alone.seconds, alone.seconds_min, alone.seconds_max, alone.runs) == (2.0, 1.0, 4.0, 3)
     assert (alone.ratio_to_ours, alone.facts["alerts_per_s"]) == (1.0, 50)
-    assert (both.subject, both.seconds, both.ratio_to_ours) == ("beside the copying", 4.0, 2.0)
+    assert both.subject == f"{OURS}, beside the copying"
+    assert (both.seconds, both.ratio_to_ours) == (4.0, 2.0)
     assert both.facts == {"alerts_per_s": 25, "rate_kept": 0.5}
+
+
+def test_runs_of_which_one_differs_are_not_equal():
+    def row(equal: bool) -> Row:
+        return row_of("packets", "copying", OURS, 1, [1.0], 1.0, equal=equal, compared="")
+
+    assert packets._of_runs([row(True), row(True)]).equal is True
+    assert packets._of_runs([row(True), row(False)]).equal is False
+
+
+def test_what_was_copied_is_counted_by_reading_it(tmp_path):
+    store = PacketStore(tmp_path)
+    assert packets.in_store(store) == (0, 0)
+    sizes = {"2026-01-01": (100, 200), "2026-01-02": (50,)}
+    rows = [
+        Packet(("alerts", 0, offset), "ztf", None, offset, night, bytes(size))
+        for offset, (night, size) in enumerate((n, s) for n, some in sizes.items() for s in some)
+    ]
+    store.put(rows, 0)
+    assert packets.in_store(store) == (3, 350)
 
 
 def test_a_folder_without_packets_is_refused(tmp_path):

@@ -124,8 +124,9 @@ def test_rows_tell_our_part_of_each_rate():
     assert (row.facts["least"], row.facts["most"]) == (0.5, 0.9)
 
 
-def committed(alerts: int, step: float, publish: float) -> Committed:
-    outcome = Outcome("alerts", 1, 1, "", [], {}, {}, {"received": alerts}, [])
+def committed(alerts: int, step: float, publish: float, statements: int = 0) -> Committed:
+    ledger = {"received": alerts, "statements": statements}
+    outcome = Outcome("alerts", 1, 1, "", [], {}, {}, ledger, [])
     return Committed(outcome, Marker(1, "", 0), step, publish)
 
 
@@ -165,8 +166,42 @@ def test_what_the_matcher_hands_over_is_told_without_reading_and_decoding():
     )
     assert tuple(steps) == pipeline_costs.STEPS
     assert steps["reading"] == [1.0, 2.0, 3.0]
-    assert steps["decoding in the JVM"] == [2.0, 3.0, 1e-9]
-    assert steps["hand-over"] == [2.0, 1e-9]
+    assert steps["decoding in the JVM"] == [2.0, 3.0, -1.0]
+    assert steps["hand-over"] == [2.0, 0.0]
+
+
+def test_a_step_whose_cost_is_no_more_than_noise_is_told_so_and_has_no_row():
+    taken = {"reading": [4e-6, 6e-6], "decoding in the JVM": [-1e-6, 3e-6]}
+    (row,) = pipeline._split(taken, 3e3, pipeline.Sizes(packets=100))
+    assert (row.subject, row.ratio_to_ours) == ("reading", 1.0)
+    assert row.compared.endswith(". Decoding in the JVM: not measurable, -1 to 3 µs")
+
+
+def test_alerts_of_a_batch_are_those_that_spark_has_planned(tmp_path):
+    (tmp_path / "offsets").mkdir()
+    topics = {pipeline_world.TOPIC: {"0": 30, "1": 29}, "mm.regionlog": {"0": 5}}
+    (tmp_path / "offsets" / "2").write_text("v1\n{}\n" + json.dumps(topics))
+    assert pipeline_jobs.planned(tmp_path, 2) == 59
+
+
+def test_statements_of_an_alert_are_those_after_the_first_batch():
+    costs = pipeline_costs.Costs()
+    assert costs.statements_per_alert() == 0.0
+    for alerts, statements in ((10, 10), (20, 4), (20, 6)):
+        costs.decoded(1.0)
+        costs.committed(committed(alerts, 1.0, 1.0, statements))
+    assert costs.statements_per_alert() == 0.25
+
+
+def test_our_row_tells_how_many_statements_an_alert_made():
+    batches = [(0.0, 5), (1.0, 5)]
+    runs = {
+        OURS: [pipeline_jobs.Run(batches=batches, statements=0.25)],
+        pipeline_costs.COUNTING: [pipeline_jobs.Run(batches=batches)],
+    }
+    ours, other = pipeline.rates(runs, 3e3, pipeline.Sizes(), True)
+    assert ours.facts["statements_per_alert"] == 0.25
+    assert "statements_per_alert" not in other.facts
 
 
 def test_rows_tell_rates_and_the_part_of_each_step():
@@ -177,8 +212,8 @@ def test_rows_tell_rates_and_the_part_of_each_step():
     costs = {"hand-over": 0.6} | dict.fromkeys(pipeline_costs.STEPS[3:], 0.1)
     runs = {
         OURS: [run(5, costs)],
-        pipeline.DECODING: [run(2)],
-        pipeline.COUNTING: [run(10)],
+        pipeline_costs.DECODING: [run(2)],
+        pipeline_costs.COUNTING: [run(10)],
     }
     sizes = pipeline.Sizes(packets=100)
 

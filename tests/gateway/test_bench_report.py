@@ -16,7 +16,7 @@ import pytest
 
 from gateway.bench import every, pipeline_costs, plots, report
 from gateway.bench.measure import OURS, delays_row, row_of
-from gateway.bench.report_text import cluster, growth
+from gateway.bench.report_text import cluster, growth, words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = {
@@ -151,7 +151,26 @@ def test_the_page_tells_machine_dates_load_and_versions():
     assert "2 processors (Some Processor), 24.0 GB of memory" in text
     assert "mmgateway 0.1.0, numpy 2.2.0" in text
     assert "| join | 2026-11-20T12:00Z | 0.25 |" in text
-    assert "| latency | 2026-11-20T12:00Z | 1.75 |" in text
+    assert "| latency | 2026-11-20T12:00Z | 1.75 | 0.1.0 |" in text
+
+
+def test_the_page_tells_the_commit_of_each_bench_where_lines_do():
+    one = dict(LINES[0]) | {"machine": MACHINE | {"commit": "abc1234+"}}
+    text = report.text([one, *LINES[-1:]], {})
+    assert "| join | 2026-11-20T12:00Z | 0.25 | 0.1.0 abc1234+ |" in text
+
+
+def test_the_page_begins_with_targets():
+    text = report.text(LINES, {})
+    before, _, after = text.partition("## What it should reach, and what it reaches")
+    assert "## " not in before
+    assert "| Join, adding a map of 20,000 cells to 1,000 regions, median | below 10 ms |" in after
+    assert "| 2.1 ms | met |" in after
+    assert "| not measured |" in after
+
+
+def test_every_bench_has_words():
+    assert all(words_of(asked.name) for asked in every.BENCHES)
 
 
 def test_rows_tell_median_spread_ratio_and_whether_results_were_equal():
@@ -180,6 +199,48 @@ def test_words_without_figures_stay_sentences():
     assert "Size of maps" in text
 
 
+def test_sizes_of_the_index_and_columns_are_told_where_lines_have_them():
+    assert "bytes of the index" not in " ".join(growth(LINES))
+    assert "MB" not in " ".join(cluster(LINES))
+    assert "columns of each alert that matching needs" in " ".join(cluster(LINES))
+    more = [
+        line("join", "1,000 regions", OURS, 0.3, map_cells=2_000_000, index_bytes=50_000_000),
+        line("decode", "ztf 82 kB", OURS, 2.4, columns=24),
+        line("decode", "lsst 3 kB", OURS, 1.1, columns=17),
+        line("join", "add a map", OURS, 2100.0, items=1, longest_ms=171.0,
+             large_layer_merged="yes"),
+    ]  # fmt: skip
+    text = " ".join(growth(more))
+    assert "25 bytes of the index for each of 2,000,000 cells" in text
+    assert "after 2.1 ms as a rule, and now and then after 171 ms" in text
+    text = " ".join(cluster(more))
+    assert "1,000 regions with 2,000,000 map cells is 50 MB" in text
+    assert "the 24 (ZTF) or 17 (LSST) columns of each alert that matching needs" in text
+
+
+def test_steps_that_older_lines_have_below_the_noise_are_not_told_as_figures():
+    case = "cost by step, 3 kB, 1,000 regions"
+    steps = [
+        line("pipeline", case, pipeline_costs.READ, 9.0),
+        line("pipeline", case, pipeline_costs.DECODE, 1.0) | {"seconds_min": 1e-3},
+    ]
+    text = report.text(steps, {})
+    assert "| reading | 1,000,000 |" in text
+    assert "| decoding in the JVM |" not in text
+    assert "Not measurable beside the noise: decoding in the JVM." in text
+    figure = plots.drawn(steps, plots.split)
+    assert figure is not None
+    (legend,) = (a.get_legend() for a in figure.axes)
+    assert [t.get_text() for t in legend.get_texts()] == ["reading"]
+
+
+def test_the_plot_of_steps_shows_what_was_measured_of_all():
+    figure = plots.drawn(LINES, plots.split)
+    assert figure is not None
+    told = [text.get_text().strip() for text in figure.axes[0].texts]
+    assert told == ["185", "50", "measured: 148", "measured: 40"]
+
+
 def test_what_is_full_first_on_a_cluster_follows_from_the_steps():
     text = " ".join(cluster(LINES))
     told = "reading and decoding an alert took this machine"
@@ -190,11 +251,13 @@ def test_what_is_full_first_on_a_cluster_follows_from_the_steps():
 
 
 def test_lines_of_a_cluster_stand_in_their_place():
-    mark = "<!-- cluster: lines of a run on one -->"
-    without = report.text(LINES, {})
-    assert without.rstrip().endswith(mark)
+    mark, words = "## On a cluster", words_of("cluster")
+    assert words not in report.text(LINES, {})
     run = line("cluster", "local-cluster[2,1,1024]", OURS, 70.0, equal=True)
-    told = report.text([*LINES, run], {}).partition(mark)[2]
+    text = report.text([*LINES, run], {})
+    assert text.count("<!--") == 1
+    told = text.partition(mark)[2]
+    assert words in told
     assert "### Local-cluster[2,1,1024]" in told
     assert "| mmgateway | 1,000,000 | 14,286 |" in told
 
@@ -233,6 +296,8 @@ def test_the_plot_of_delays_tells_them_apart():
         "notice to region, 50 a second",
         "notice to region, its map fetched",
         "alert to candidate, beside late maps",
+        "target for alerts: half by 0.5 s",
+        "target for alerts: 99 % by 1.5 s",
     ]
 
 
