@@ -285,8 +285,8 @@ def _added_seconds(
 
     There are ``least`` maps, and more until that happens, but not more than can be waited for.
     """
-    few = [a[:_FEW_POSITIONS] for a in (given.time_jd, given.ra_deg, given.dec_deg)]
-    match(*few, index)
+    time_jd, ra, dec = (a[:_FEW_POSITIONS] for a in (given.time_jd, given.ra_deg, given.dec_deg))
+    match(time_jd, ra, dec, index)
     taken: list[float] = []
     is_merged = False
     while len(taken) < least or not (is_merged or len(taken) >= _MOST_ADDED):
@@ -295,7 +295,7 @@ def _added_seconds(
         one = region_of(arc_map(arc, cells), f"added-{i}")
         began = clock()
         index.add(one)
-        match(*few, index)
+        match(time_jd, ra, dec, index)
         taken.append(clock() - began)
         is_merged |= len(index.tables.layers) == 1
     return taken, is_merged

@@ -129,9 +129,9 @@ def _maps(figures: Figures) -> list[str]:
         parts.append(f"{told}. The others are not built anew.")
     if (large := figures.of("notices", "map")) is not None:
         cells = large.get("compared", "").partition(" map of ")[2].partition(" cells")[0]
-        size = f"a file of {cells} cells" if cells else "a large file"
+        large_map = f"a file of {cells} cells" if cells else "a large file"
         parts.append(
-            f"What grows with the cells is reading a map: {size} becomes a region in"
+            f"What grows with the cells is reading a map: {large_map} becomes a region in"
             f" {duration(large['seconds'])}."
         )
     return parts

@@ -76,9 +76,7 @@ def notices(
     seed: Seed = 1,
     samples: Annotated[
         Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder with VOEvents as they came, *.xml."
-        ),
+        typer.Option(help="Folder with VOEvents as they came, *.xml."),
     ] = None,
     live: Annotated[
         bool,
@@ -98,6 +96,8 @@ def notices(
     from gateway.bench.measure import machine
     from gateway.bench.notices import PACKAGES, Sizes, cases
 
+    if samples is not None and not samples.is_dir():
+        raise typer.BadParameter(f"{samples} is no folder", param_hint="--samples")
     facts = machine(PACKAGES)
     sizes = Sizes(
         voevents=voevents, records=records, cells=cells, runs=runs, seed=seed, samples=samples

@@ -24,8 +24,6 @@ def packets(
     samples: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
-            file_okay=False,
             help="Folder with real ZTF packets, *.avro; else packets are made.",
         ),
     ] = None,
@@ -37,6 +35,8 @@ def packets(
     from gateway.bench.measure import machine
     from gateway.bench.packets import PACKAGES, Sizes, cases
 
+    if samples is not None and not samples.is_dir():
+        raise typer.BadParameter(f"{samples} is no folder", param_hint="--samples")
     facts = machine(PACKAGES)
     sizes = Sizes(packets=count, batch=batch, tasks=tasks, runs=runs, seed=seed, folder=samples)
     with scratch() as folder:
