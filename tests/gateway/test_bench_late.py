@@ -135,56 +135,7 @@ def test_rows_that_differ_from_the_plain_look_are_told_as_not_equal(archive, mon
 def test_an_unknown_case_of_the_bounds_is_named_with_those_that_are_known():
     done = CliRunner().invoke(app, ["bench", "bounds", "tide", "--small"])
 
-    assert done.exit_code == 1
-    assert "tide" in str(done.exception or done.output)
-    assert all(name in str(done.exception or done.output) for name in bounds.CASES)
-
-
-def test_lines_of_the_bounds_have_the_keys_of_all_benches(monkeypatch):
-    result = {
-        "bench": "bounds", "case": "burst", "told": "many", "items": 200, "seconds": 4.0,
-        "peak_mb": 300, "day": [{"events": 1}], "bounded": True,
-    }  # fmt: skip
-    monkeypatch.setattr(bounds, "measured", lambda *_, **__: [result])
-    done = CliRunner().invoke(app, ["bench", "bounds", "--json"])
-
-    assert done.exit_code == 0, done.output
-    (line,) = map(json.loads, done.stdout.splitlines())
-    assert (line["bench"], line["case"], line["items"], line["per_s"]) == (
-        "bounds", "burst", 200, 50.0,
-    )  # fmt: skip
-    assert line["facts"]["bounded"] == "yes"
-    assert line["facts"]["peak_mb"] == 300
-    assert line["result"]["day"] == [{"events": 1}]
-    assert line["machine"]["processors"] >= 1
-
-
-def test_cuts_that_go_before_reading_leave_the_same_rows(archive):
-    """Small row groups of their own: what is left lies in some of them only."""
-    ranges = np.array([[0, sky.N_PIX // 3], [sky.N_PIX // 2, sky.N_PIX]])
-    span = (sky30.FIRST_JD, sky30.FIRST_JD + 0.75)
-    night = archive.nights(*span)[0]
-    good = Good(("positive", "mag"), lambda t: np.asarray(pc.greater(t["mag"], 20.3)))
-
-    rows = archive.search_night(night, ranges, *span, 1, good)
-
-    everything = archive.search_night(night, ranges, *span, 1)
-    assert 0 < rows.num_rows < everything.num_rows
-    assert rows.equals(everything.filter(pc.field("mag") > 20.3))
-
-
-def test_rows_from_several_files_and_row_groups_keep_their_columns_together(tmp_path):
-    archive = sky30.stored(tmp_path, 1, 140_000, SEED)
-    span = (sky30.FIRST_JD, sky30.FIRST_JD + 1)
-    (night,) = archive.nights(*span)
-    plain = pads.dataset(archive.path, format="parquet", partitioning="hive").to_table()
-    place, mag = plain["ipix29"].to_numpy(), plain["mag"].to_numpy()
-    edges = np.quantile(place, [0.02, 0.05, 0.6, 0.61, 0.97, 0.98]).astype(np.int64)
-    good = Good(("mag",), lambda t: t["mag"].to_numpy() > 20.0)
-
-    rows = archive.search_night(night, edges.reshape(-1, 2), *span, 1, good)
-
-    wanted = plain.filter(pa.array(sky.contains(edges.reshape(-1, 2), place) & (mag > 20.0)))
-    wanted = wanted.sort_by("alert_id").select(rows.column_names)
-    assert rows.num_rows > 1000
-    assert rows.equals(wanted.cast(rows.schema))
+    assert done.exit_code == 2
+    # Typer draws a box around it, whose lines end anywhere.
+    told = "".join(c for c in done.output if c.isalnum() or c in "-_")
+    assert all(name in told for name in ("tide", *bounds.CASES))
