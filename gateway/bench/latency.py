@@ -82,8 +82,10 @@ class _Heard:
     def note(self, statement: Mapping[str, Any], now: float) -> None:
         """Take note of a statement about a burst."""
         alert = str(statement["alert_id"])
-        self.looked_up += statement["reason"] == "looked_up"
-        if alert not in self.by_alert:
+        if statement["reason"] == "looked_up":
+            # Never the first about an object: that of one before the measuring may come now.
+            self.looked_up += 1
+        elif alert not in self.by_alert:
             self.by_alert[alert] = now
             said = {k: v for k, v in statement.items() if k not in _OF_THE_MOMENT}
             self.first[alert] = said

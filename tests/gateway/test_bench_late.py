@@ -6,15 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pytest
 from typer.testing import CliRunner
 
 from broker.archive import AlertArchive
-from broker.places import Good
-from crossmatch import sky
 from crossmatch.cuts import apply_cuts
 from crossmatch.model import Circle
 from gateway.bench import bounds, late_cases, sky30
