@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from catalogs.tables import Table, arrow_columns, clean, csv_parts, is_text, read_table
+from catalogs.tables import (
+    Table,
+    arrow_columns,
+    clean,
+    csv_parts,
+    is_text,
+    read_table,
+    refuse_binary,
+)
 from catalogs.units import parquet_units
 from crossmatch.errors import CatalogError
 
@@ -62,6 +70,9 @@ class Source:
         """
         if self.kind != "csv":
             return self
+        for path in self.files:
+            with path.open("rb") as file:
+                refuse_binary(file, path)
         schemas = []
         for batch in self.batches():
             schemas.append(_schema(batch.rows.columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from catalogs.angles import angles_of_dec, angles_of_ra
 from catalogs.batches import Batch
 from catalogs.roles import ID_NAMES
-from catalogs.tables import DEC_NAMES, RA_NAMES, Table, is_text, positions
+from catalogs.tables import DEC_NAMES, RA_NAMES, Table, is_text, not_numbers
 from crossmatch.errors import CatalogError
 from crossmatch.model import BoolArray, FloatArray, IntArray
 
@@ -44,7 +46,7 @@ def position_columns(
     Raises
     ------
     CatalogError
-        ``no_such_column``, ``no_position_columns``.
+        ``no_such_column``, ``no_position_columns``, ``same_column``.
     """
     names = table.columns.column_names
     known = ", ".join(names[:40]) + (" …" if len(names) > 40 else "")
@@ -58,6 +60,10 @@ def position_columns(
             "no_position_columns",
             f"{path}: no column is the {which}; `mmgateway catalogs add` takes --ra and --dec:"
             f" {known}",
+        )
+    if found_ra == found_dec:
+        raise CatalogError(
+            "same_column", f"{path}: {found_ra} is to be right ascension and declination"
         )
     return Columns(found_ra, found_dec, id_column or table.find(ID_NAMES), None)
 
@@ -76,6 +82,7 @@ class Positions:
     def __init__(self, columns: Columns, *, skip: bool = False) -> None:
         self._columns, self._skip = columns, skip
         self._stated = columns.unit is not None
+        self._ra, self._dec = angles_of_ra(columns.ra), angles_of_dec(columns.dec)
         self._low, self._high = np.full(2, np.inf), np.full(2, -np.inf)
         self.taken = self.skipped = 0
 
@@ -85,8 +92,8 @@ class Positions:
         Raises
         ------
         CatalogError
-            ``no_position``, ``out_of_range`` with row and column; ``wrong_unit``,
-            ``not_a_position``.
+            ``no_position``, ``not_a_position``, ``mixed_positions``, ``out_of_range`` with row
+            and column; ``wrong_unit``.
         """
         names = self._columns.ra, self._columns.dec
         table = batch.rows
@@ -95,7 +102,7 @@ class Positions:
             table = replace(table, units={**table.units, **units})
         text = any(is_text(table.columns[name].type) for name in names)
         self._stated |= text or all(table.units.get(name) for name in names)
-        ra, dec = positions(table, *names)
+        ra, dec = (a.of(table, batch.file, batch.first_row) for a in (self._ra, self._dec))
         rows = self._rows(batch, ra, dec)
         ra, dec = ra[rows], dec[rows]
         span = "outside [-180, 360] degrees"
@@ -172,6 +179,22 @@ def refuse_values(
             f"{batch.file}: row {batch.first_row + int(rows[first])}, column {column}:"
             f" {values[first]:g} is {what}",
         )
+
+
+def refuse_text(batch: Batch, columns: Iterable[str]) -> None:
+    """Raise CatalogError ``not_a_number`` with row, column and text, for columns of numbers.
+
+    Marks of no value are no text: blanks, ``---``, ``null`` and the like.
+    """
+    for name in columns:
+        bad = not_numbers(batch.rows.columns[name])
+        if bad.size:
+            said = str(batch.rows.columns[name][int(bad[0])].as_py())[:40]
+            raise CatalogError(
+                "not_a_number",
+                f"{batch.file}: row {batch.first_row + int(bad[0])}, column {name}: {said!r} is no"
+                " number; `mmgateway catalogs add --columns` leaves columns out",
+            )
 
 
 class Identifiers:

@@ -8,7 +8,7 @@ memory. Part after part is sorted by time and becomes segments, which go on like
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from catalogs import hats
 from catalogs.batches import DEC, PIXEL_COLUMN, RA, Batch, Source
-from catalogs.checks import Positions
+from catalogs.checks import Positions, refuse_text
 from catalogs.kinds import Kind, Scale
 from catalogs.roles import Roles
 from catalogs.runs import Runs
@@ -109,6 +109,7 @@ def segment_runs(
     places: Positions,
     read: Sequence[str],
     stored: Sequence[str],
+    figures: Sequence[str],
     max_gap_hours: float,
     folder: Path,
     advance: Callable[[str, float], None],
@@ -119,6 +120,8 @@ def segment_runs(
     ----------
     read, stored : sequence of str
         Columns to read, and those that go on with the segment that begins with their row.
+    figures : sequence of str
+        Columns that must be numbers.
     max_gap_hours : float
         Between times farther apart nothing is known.
     folder : Path
@@ -127,11 +130,12 @@ def segment_runs(
     Raises
     ------
     CatalogError
-        ``no_object``, ``not_a_time``, ``two_places``, ``too_fast``, ``lone_position`` with
-        row and object, and those of `catalogs.checks.Positions`.
+        ``no_object``, ``not_a_time``, ``not_a_number``, ``two_places``, ``too_fast``,
+        ``lone_position`` with row and object, and those of `catalogs.checks.Positions`.
     """
     origin = _Origin()
-    rows = _by_object(source, columns, places, read, stored, folder / "objects", origin, advance)
+    checked = _checked(source.batches(read), figures)
+    rows = _by_object(checked, columns, places, stored, folder / "objects", origin, advance)
     places.refuse_odd_units(source.path)
     if rows.rows == 0:
         raise CatalogError("empty", f"{source.path}: no rows with a position")
@@ -157,11 +161,17 @@ def segment_runs(
     return runs, told
 
 
+def _checked(batches: Iterable[Batch], figures: Sequence[str]) -> Iterator[Batch]:
+    """The same batches; text in columns that must be numbers is refused."""
+    for batch in batches:
+        refuse_text(batch, figures)
+        yield batch
+
+
 def _by_object(
-    source: Source,
+    batches: Iterable[Batch],
     columns: Columns,
     places: Positions,
-    read: Sequence[str],
     stored: Sequence[str],
     folder: Path,
     origin: _Origin,
@@ -170,7 +180,7 @@ def _by_object(
     """First pass: every row checked and put aside by its object."""
     folder.mkdir(parents=True)
     runs = Runs(folder)
-    for batch in source.batches(read):
+    for batch in batches:
         rows, ra, dec = places.of(batch)
         objects, keys = _objects(batch, rows, columns.objects)
         east, north = _rates(batch, rows, columns.rates)

@@ -8,7 +8,7 @@ import re
 import tomllib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -18,10 +18,12 @@ import numpy as np
 import pyarrow as pa
 from astropy.time import Time
 
-from catalogs.tables import Table, numbers, positions, read_table, texts, unit_factor
+from catalogs.angles import positions
+from catalogs.tables import Table, numbers, read_table, texts, unit_factor
 from crossmatch.errors import CatalogError
 from crossmatch.model import Circle, FloatArray, Messenger, Notice, SystematicTerm
 
+_SUFFIXES = (".csv", ".fits", ".parquet")
 _TIME_FORMATS = {"mjd": "mjd", "jd": "jd", "gps": "gps", "iso": "isot"}
 _CLOCK_NAME = re.compile(r"(\d{2})(\d{2})(\d{2})")
 _CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?)")
@@ -93,6 +95,7 @@ def event_columns(mapping: Mapping[str, Any]) -> EventColumns:
         found = values.get(key, ())
         values[key] = (found,) if isinstance(found, str) else tuple(found)
     values.setdefault("id", "table")
+    _refuse_keys(values)
     try:
         values["systematic"] = tuple(
             (
@@ -109,6 +112,19 @@ def event_columns(mapping: Mapping[str, Any]) -> EventColumns:
     if columns.messenger not in get_args(Messenger):
         raise CatalogError("bad_mapping", f"messenger {columns.messenger!r}")
     return columns
+
+
+def _refuse_keys(values: Mapping[str, Any]) -> None:
+    """Raise CatalogError ``bad_mapping`` unless there is what must be, and nothing unknown."""
+    known = {f.name: f.default is MISSING for f in fields(EventColumns)}
+    needed = [name for name, must in known.items() if must and values.get(name, ()) == ()]
+    if needed:
+        raise CatalogError("bad_mapping", f"the mapping of columns lacks {', '.join(needed)}")
+    odd = sorted(values.keys() - known.keys())
+    if odd:
+        raise CatalogError(
+            "bad_mapping", f"{', '.join(odd)}: not known; a mapping may have {', '.join(known)}"
+        )
 
 
 def read_events(path: Path, mapping: Mapping[str, Any] | EventColumns | None = None) -> Events:
@@ -132,23 +148,23 @@ def read_events(path: Path, mapping: Mapping[str, Any] | EventColumns | None = N
     ------
     CatalogError
         ``no_such_file``, ``unreadable``, ``not_a_table``, ``unknown_columns``,
-        ``bad_mapping``, ``wrong_unit``, ``not_a_position``.
+        ``bad_mapping``, ``wrong_unit``, ``not_a_position``, ``mixed_positions``.
     """
     table = read_table(path)
     if isinstance(mapping, EventColumns):
         columns = mapping
     else:
         columns = event_columns(mapping) if mapping is not None else _recognised(table, path)
-    return _Reader(table, columns, path.name).read()
+    return _Reader(table, columns, path).read()
 
 
 def is_event_table(path: Path) -> bool:
-    """Whether the first bytes are those of a table: FITS, Parquet, VOTable, or CSV by suffix."""
+    """Whether the first bytes or the suffix are those of a table; a VOTable has no suffix."""
     with path.open("rb") as file:
         head = file.read(4096)
     if head[:4] == b"PAR1" or head[:9] == b"SIMPLE  =":
         return True
-    return b"<VOTABLE" in head or path.suffix.lower() == ".csv"
+    return b"<VOTABLE" in head or path.suffix.lower() in _SUFFIXES
 
 
 def _recognised(table: Table, path: Path) -> EventColumns:
@@ -162,10 +178,10 @@ def _recognised(table: Table, path: Path) -> EventColumns:
 class _Reader:
     """One table on its way to notices."""
 
-    def __init__(self, table: Table, columns: EventColumns, file: str) -> None:
+    def __init__(self, table: Table, columns: EventColumns, path: Path) -> None:
         self._table = table
         self._columns = columns
-        self._file = file
+        self._path, self._file = path, path.name
         self._rejected: list[RejectedEvent] = []
         self._names = texts(self._column("name"))
 
@@ -217,7 +233,7 @@ class _Reader:
         radius = self._numbers("error")
         if error is not None:
             radius = radius * unit_factor(self._table, error, "deg", self._columns.error_unit)
-        return np.column_stack([*positions(self._table, ra, dec), radius])
+        return np.column_stack([*positions(self._table, ra, dec, self._path), radius])
 
     def _times(self) -> list[datetime | None]:
         column = self._column("time")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from catalogs.kinds import Kind
+from catalogs.kinds import BUILT_IN, Kind
 from catalogs.local import LocalCatalog
 from catalogs.roles import Roles
 from catalogs.tables import measured, names_of, numbers
@@ -75,5 +75,5 @@ def galaxy_roles(catalog: LocalCatalog) -> Roles:
 
 def nearby_galaxies() -> LocalCatalog:
     """The small sample of well-known nearby galaxies that is shipped with the package."""
-    with resources.as_file(resources.files("catalogs") / "data" / "nearby_galaxies.csv") as path:
-        return LocalCatalog.load("nearby_galaxies", Path(path))
+    with resources.as_file(resources.files("catalogs") / "data" / f"{BUILT_IN}.csv") as path:
+        return LocalCatalog.load(BUILT_IN, Path(path))

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from catalogs import ephemeris, hats
 from catalogs.batches import DEC, PIXEL_COLUMN, RA, Source, source_of
-from catalogs.checks import Columns, Identifiers, Positions, position_columns
-from catalogs.indexfiles import IndexFiles
+from catalogs.checks import Columns, Identifiers, Positions, position_columns, refuse_text
+from catalogs.indexfiles import IndexFiles, digest, digests
 from catalogs.kinds import MAX_GAP_HOURS, RADIUS_ARCSEC, Kind, Scale
 from catalogs.motions import EPOCH, PMDEC, PMRA, motions
 from catalogs.roles import EPOCH_NAMES, PMDEC_NAMES, PMRA_NAMES, Roles
@@ -94,6 +94,7 @@ class _Plan:
     in_degrees: bool
     units: Mapping[str, str]
     ways: ephemeris.Columns | None
+    figures: tuple[str, ...]
 
 
 def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Advance) -> str:
@@ -115,8 +116,8 @@ def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Adv
         runs = _sorted_runs(source, plan, places, folder, advance)
     else:
         runs, segments = ephemeris.segment_runs(
-            source, plan.ways, places, plan.read, plan.stored, wanted.max_gap_hours, folder,
-            advance,
+            source, plan.ways, places, plan.read, plan.stored, plan.figures,
+            wanted.max_gap_hours, folder, advance,
         )  # fmt: skip
     index = IndexFiles(folder / "index", runs.rows)
     told = _write(runs, plan, wanted, folder, index, now, advance)
@@ -135,6 +136,7 @@ def ingest(path: Path, wanted: Wanted, folder: Path, now: datetime, advance: Adv
         "source_kind": source.kind,
         "position_columns": [plan.position.ra, plan.position.dec],
         "id_column": plan.position.id,
+        "hats_files": hats_digests(folder, wanted.name),
     }
     version = version_of(facts, facts["files"])
     facts["version"] = version
@@ -174,8 +176,11 @@ def _plan(source: Source, wanted: Wanted) -> _Plan:
     units = {n: head.units[n] for n in stored if head.units.get(n)}
     # Of an object there are many rows.
     position = replace(position, unit=wanted.unit, id=None if ways else position.id)
-    Roles.of(wanted.kind, stored, units).refuse_wrong(source.path)
-    return _Plan(position, moves, tuple(names), stored, in_degrees, units, ways)
+    roles = Roles.of(wanted.kind, stored, units)
+    roles.refuse_wrong(source.path)
+    others = (*(moves or ()), *((ways and ways.rates) or ()))
+    figures = tuple(dict.fromkeys([*roles.figures, *(c for c in others if isinstance(c, str))]))
+    return _Plan(position, moves, tuple(names), stored, in_degrees, units, ways, figures)
 
 
 def _sorted_runs(
@@ -190,6 +195,7 @@ def _sorted_runs(
     runs, identifiers = Runs(folder / "runs"), Identifiers(plan.position.id, folder / "ids")
     for batch in source.batches(plan.read):
         rows, ra, dec = places.of(batch)
+        refuse_text(batch, plan.figures)
         identifiers.take(batch)
         table = batch.rows.columns.select(list(plan.stored))
         if len(rows) < table.num_rows:
@@ -286,6 +292,20 @@ def _hats_position(plan: _Plan, names: Mapping[str, str]) -> tuple[str, str]:
 def _radius(wanted: Wanted) -> float:
     radius = wanted.radius_arcsec
     return RADIUS_ARCSEC[wanted.kind] if radius is None else radius
+
+
+def hats_digests(folder: Path, name: str) -> dict[str, str]:
+    """SHA-256 of each file of a version that is HATS, by its path.
+
+    They are no part of the version, since the properties say when they were made.
+    """
+    said = [p for p in (folder / "collection.properties",) if p.is_file()]
+    tables = (name, f"{name}_margin")
+    return {p.name: digest(p) for p in said} | {
+        f"{table}/{file}": found
+        for table in tables
+        for file, found in digests(folder / table).items()
+    }
 
 
 def version_of(facts: Mapping[str, Any], files: Mapping[str, str]) -> str:

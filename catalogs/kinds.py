@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+BUILT_IN = "nearby_galaxies"
+"""Names the small catalogue that is shipped with the package."""
+
 
 class Kind(StrEnum):
     """What the sources of a catalogue are."""
@@ -39,7 +42,14 @@ RADIUS_ARCSEC: Mapping[Kind, float] = {
     Kind.other: 1.5,
 }
 """Radius of a look-up, unless the catalogue was added with another."""
+MAX_RADIUS_ARCSEC = 3600.0
+"""A look-up reaches no farther."""
 MAX_GAP_HOURS = 36.0
 """Between times of a minor planet that are farther apart nothing is known, unless said."""
 MOST_GAP_HOURS = 48.0
 """And that is all that can be said: ways are not straight for longer."""
+
+
+def is_radius(arcsec: float) -> bool:
+    """Whether a look-up may have this radius; NaN is none."""
+    return 0 < arcsec <= MAX_RADIUS_ARCSEC

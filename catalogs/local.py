@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from catalogs.batches import Batch
-from catalogs.checks import Positions, position_columns
+from catalogs.checks import Positions, position_columns, refuse_text
+from catalogs.kinds import Kind
+from catalogs.roles import Roles
 from catalogs.sources import Matches, Sources
 from catalogs.tables import read_table
 from crossmatch.errors import CatalogError
@@ -79,8 +81,12 @@ class LocalCatalog:
             ``no_such_file``, ``unreadable``, ``not_a_table``, and those of `catalogs.checks`.
         """
         source = read_table(path)
+        rows = Batch(source, path, 1, 1.0)
+        # What is read into memory is of galaxies, and of these the distance is asked for.
+        roles = Roles.of(Kind.galaxies, source.columns.column_names, source.units)
+        refuse_text(rows, [c for role, c in roles.columns.items() if role == "distance_mpc"])
         places = Positions(position_columns(path, source, ra, dec, None), skip=skip)
-        rows, ra_deg, dec_deg = places.of(Batch(source, path, 1, 1.0))
+        there, ra_deg, dec_deg = places.of(rows)
         places.refuse_odd_units(path)
         pixels = ipix29(ra_deg, dec_deg)
         order = np.argsort(pixels, kind="stable")
@@ -90,7 +96,7 @@ class LocalCatalog:
             ra_deg=ra_deg[order],
             dec_deg=dec_deg[order],
             ipix29=pixels[order],
-            table=source.columns.take(pa.array(rows[order])),
+            table=source.columns.take(pa.array(there[order])),
             skipped=places.skipped,
             units=source.units,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from catalogs.batches import Batch
 from catalogs.checks import refuse_values
+from catalogs.roles import PMDEC_NAMES, PMRA_NAMES
 from catalogs.tables import measured, numbers, unit_factor
 from crossmatch.model import FloatArray, IntArray
 
@@ -50,6 +52,21 @@ def motions(batch: Batch, columns: tuple[str, str, float | str], rows: IntArray)
     refuse_values(batch, rows, bad, epoch, years, "no Julian year of our time")
     found[EPOCH] = np.where(moves, years, 2000.0)
     return found
+
+
+def unused_motions(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What there is to say of proper motions that a stored catalogue has and does not use."""
+    by_lower = {name.lower(): name for name in facts["columns"]}
+    found = [
+        next((by_lower[name] for name in names if name in by_lower), None)
+        for names in (PMRA_NAMES, PMDEC_NAMES)
+    ]
+    if facts["motion"] or facts.get("segments") or None in found:
+        return ()
+    names = " and ".join(map(str, found))
+    return (
+        f"{names}: not used, since the epoch of the positions is not known: add it with --epoch",
+    )
 
 
 def _speed(batch: Batch, column: str, rows: IntArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from catalogs.kinds import Kind
@@ -105,16 +105,22 @@ class Roles:
         A column whose unit is that of another quantity has no role: a magnitude in Jy, a
         redshift in km/s, a distance modulus.
         """
+        columns = list(columns)
         by_lower: dict[str, str] = {}
         for column in columns:
             by_lower.setdefault(column.lower(), column)
+        bands = _bands(columns)
         found: dict[str, str] = {}
         factors: dict[str, float] = {}
         remarks: list[str] = []
+        if bands and by_lower.get("z") == bands[-1]:
+            # Out of sight of the names of redshifts.
+            remarks.append(f"{by_lower.pop('z')}: a magnitude beside {', '.join(bands[:-1])}")
         wrong: list[str] = []
         for role in (*_OF_ALL, *_OF_KIND.get(kind, ())):
             odd, target = [], _UNITS.get(role)
-            for column in (by_lower[n] for n in column_names(kind, role) if n in by_lower):
+            names = _with_r(column_names(kind, role)) if bands else column_names(kind, role)
+            for column in (by_lower[n] for n in names if n in by_lower):
                 unit = "" if units is None or target is None else units.get(column, "")
                 factor = conversion(unit, target or "")
                 if factor is not None:
@@ -130,10 +136,15 @@ class Roles:
         for column, target in ((found[role], _UNITS[role]) for role in converted):
             remarks.append(f"{column}: {(units or {})[column]}, told in {target or 'numbers'}")
         magnitude = found.get("magnitude", "")
-        if kind is Kind.galaxies and magnitude and magnitude.lower() not in _R_NAMES:
+        if kind is Kind.galaxies and magnitude and magnitude.lower() not in _with_r(_R_NAMES):
             remarks.append(f"P_cc from {magnitude}, which is not known to be an r magnitude")
         names = tuple(by_lower[n] for n in column_names(kind, "name") if n in by_lower)
         return cls(found, names, converted, tuple(remarks), tuple(wrong))
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Columns of numbers among them."""
+        return tuple(c for role, c in self.columns.items() if role not in TEXTS)
 
     def refuse_wrong(self, where: object) -> None:
         """Raise CatalogError ``wrong_unit`` for the first column that cannot be converted."""
@@ -144,6 +155,27 @@ class Roles:
 def column_names(kind: Kind, role: str) -> tuple[str, ...]:
     """Names of columns with that meaning in catalogues of that kind, best first."""
     return _NAMES_OF_KIND.get((kind, role), _NAMES[role])
+
+
+def _bands(columns: Collection[str]) -> tuple[str, ...]:
+    """Columns that are magnitudes in u, g, r and i, and last the z that belongs to them.
+
+    Two of these make them magnitudes. Capitals need a G: U, B, V, R and I are other bands, and
+    beside these a z is a redshift. So it is beside gmag and rmag, whose z would be zmag.
+    """
+    for bands in ("ugri", "UGRI"):
+        some = tuple(band for band in bands if band in columns)
+        if len(some) > 1 and (bands.islower() or "G" in some):
+            return (*some, "z" if bands.islower() else "Z")
+    return ()
+
+
+def _with_r(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of magnitudes with r after all others that are of r; other names as they are."""
+    if _R_NAMES[-1] not in names:
+        return names
+    after = names.index(_R_NAMES[-1]) + 1
+    return (*names[:after], "r", *names[after:])
 
 
 def _is_another(role: str, unit: str) -> bool:

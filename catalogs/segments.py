@@ -8,6 +8,7 @@ searched apart by their lengths: a comet does not widen the search for others.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,8 @@ class Segments:
     east: FloatArray
     north: FloatArray
     _slots: dict[int, tuple[_Group, ...]] = field(default_factory=dict, init=False, repr=False)
+    # Threads that look up at once must not throw out one slot both.
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @classmethod
     def open(cls, folder: Path, sources: Sources) -> Segments:
@@ -147,12 +150,13 @@ class Segments:
 
     def _groups(self, slot: int) -> tuple[_Group, ...]:
         """Segments that count at some time of a slot, by their lengths."""
-        found = self._slots.get(slot)
-        if found is None:
-            while len(self._slots) >= _MOST_SLOTS:
-                del self._slots[next(iter(self._slots))]
-            found = self._slots[slot] = tuple(self._grouped(slot))
-        return found
+        with self._lock:
+            found = self._slots.get(slot)
+            if found is None:
+                while len(self._slots) >= _MOST_SLOTS:
+                    del self._slots[next(iter(self._slots))]
+                found = self._slots[slot] = tuple(self._grouped(slot))
+            return found
 
     def _grouped(self, slot: int) -> Iterator[_Group]:
         first, after = slot / _SLOTS_A_DAY, (slot + 1) / _SLOTS_A_DAY

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,14 +17,22 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from catalogs.indexfiles import digests
-from catalogs.ingest import FACTS, Advance, Wanted, ingest, version_of
+from catalogs.ingest import FACTS, Advance, Wanted, hats_digests, ingest, version_of
+from catalogs.kinds import BUILT_IN, MAX_RADIUS_ARCSEC, is_radius
 from catalogs.stored import StoredCatalog
 from crossmatch.errors import CatalogError
+from crossmatch.remote import SIMBAD
 
 _LATEST = "latest"
 _ADDING = ".adding-"
 _REMOVING = ".removing-"
+_HATS_FILES = "hats_files"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+# What is shipped, what is asked at CDS (tables of VizieR's have a colon), and what lies beside
+# the table of that name in the folder of a version.
+_RESERVED = frozenset(
+    {BUILT_IN, SIMBAD, FACTS, "collection.properties", "index", "runs", "ids", "objects", "margins"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +121,9 @@ class Store:
         Raises
         ------
         CatalogError
-            ``bad_name``, or what is wrong with the file.
+            ``bad_name``, ``bad_radius``, or what is wrong with the file.
         """
-        if not _NAME.fullmatch(wanted.name):
-            raise CatalogError(
-                "bad_name", f"{wanted.name!r}: lower-case letters, digits and -_. (64 at most)"
-            )
+        _refuse_unusable(wanted)
         folder = self.root / wanted.name
         existed = folder.is_dir()
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,31 +176,50 @@ class Store:
         _discard(self.root / name / version)
         return [version]
 
+    def remove_older(self, name: str, before: datetime, keep: Collection[str] = ()) -> list[str]:
+        """Remove versions that were added before a time; the versions that went.
+
+        The one in use stays, and those to ``keep``.
+
+        Raises
+        ------
+        CatalogError
+            ``no_such_catalog``.
+        """
+        stay = {self.latest(name), *keep}
+        old = [
+            version
+            for version in self.versions(name)
+            if version not in stay
+            and datetime.fromisoformat(self.facts(name, version)["added"]) < before
+        ]
+        for version in old:
+            _discard(self.root / name / version)
+        return old
+
     def verify(self, name: str, version: str | None = None) -> list[str]:
         """Faults of a version in sentences, none if all is as it was added.
 
-        Everything that a look-up reads is compared with its digest, the Parquet files with
-        the number of rows.
+        Everything that a look-up reads is compared with its digest, and so are the HATS files;
+        their rows are counted. Versions of before these had digests have the number alone.
         """
         version = version or self.latest(name)
         facts = self.facts(name, version)
         folder = self.root / name / version
-        found = digests(folder / "index") if (folder / "index").is_dir() else {}
-        names = sorted({*facts["files"], *found})
-        faults = [
-            f"index/{n}: {'is missing' if n not in found else 'is not what was added'}"
-            for n in names
-            if found.get(n) != facts["files"].get(n)
-        ]
+        found = digests(folder / "index")
+        faults = _faults("index/", facts["files"], found)
         if not faults and version_of(facts, found) != version:
             faults.append(f"{FACTS}: says other things than when it was added")
+        if _HATS_FILES in facts:
+            faults += _faults("", facts[_HATS_FILES], hats_digests(folder, name))
         for table, rows in ((name, facts["rows"]), (f"{name}_margin", facts["margin_rows"])):
             faults += _parquet_faults(folder / table, table, rows)
         return faults
 
     def _is_whole(self, name: str, version: str) -> bool:
+        """Whether all of a version is known to be as it was added."""
         try:
-            return not self.verify(name, version)
+            return _HATS_FILES in self.facts(name, version) and not self.verify(name, version)
         # Facts that are others' lack what is asked of them.
         except (CatalogError, LookupError, TypeError, OSError):
             return False
@@ -285,6 +309,30 @@ def _discard(folder: Path) -> None:
     hidden = folder.with_name(_hidden(_REMOVING))
     folder.rename(hidden)
     shutil.rmtree(hidden)
+
+
+def _refuse_unusable(wanted: Wanted) -> None:
+    """Raise CatalogError for a name or a radius that no catalogue may have."""
+    if not _NAME.fullmatch(wanted.name):
+        raise CatalogError(
+            "bad_name", f"{wanted.name!r}: lower-case letters, digits and -_. (64 at most)"
+        )
+    if wanted.name in _RESERVED:
+        raise CatalogError("bad_name", f"{wanted.name!r} means something else: take another")
+    radius = wanted.radius_arcsec
+    if radius is not None and not is_radius(radius):
+        raise CatalogError(
+            "bad_radius", f"{radius:g} arcsec: above 0, at most {MAX_RADIUS_ARCSEC:g}"
+        )
+
+
+def _faults(folder: str, added: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Files whose digests are others than when they were added."""
+    return [
+        f"{folder}{n}: {'is missing' if n not in found else 'is not what was added'}"
+        for n in sorted({*added, *found})
+        if found.get(n) != added.get(n)
+    ]
 
 
 def _parquet_faults(folder: Path, table: str, rows: int) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from catalogs.indexfiles import COLUMNS, FAST_MAS_YR
 from catalogs.kinds import Kind
+from catalogs.motions import unused_motions
 from catalogs.roles import Roles
 from catalogs.segments import Segments
 from catalogs.sources import (
@@ -143,6 +144,11 @@ class StoredCatalog:
         # What tells objects apart is what they are called.
         names = tuple(ways["object_columns"])
         return replace(found, columns={**found.columns, "name": names[0]}, names=names)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is not as the names of columns say, for people."""
+        return (*self.roles.remarks, *self.roles.wrong, *unused_motions(self.facts))
 
     @property
     def covers_jd(self) -> tuple[float, float] | None:

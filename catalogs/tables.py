@@ -1,7 +1,7 @@
 """Tables from files, whatever the format: CSV, FITS, VOTable, Parquet.
 
 Columns become Arrow columns with nulls (masked values, NaN, empty text) and a unit
-each; positions are degrees after `positions`.
+each; `catalogs.angles` makes degrees of positions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import itertools
+import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from astropy import units as u
-from astropy.coordinates import Angle
 
 from catalogs.units import conversion, parquet_units
 from crossmatch.errors import CatalogError
-from crossmatch.model import FloatArray
+from crossmatch.model import FloatArray, IntArray
 
 # In lower case, best first.
 RA_NAMES = (
@@ -57,6 +56,10 @@ _TOO_LARGE = 1e19
 _MOST_VOTABLE_MEMORY = 5e9
 _VOTABLE_TIMES = {True: 10.0, False: 2.4}
 _VOTABLE_HEAD = 1_000_000
+# Text has no control characters but blanks and ends of lines.
+_NO_TEXT_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_TEXT_HEAD, _TEXT_BLOCK = 4096, 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise CatalogError("unreadable", f"{path}: {error.strerror}") from error
     try:
-        columns, units = _parse(raw)
+        columns, units = _parse(raw, path)
     except CatalogError:
         raise
     except Exception as error:
@@ -119,24 +122,6 @@ def _refuse_large(path: Path) -> None:
         )
 
 
-def positions(table: Table, ra: str, dec: str) -> tuple[FloatArray, FloatArray]:
-    """Right ascension and declination of each row in degrees, NaN where there is none.
-
-    Numbers are degrees unless the column's unit says otherwise; text is sexagesimal,
-    hours and degrees, unless it is a plain number.
-
-    Returns
-    -------
-    ra_deg, dec_deg : (n,) float64
-
-    Raises
-    ------
-    CatalogError
-        ``wrong_unit`` for a unit that is no angle; ``not_a_position``.
-    """
-    return _degrees(table, ra, u.hourangle), _degrees(table, dec, u.deg)
-
-
 def unit_factor(table: Table, name: str, target: str, default: str = "") -> float:
     """What to multiply column ``name`` with to get ``target`` units.
 
@@ -160,6 +145,16 @@ def numbers(column: pa.ChunkedArray) -> FloatArray:
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan)
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def not_numbers(column: pa.ChunkedArray) -> IntArray:
+    """Rows whose text is no number and no mark of no value either, ascending."""
+    if not is_text(column.type):
+        return np.empty(0, np.int64)
+    odd = np.flatnonzero(np.isnan(numbers(column)) & column.is_valid().to_numpy())
+    some = column.take(pa.array(odd)).combine_chunks().dictionary_encode()
+    words = np.array([text_of(word) is not None for word in some.dictionary.to_pylist()], bool)
+    return odd[words[some.indices.to_numpy()]] if odd.size else odd
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -199,7 +194,7 @@ def text_of(value: Any) -> str | None:
     return None if not text.strip("-") or text.casefold() in _NO_TEXT else text
 
 
-def _parse(raw: bytes) -> tuple[pa.Table, dict[str, str]]:
+def _parse(raw: bytes, path: Path) -> tuple[pa.Table, dict[str, str]]:
     if raw[:4] == b"PAR1":
         table = pq.read_table(io.BytesIO(raw))
         return clean(table), parquet_units(table.schema)
@@ -207,9 +202,32 @@ def _parse(raw: bytes) -> tuple[pa.Table, dict[str, str]]:
         return _from_astropy(raw, "fits")
     if raw.lstrip()[:1] == b"<":
         if b"<VOTABLE" not in raw[:4096]:
-            raise CatalogError("not_a_table", "XML, but no VOTable")
+            raise CatalogError("not_a_table", f"{path} is XML, but no VOTable")
         return _from_astropy(raw, "votable")
+    refuse_binary(io.BytesIO(raw), path)
     return pa.concat_tables(csv_parts(io.BytesIO(raw), len(raw) + 1)), {}
+
+
+def refuse_binary(stream: BinaryIO, path: Path) -> None:
+    """Raise CatalogError ``not_a_table`` for what is no text, though nothing else either.
+
+    pandas ends a value at a NUL byte, and goes on.
+    """
+    head = stream.read(_TEXT_HEAD)
+    found = _NO_TEXT_BYTES.search(head)
+    if found is not None:
+        raise CatalogError(
+            "not_a_table",
+            f"{path} is no FITS, VOTable, Parquet or CSV file: byte 0x{found[0].hex()} at"
+            f" {found.start()}" + (", as in UTF-16" if head[:2] in _UTF16 else ""),
+        )
+    at = len(head)
+    while block := stream.read(_TEXT_BLOCK):
+        if (nul := block.find(b"\0")) >= 0:
+            raise CatalogError(
+                "not_a_table", f"{path}: a NUL byte at {at + nul}: CSV has none; copy it again"
+            )
+        at += len(block)
 
 
 def csv_parts(stream: BinaryIO, rows: int, as_text: Collection[str] = ()) -> Iterator[pa.Table]:
@@ -225,13 +243,14 @@ def csv_parts(stream: BinaryIO, rows: int, as_text: Collection[str] = ()) -> Ite
     Raises
     ------
     ValueError
-        Where a row has more fields than the header, with both numbers.
+        Where a row has more fields than the header, with both numbers, or the header a column
+        twice.
     """
     # TNS writes the time of its table in a line of its own before the names of the columns.
     lines = [stream.readline() for _ in range(2)]
     start = len(lines[0]) if b"," not in lines[0] and b"," in lines[1] else 0
     stream.seek(start)
-    _refuse_long_row(stream)
+    _refuse_odd_head(stream)
     stream.seek(start)
     header = pd.read_csv(stream, nrows=0, **_CSV).columns
     stream.seek(start)
@@ -242,18 +261,26 @@ def csv_parts(stream: BinaryIO, rows: int, as_text: Collection[str] = ()) -> Ite
             yield clean(pa.Table.from_pandas(frame, preserve_index=False))
 
 
-def _refuse_long_row(stream: BinaryIO) -> None:
-    """Look at the first row, whose length pandas takes as it is; later ones it compares."""
+def _refuse_odd_head(stream: BinaryIO) -> None:
+    """Look at the header and the first row.
+
+    Of two columns with one name pandas gives the second another one. The length of the first
+    row it takes as it is; later ones it compares.
+    """
     text = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="")
     try:
         there = (row for row in csv.reader(text, skipinitialspace=True) if row not in ([], [""]))
-        lengths = [len(row) for row in itertools.islice(there, 2)]
+        first = list(itertools.islice(there, 2))
     except csv.Error as error:
         raise ValueError(str(error)) from error
     finally:
         text.detach()
-    if lengths and lengths[-1] > lengths[0]:
-        raise ValueError(f"row 1 has {lengths[1]} fields, the header {lengths[0]}")
+    names = [name.strip() for name in first[0] if name.strip()] if first else []
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"the header has column {twice[0]!r} twice")
+    if first and len(first[-1]) > len(first[0]):
+        raise ValueError(f"row 1 has {len(first[1])} fields, the header {len(first[0])}")
 
 
 def _from_astropy(raw: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
@@ -307,18 +334,3 @@ def clean(table: pa.Table) -> pa.Table:
             column = pc.utf8_trim_whitespace(column)
         columns.append(column)
     return pa.table(columns, names=table.column_names)
-
-
-def _degrees(table: Table, name: str, sexagesimal: u.UnitBase) -> FloatArray:
-    column = table.columns[name]
-    plain = numbers(column)
-    if not is_text(column.type):
-        return plain * unit_factor(table, name, "deg")
-    found = np.array([t is not None for t in texts(column)])
-    if not np.isnan(plain[found]).any():
-        return plain * unit_factor(table, name, "deg")
-    try:
-        angles = Angle([t or "0" for t in texts(column)], unit=sexagesimal).deg
-    except (ValueError, u.UnitsError) as error:
-        raise CatalogError("not_a_position", f"{name}: {str(error)[:200]}") from error
-    return np.where(found, np.asarray(angles, dtype=np.float64), np.nan)

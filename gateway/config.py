@@ -15,7 +15,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -452,6 +452,7 @@ def _validate(config: Config) -> None:
     if not config.maps.retry_minutes or any(m < 0 for m in config.maps.retry_minutes):
         raise ConfigError("[maps] retry_minutes: at least one, none negative")
     _validate_cds(config.cds)
+    _validate_names(config.match.catalogs, config.cds.catalogs)
     if config.archive.packets not in ("matched", "all", "none"):
         raise ConfigError(
             f"[archive] packets: matched, all or none, not {config.archive.packets!r}"
@@ -490,6 +491,16 @@ def _validate_cds(cds: Cds) -> None:
     for where, url in (("url", cds.url), ("tap_url", cds.tap_url)):
         if not url.startswith(("https://", "http://")) and (url or where == "url"):
             raise ConfigError(f"[cds] {where}: {url!r} is no http(s) address")
+
+
+def _validate_names(local: Sequence[str], remote: Collection[str]) -> None:
+    """Candidates say by its name alone which catalogue was asked: each name is one catalogue."""
+    names = [re.split("[=@]", spec, maxsplit=1)[0] for spec in local]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ConfigError(f"[match] catalogs: {name} stands there twice")
+        if name in remote:
+            raise ConfigError(f"[match] catalogs: {name} stands in [cds] catalogs too")
 
 
 def as_dict(config: Config) -> dict[str, Any]:

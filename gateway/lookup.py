@@ -18,7 +18,7 @@ from catalogs.hosts import (
     host_candidates,
     nearby_galaxies,
 )
-from catalogs.kinds import Kind
+from catalogs.kinds import BUILT_IN, Kind
 from catalogs.local import LocalCatalog
 from catalogs.store import Following, Store
 from catalogs.stored import StoredCatalog
@@ -34,8 +34,6 @@ from gateway.logs import EventLog
 
 log = EventLog("match")
 
-BUILT_IN = "nearby_galaxies"
-"""Names the small catalogue that is shipped with the package."""
 _Catalog: TypeAlias = LocalCatalog | StoredCatalog
 _Near: TypeAlias = tuple[Neighbour, float]
 """What is told of a catalogue, and how far its nearest source is, arcsec: often another one."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +21,7 @@ from gateway.cli.catalogs_tables import (
     show_facts_of,
     show_list,
 )
+from gateway.cli.catalogs_usage import julian_date, progress, radius_arcsec, usable
 
 if TYPE_CHECKING:
     from catalogs.store import Store
@@ -58,7 +57,8 @@ TRY_EPILOG = (
 USE_EPILOG = "Examples:\n\nmmgateway catalogs use gaia 0123456789ab"
 REMOVE_EPILOG = (
     "Examples:\n\nmmgateway catalogs remove gaia --version 0123456789ab\n\n"
-    "mmgateway catalogs remove gaia --all"
+    "mmgateway catalogs remove gaia --all\n\n"
+    "mmgateway catalogs remove asteroids --older-than 7"
 )
 VERIFY_EPILOG = (
     "Examples:\n\nmmgateway catalogs verify\n\nmmgateway catalogs verify gaia --json\n\n"
@@ -98,7 +98,7 @@ def add(
         typer.Option(
             "--radius",
             metavar="ARCSEC",
-            min=0.0,
+            callback=radius_arcsec,
             help="Of look-ups; default: 60 for galaxies, 5 for minor_planets, 3 for agn,"
             " 2 for transients, else 1.5.",
         ),
@@ -168,19 +168,21 @@ def add(
         scale=scale,
         max_gap_hours=max_gap,
     )
-    with _usable(), _progress(quiet=as_json) as advance:
-        added = _store(context).add(path, wanted, datetime.now(UTC), advance)
+    with usable(), progress(quiet=as_json) as advance:
+        store = _store(context)
+        added = store.add(path, wanted, datetime.now(UTC), advance)
+        remarks = store.open(name, added.version).remarks
     if as_json:
         plain = {"known": added.known, **facts_told(added.facts, used=True)}
-        typer.echo(json.dumps(plain, indent=2))
+        typer.echo(json.dumps({**plain, "remarks": list(remarks)}, indent=2))
     else:
-        say_added(added.facts, known=added.known)
+        say_added(added.facts, remarks, known=added.known)
 
 
 @app.command("list", epilog=LIST_EPILOG)
 def list_catalogs(context: typer.Context, as_json: JsonOption = False) -> None:
     """List all catalogues and their versions."""
-    with _usable():
+    with usable():
         store = _store(context)
         found = [
             facts_told(store.facts(name, version), used=version == store.latest(name))
@@ -201,14 +203,14 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one catalogue: where it came from, its columns and what they mean to us."""
-    with _usable():
+    with usable():
         store = _store(context)
         latest = store.latest(name)
         catalog = store.open(name, version)
         told = facts_told(store.facts(name, version or latest), used=(version or latest) == latest)
     told |= {
         "roles": dict(catalog.roles.columns),
-        "remarks": list(catalog.roles.remarks + catalog.roles.wrong),
+        "remarks": list(catalog.remarks),
         "folder": str(catalog.folder),
         "versions": store.versions(name),
         "padding_arcsec_in_10_years": catalog.padding_arcsec(10.0),
@@ -229,7 +231,9 @@ def try_position(
     ] = None,
     radius: Annotated[
         float | None,
-        typer.Option("--radius", metavar="ARCSEC", min=0.0, help="Default: each catalogue's."),
+        typer.Option(
+            "--radius", metavar="ARCSEC", callback=radius_arcsec, help="Default: each catalogue's."
+        ),
     ] = None,
     time: Annotated[
         str,
@@ -249,10 +253,10 @@ def try_position(
 
     if not (-360 <= ra_deg <= 360 and -90 <= dec_deg <= 90):
         raise typer.BadParameter("RA in [-360, 360] and DEC in [-90, 90] degrees")
-    asked_jd = _julian_date(time) if time else None
+    asked_jd = julian_date(time) if time else None
     place = np.array([ra_deg]), np.array([dec_deg])
     answers: list[dict[str, Any]] = []
-    with _usable():
+    with usable():
         store = _store(context)
         for name in names or store.names():
             catalog = store.open(name)
@@ -288,7 +292,7 @@ def use(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="As the list has it.")],
 ) -> None:
     """Put another version in use that is there already."""
-    with _usable():
+    with usable():
         _store(context).use(name, version)
     typer.echo(f"{name}@{version}: in use")
 
@@ -301,17 +305,34 @@ def remove(
         str | None, typer.Option("--version", metavar="VERSION", help="Only this version.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every version of it.")] = False,
+    older: Annotated[
+        int | None,
+        typer.Option(
+            "--older-than",
+            metavar="DAYS",
+            min=0,
+            max=36_500,
+            help="Versions that were added before, but not the one in use, nor one that the"
+            " configuration names.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove a version of a catalogue, or all; candidates that name it stay as they are."""
-    if everything == (version is not None):
-        raise typer.BadParameter("either --version VERSION or --all")
-    with _usable():
-        removed = _store(context).remove(name, version)
+    """Remove versions of a catalogue, or all; candidates that name it stay as they are."""
+    if everything + (version is not None) + (older is not None) != 1:
+        raise typer.BadParameter("either --version VERSION or --all, or --older-than DAYS")
+    with usable():
+        store = _store(context)
+        if older is None:
+            removed = store.remove(name, version)
+        else:
+            specs = options(context).load().match.catalogs
+            keep = [at[2] for at in (spec.partition("@") for spec in specs) if at[0] == name]
+            removed = store.remove_older(name, datetime.now(UTC) - timedelta(days=older), keep)
     if as_json:
         typer.echo(json.dumps({"name": name, "removed": removed}, indent=2))
     else:
-        typer.echo(f"{name}: removed {', '.join(removed)}")
+        typer.echo(f"{name}: removed {', '.join(removed) or 'nothing'}")
 
 
 @app.command("verify", epilog=VERIFY_EPILOG)
@@ -325,7 +346,7 @@ def verify(
     if version is not None and name is None:
         raise typer.BadParameter("--version belongs to one NAME")
     results = []
-    with _usable():
+    with usable():
         store = _store(context)
         for each in [name] if name else store.names():
             for one in [version or store.latest(each)] if name else store.versions(each):
@@ -344,48 +365,3 @@ def _store(context: typer.Context) -> Store:
     from gateway.lookup import store_of
 
     return store_of(options(context).load())
-
-
-def _julian_date(text: str) -> float:
-    from catalogs.timecolumns import is_julian_date
-
-    with suppress(ValueError):
-        if is_julian_date(float(text)):
-            return float(text)
-    try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is no ISO 8601 time and no Julian date", param_hint="--time"
-        ) from error
-    return jd_from_datetime(time if time.tzinfo else time.replace(tzinfo=UTC))
-
-
-@contextmanager
-def _usable() -> Iterator[None]:
-    """What is wrong with a catalogue is bad usage: exit status 2."""
-    from crossmatch.errors import CatalogError, ConfigError
-
-    try:
-        yield
-    except CatalogError as error:
-        raise ConfigError(f"{error.detail} ({error.reason})") from error
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    from gateway.cli.screen import screen
-
-    columns = (TextColumn("{task.description:8}"), BarColumn(), TaskProgressColumn())
-    console = screen(stderr=True)
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
-        tasks: dict[str, Any] = {}
-
-        def advance(what: str, done: float) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=1.0)
-            progress.update(tasks[what], completed=done)
-
-        yield advance

@@ -13,7 +13,7 @@ from crossmatch.times import datetime_from_jd, iso_utc
 
 def facts_told(facts: Mapping[str, Any], *, used: bool) -> dict[str, Any]:
     """Facts for people and programs: without the digests of single files."""
-    told = {k: v for k, v in facts.items() if k not in ("files", "order")}
+    told = {k: v for k, v in facts.items() if k not in ("files", "hats_files", "order")}
     return {**told, "covers": covers(facts), "in_use": used}
 
 
@@ -28,7 +28,7 @@ def iso_of(jd: float) -> str:
     return iso_utc(datetime_from_jd(jd))
 
 
-def say_added(facts: Mapping[str, Any], *, known: bool) -> None:
+def say_added(facts: Mapping[str, Any], remarks: Sequence[str], *, known: bool) -> None:
     """What adding a file came to."""
     said = "was there already and is in use" if known else "added and in use"
     count, segments = f"{facts['rows']:,} {facts['kind']}", facts.get("segments")
@@ -41,6 +41,8 @@ def say_added(facts: Mapping[str, Any], *, known: bool) -> None:
         typer.echo(f"  proper motion from {', '.join(map(str, facts['motion']))}")
     if segments:
         typer.echo(f"  {_times(facts)}")
+    for remark in remarks:
+        typer.echo(f"  {remark}")
 
 
 def _times(facts: Mapping[str, Any]) -> str:

@@ -126,6 +126,7 @@ def crossmatch(
     from gateway.offline import batch
 
     config = options(context).load()
+    selections = {"default": config.cuts.made, **config.selections}
     if out is not None:
         batch.check_output(out)
     given = batch.BatchInput(
@@ -133,7 +134,7 @@ def crossmatch(
         window=None if window is None else batch.parse_window(window),
         quality=not no_quality, include_tests=include_tests,
         table_columns=None if columns is None else _read_columns(columns),
-        selection=None if selection is None else named(selection, config.selections, "--selection"),
+        selection=None if selection is None else named(selection, selections, "--selection"),
     )  # fmt: skip
     result = _matched(given, config, lsst_schemas)
     if out is not None:

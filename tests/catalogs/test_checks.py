@@ -13,6 +13,7 @@ from catalogs import batches
 from catalogs.batches import Batch
 from catalogs.checks import Identifiers
 from catalogs.ingest import Wanted
+from catalogs.kinds import Kind
 from catalogs.store import Store
 from catalogs.tables import Table
 from crossmatch.errors import CatalogError
@@ -64,12 +65,24 @@ def test_rows_without_a_position_can_be_left_out(store: Store, tmp_path: Path) -
         ("ra,dec\n1,2\n", {"ra": "alpha"}, "no_such_column", "no column alpha: ra, dec"),
         ("ra,dec\n1,2\n", {"columns": ("z",)}, "no_such_column", "has no z: ra, dec"),
         ("ra,dec\n1,2\n", {"id": "n"}, "no_such_column", "no column n"),
-        ("ra,dec\nx,2\n", {}, "not_a_position", "ra"),
+        ("ra,dec\nx,2\n", {}, "not_a_position", "row 1, column ra: 'x'"),
+        ("ra,dec\n1,2\n", {"ra": "dec"}, "same_column", "dec is to be"),
+        ("ra,dec,ra\n1,2,3\n", {}, "not_a_table", "column 'ra' twice"),
+        ("ra,dec\n1,2\n3\0,4\n", {}, "not_a_table", "byte 0x00"),
         ("ra,dec\n", {}, "empty", "no rows"),
         ("n,ra,dec\na,1,2,\nb,3,4,\n", {}, "not_a_table", "row 1 has 4 fields, the header 3"),
         ("n,ra,dec\na,1,2\nb,3,4,5\n", {}, "not_a_table", "Expected 3 fields in line 3, saw 4"),
         ("", {}, "not_a_table", "row 0"),
         ("ra,dec\n1,2\n", {"name": "A b"}, "bad_name", "lower-case"),
+        ("ra,dec\n1,2\n", {"name": "vizier:I/355"}, "bad_name", "lower-case"),
+        ("ra,dec\n1,2\n", {"name": "simbad"}, "bad_name", "means something else"),
+        ("ra,dec\n1,2\n", {"name": "nearby_galaxies"}, "bad_name", "means something else"),
+        ("ra,dec\n1,2\n", {"name": "index"}, "bad_name", "means something else"),
+        ("ra,dec\n1,2\n", {"radius_arcsec": 0.0}, "bad_radius", "above 0, at most 3600"),
+        ("ra,dec\n1,2\n", {"radius_arcsec": -1.0}, "bad_radius", "-1 arcsec"),
+        ("ra,dec\n1,2\n", {"radius_arcsec": float("inf")}, "bad_radius", "inf arcsec"),
+        ("ra,dec\n1,2\n", {"radius_arcsec": float("nan")}, "bad_radius", "nan arcsec"),
+        ("ra,dec\n1,2\n", {"radius_arcsec": 3600.1}, "bad_radius", "3600.1 arcsec"),
     ],
 )
 def test_wrong_tables(
@@ -175,6 +188,47 @@ def test_numbers_that_fit_no_common_type_are_told_by_column(
     error = refused(store, path)
     assert error.reason == "mixed_types"
     assert "rows 3 to 4, column flux: int64, elsewhere double" in error.detail
+
+
+@pytest.mark.parametrize("rows_a_batch", [2, 1000])
+@pytest.mark.parametrize(
+    ("kind", "columns", "values", "column", "text"),
+    [
+        (Kind.galaxies, "distmpc,magr", ["40 Mpc,12", "41 Mpc,13", "--,-999"], "distmpc", "40 Mpc"),
+        (Kind.galaxies, "distmpc,magr", ["40,12", "--,n/a", '41,"12,0"'], "magr", "12,0"),
+        (Kind.stars, "parallax,note", ["1,x", "2,y", "bad,z"], "parallax", "bad"),
+        (Kind.other, "z,name", ["0.1,1", "0.2,b", "0.3?,c"], "z", "0.3?"),
+        (Kind.other, "pmra,pmdec", ["1,1", ",", "2,fast"], "pmdec", "fast"),
+        (Kind.other, "pmra,pmdec,ref_epoch", ["1,1,2016", ",,", "2,2,J2000"], "ref_epoch", "J2000"),
+    ],
+)
+def test_text_in_a_column_of_numbers_is_told_by_row_and_column(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows_a_batch: int,
+    kind: Kind,
+    columns: str,
+    values: list[str],
+    column: str,
+    text: str,
+) -> None:
+    monkeypatch.setattr(batches.Source.batches, "__defaults__", ((), rows_a_batch))
+    path = tmp_path / "a.csv"
+    lines = [f"{number},2,{value}" for number, value in enumerate(values)]
+    path.write_text("\n".join([f"ra,dec,{columns}", *lines]) + "\n")
+    epoch = None if "ref_epoch" in columns else 2016.0
+    error = refused(store, path, kind=kind, epoch=epoch)
+    assert error.reason == "not_a_number"
+    row = next(n for n, value in enumerate(values, start=1) if text in value)
+    assert f"a.csv: row {row}, column {column}: {text!r} is no number" in error.detail
+
+
+def test_text_in_other_columns_may_be_anything(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ra,dec,distmpc,magr,note\n1,2,---,13.5,12 to 13\n3,4,7,null,bad\n")
+    added = store.add(path, Wanted(name="test", kind=Kind.galaxies), NOW)
+    assert added.facts["rows"] == 2
 
 
 @pytest.mark.parametrize("value", [15_001.0, -20_000.0, 1e6])

@@ -169,6 +169,25 @@ def test_a_wrong_mapping_says_so(wrong: dict[str, str]) -> None:
     assert caught.value.reason == "bad_mapping"
 
 
+@pytest.mark.parametrize("suffix", ["csv", "fits", "parquet"])
+def test_what_is_called_a_table_and_is_none_is_told(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes(bytes(range(1, 256)))
+    assert is_event_table(path)
+    with pytest.raises(CatalogError, match="is no FITS, VOTable, Parquet or CSV file"):
+        read_events(path)
+
+
+def test_what_a_mapping_lacks_is_told() -> None:
+    with pytest.raises(CatalogError) as caught:
+        event_columns({"name": "a", "time": "b", "time_format": "mjd"})
+    assert caught.value.reason == "bad_mapping"
+    assert caught.value.detail == "the mapping of columns lacks messenger, mission"
+    good = {"name": "a", "time": "b", "time_format": "mjd", "messenger": "grb", "mission": "M"}
+    with pytest.raises(CatalogError, match="colour: not known; a mapping may have id, name, time"):
+        event_columns(good | {"colour": "x"})
+
+
 def test_an_unknown_table_asks_for_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n")

@@ -155,7 +155,15 @@ def test_units_of_astropys_parquet_are_taken(store: Store, tmp_path: Path) -> No
     ],
 )
 def test_real_catalogues(store: Store, shared_data: Path, file: str, kind: Kind, rows: int) -> None:
-    added = store.add(shared_data / "catalogs" / file, Wanted(name="real", kind=kind), NOW)
+    path = shared_data / "catalogs" / file
+    columns: tuple[str, ...] = ()
+    if file.startswith("symbiotic"):
+        # Its magnitudes are ranges here and there.
+        error = refused(store, path, kind=kind)
+        assert error.reason == "not_a_number"
+        assert "row 1882, column magnitude: '15.0p-18.5p' is no number" in error.detail
+        columns = ("Name",)
+    added = store.add(path, Wanted(name="real", kind=kind, columns=columns), NOW)
     found = store.open("real")
     assert added.facts["rows"] == rows == len(found)
     assert added.facts["skipped"] == 0

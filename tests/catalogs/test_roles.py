@@ -194,3 +194,25 @@ def test_a_unit_that_cannot_be_converted_is_refused_where_it_matters(
     assert caught.value.reason == "wrong_unit"
     assert caught.value.detail == f"a.fits: column {column} is in {unit!r}, expected {expected}"
     Roles.of(Kind.other, known, known).refuse_wrong("a.fits")
+
+
+@pytest.mark.parametrize(
+    ("columns", "roles"),
+    [
+        ("ra dec u g r i z", {"magnitude": "r"}),
+        ("ra dec g r z redshift", {"magnitude": "r", "redshift": "redshift"}),
+        ("ra dec U G R I Z", {"magnitude": "R"}),
+        ("ra dec u g r i z magr", {"magnitude": "magr"}),
+        ("ra dec r z", {"redshift": "z"}),
+        ("ra dec g r i", {"magnitude": "r"}),
+        ("ra dec U B V R I z", {"redshift": "z"}),
+        ("ra dec gmag rmag imag zmag z", {"magnitude": "rmag", "redshift": "z"}),
+    ],
+)
+def test_z_is_a_magnitude_beside_others_in_such_bands(columns: str, roles: dict[str, str]) -> None:
+    found = Roles.of(Kind.galaxies, columns.split())
+    assert {r: c for r, c in found.columns.items() if r in ("magnitude", "redshift")} == roles
+    said = [remark for remark in found.remarks if "a magnitude beside" in remark]
+    z = [c for c in columns.split() if c in "zZ" and roles.get("redshift") != c]
+    assert [remark[0] for remark in said] == z
+    assert not any("P_cc" in remark for remark in found.remarks)

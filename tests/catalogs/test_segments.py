@@ -166,6 +166,25 @@ def test_slots_that_are_dropped_are_made_again(
     assert len(catalog.segments._slots) == 2
 
 
+def test_slots_are_changed_by_one_thread_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = added(tmp_path, tracks(np.random.default_rng(5), vector(0, 0), 5), 5).segments
+    assert held is not None
+    locked = []
+    grouped = segments.Segments._grouped
+
+    def watched(self: segments.Segments, slot: int) -> Iterator[segments._Group]:
+        locked.append(self._lock.locked())
+        yield from grouped(self, slot)
+
+    monkeypatch.setattr(segments.Segments, "_grouped", watched)
+    held._groups(int(JD * 2))
+    held._groups(int(JD * 2))
+    assert locked == [True]
+    assert not held._lock.locked()
+
+
 def test_a_fast_one_widens_the_search_for_slow_ones_by_nothing(tmp_path: Path) -> None:
     one, other = vector(10, 0), vector(200, 40)
     found = {

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,59 @@ def test_verify_tells_what_is_not_as_it_was(store: Store, tmp_path: Path) -> Non
         store.open("test")
     next(folder.glob("test/dataset/*/*/*.parquet")).unlink()
     assert any(fault.startswith("test: ") for fault in store.verify("test"))
+
+
+def _damaged(file: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 3] ^= 0xFF
+    file.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["test/dataset/*/*/*.parquet", "test_margin/dataset/*/*/*.parquet",
+                "test/partition_info.csv", "collection.properties"]
+)  # fmt: skip
+def test_damaged_hats_files_are_told_and_repaired(
+    store: Store, tmp_path: Path, pattern: str
+) -> None:
+    path = write(tmp_path / "a.csv", table(30_000))
+    version = store.add(path, WANTED, NOW).version
+    folder = store.root / "test" / version
+    file = next(folder.glob(pattern))
+    _damaged(file)
+    fault = f"{file.relative_to(folder).as_posix()}: is not what was added"
+    assert fault in store.verify("test")
+    again = store.add(path, WANTED, NOW)
+    assert (again.version, again.known) == (version, False)
+    assert store.verify("test") == []
+
+
+def test_a_version_without_digests_of_its_hats_files_is_verified_and_gets_them(
+    store: Store, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.csv", table())
+    version = store.add(path, WANTED, NOW).version
+    file = store.root / "test" / version / "catalog.json"
+    facts = json.loads(file.read_text())
+    assert facts.pop("hats_files")
+    file.write_text(json.dumps(facts))
+    assert store.verify("test") == []
+    again = store.add(path, WANTED, NOW)
+    assert (again.version, again.known) == (version, False)
+    assert "hats_files" in store.facts("test", version)
+
+
+def test_versions_that_are_old_and_not_in_use_are_removed(store: Store, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", table())
+    days = [NOW + timedelta(days=n) for n in range(4)]
+    versions = [
+        store.add(path, Wanted(name="test", radius_arcsec=1.0 + n), day).version
+        for n, day in enumerate(days)
+    ]
+    store.use("test", versions[0])
+    assert store.remove_older("test", days[3], keep=[versions[1]]) == [versions[2]]
+    assert store.versions("test") == [versions[0], versions[1], versions[3]]
+    assert store.remove_older("test", days[3], keep=[versions[1]]) == []
 
 
 def test_verify_tells_changed_facts(store: Store, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from astropy import units as u
 from astropy.table import MaskedColumn, Table
 
 from catalogs import tables
-from catalogs.tables import measured, numbers, positions, read_table, texts, unit_factor
+from catalogs.tables import measured, not_numbers, numbers, read_table, texts, unit_factor
 from crossmatch.errors import CatalogError
 
 
@@ -70,15 +70,38 @@ def test_columns_are_found_whatever_their_case(tmp_path: Path) -> None:
     assert table.find(("x",)) is None
 
 
-def test_sexagesimal_text_is_hours_and_degrees(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"n,ra,dec,ra\na,1,2,3\n", "column 'ra' twice"),
+        (b'"n", ra ,dec,"ra"\na,1,2,3\n', "column 'ra' twice"),
+        (b"n,ra,dec\na\x00,1,2\n", "t.csv is no FITS, VOTable, Parquet or CSV file: byte 0x00"),
+        (b"n,ra,dec\n" + b"a,1,2\n" * 1000 + b"b,\x003,4\n", "t.csv: a NUL byte at 6011"),
+        ("n,ra,dec\na,1,2\n".encode("utf-16"), "as in UTF-16"),
+        (bytes(range(256)) * 20, "t.csv is no FITS, VOTable, Parquet or CSV file: byte 0x00 at 0"),
+        (b"<?xml version='1.0'?><a/>", "t.csv is XML, but no VOTable"),
+    ],
+)
+def test_what_is_no_table_is_told(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "t.csv"
-    path.write_text('ra,dec\n"12 00 00","-00 30 00"\n"","10:00:00"\n')
+    path.write_bytes(content)
+    with pytest.raises(CatalogError) as caught:
+        read_table(path)
+    assert caught.value.reason == "not_a_table"
+    assert words in caught.value.detail
 
-    ra, dec = positions(read_table(path), "ra", "dec")
 
-    assert ra[0] == pytest.approx(180.0)
-    assert np.isnan(ra[1])
-    assert dec.tolist() == pytest.approx([-0.5, 10.0])
+def test_columns_without_a_name_may_be_many(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("ra,dec,,\n1,2,,\n")
+    assert read_table(path).columns["dec"].to_pylist() == [2]
+
+
+def test_text_that_is_no_number_is_found_and_marks_of_no_value_are_not() -> None:
+    given = [["1.5", None, "--", "12,0"], ["", "n/a", "40.7 Mpc", "-999", "bad"]]
+    assert not_numbers(pa.chunked_array(given)).tolist() == [3, 6, 8]
+    assert not_numbers(pa.chunked_array([[1.0, None]])).tolist() == []
+    assert not_numbers(pa.chunked_array([["1", None]])).tolist() == []
 
 
 def test_a_row_longer_than_the_header_is_told(tmp_path: Path) -> None:

@@ -338,6 +338,10 @@ def test_the_command_prints_one_object(
     assert cli.main(["crossmatch", "--notices", "nowhere", "--alerts", str(path)]) == 2
     assert "nowhere" in capsys.readouterr().err
     assert cli.main([*arguments, "--window", "7..0"]) == 2
+    assert cli.main([*arguments, "--selection", "default", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == 1
+    assert cli.main([*arguments, "--selection", "other"]) == 2
+    assert "known: default, " in capsys.readouterr().err
 
 
 @pytest.mark.realdata

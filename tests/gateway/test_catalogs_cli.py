@@ -154,7 +154,15 @@ def test_versions_are_put_in_use_and_removed(capsys: pytest.CaptureFixture[str])
         (["show", "x"], "x is not in"),
         (["show", "gaia", "--version", "1"], "not_a_catalog"),
         (["use", "gaia", "1"], "has no version 1"),
-        (["remove", "gaia"], "either --version VERSION or --all"),
+        (["remove", "gaia"], "either --version VERSION or --all, or --older-than DAYS"),
+        (["remove", "gaia", "--all", "--older-than", "3"], "or --older-than DAYS"),
+        (["try", "10", "1", "--radius", "inf"], "inf: above 0, at most 3600"),
+        (["try", "10", "1", "--radius", "nan"], "nan: above 0, at most 3600"),
+        (["try", "10", "1", "--radius", "-1"], "-1: above 0, at most 3600"),
+        (["add", "stars.csv", "--name", "x", "--radius", "1e9"], "above 0, at most 3600"),
+        (["add", "stars.csv", "--name", "x", "--radius", "0"], "0: above 0, at most 3600"),
+        (["add", "stars.csv", "--name", "simbad"], "'simbad' means something else"),
+        (["add", "stars.csv", "--name", "x", "--ra", "dec"], "dec is to be right ascension and"),
         (["try", "10", "91"], "DEC in [-90, 90]"),
         (["try", "10", "1", "--time", "then"], "no ISO 8601 time"),
         (["verify", "--version", "1"], "belongs to one NAME"),
@@ -168,6 +176,34 @@ def test_bad_usage_is_a_sentence(
     assert main(["catalogs", *words]) == 2
     error = capsys.readouterr().err
     assert sentence in " ".join(error.replace("│", " ").split())
+
+
+def test_motions_that_are_not_used_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("stars.csv").write_text(STARS.replace("ref_epoch", "year"))
+    assert add() == 0
+    remark = "pmra and pmdec: not used, since the epoch of the positions is not known"
+    assert remark in capsys.readouterr().out
+    assert remark in told(capsys, "show", "gaia")["remarks"][0]
+    assert add("--epoch", "2016") == 0
+    assert "not used" not in capsys.readouterr().out
+    assert told(capsys, "show", "gaia")["remarks"] == []
+
+
+def test_old_versions_are_removed_but_those_in_use_or_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    versions = [told(capsys, "add", "stars.csv", "--name", "gaia", "--radius", r)["version"]
+                for r in ("1", "2", "3")]  # fmt: skip
+    for version in versions:
+        path = Path("state/catalogs/gaia", version, "catalog.json")
+        facts = json.loads(path.read_text()) | {"added": "2026-01-01T00:00:00+00:00"}
+        path.write_text(json.dumps(facts))
+    with Path("mmgateway.toml").open("a") as file:
+        file.write(f'[match]\ncatalogs = ["gaia@{versions[0]}"]\n')
+    assert told(capsys, "remove", "gaia", "--older-than", "36500")["removed"] == []
+    assert told(capsys, "remove", "gaia", "--older-than", "30")["removed"] == [versions[1]]
+    assert main(["catalogs", "remove", "gaia", "--older-than", "30"]) == 0
+    assert "gaia: removed nothing" in capsys.readouterr().out
 
 
 def test_verify_fails_where_files_changed(capsys: pytest.CaptureFixture[str]) -> None:

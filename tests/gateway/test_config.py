@@ -228,3 +228,22 @@ def test_the_digest_of_the_rules_tells_selections_apart_and_knows_none(tmp_path:
     ]
     digests = {selection_version(load(written(tmp_path, one), {})) for one in texts}
     assert len(digests | {selection_version(config)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[match]\ncatalogs = ["gaia", "x", "gaia@0123456789ab"]\n', "gaia stands there twice"),
+        ('[match]\ncatalogs = ["x=a.csv", "x=b.csv"]\n', "x stands there twice"),
+        ('[match]\ncatalogs = ["simbad=a.csv"]\n', "simbad stands in [cds] catalogs too"),
+        (
+            '[match]\ncatalogs = ["vizier:I/355/gaiadr3=a.csv"]\n'
+            '[cds]\ncatalogs = ["vizier:I/355/gaiadr3"]\n',
+            "vizier:I/355/gaiadr3 stands in [cds] catalogs too",
+        ),
+    ],
+)
+def test_a_name_is_one_catalogue(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text), {})
+    assert f"[match] catalogs: {words}" in str(caught.value)
