@@ -7,26 +7,30 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
+from catalogs.ephemerides import Accept, Ephemerides, Trouble
 from catalogs.indexfiles import digests
 from catalogs.ingest import FACTS, Advance, Wanted, hats_digests, ingest, version_of
 from catalogs.kinds import BUILT_IN, MAX_RADIUS_ARCSEC, is_radius
 from catalogs.stored import StoredCatalog
 from crossmatch.errors import CatalogError
+from crossmatch.model import FloatArray, IntArray
 from crossmatch.remote import SIMBAD
 
 _LATEST = "latest"
 _ADDING = ".adding-"
 _REMOVING = ".removing-"
 _HATS_FILES = "hats_files"
+_GONE = (0, 0)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 # What is shipped, what is asked at CDS (tables of VizieR's have a colon), and what lies beside
 # the table of that name in the folder of a version.
@@ -60,9 +64,12 @@ class Store:
 
     def versions(self, name: str) -> list[str]:
         """Versions of a catalogue, sorted by when they were added."""
-        folder = self.root / name
-        found = [p.parent for p in folder.glob(f"*/{FACTS}") if not p.parent.name.startswith(".")]
-        return [f.name for f in sorted(found, key=lambda f: (self.facts(name, f.name)["added"], f))]
+        return sorted(self.present(name), key=lambda v: (self.facts(name, v)["added"], v))
+
+    def present(self, name: str) -> list[str]:
+        """Versions of a catalogue in any order; none of their facts is read."""
+        found = (p.parent.name for p in (self.root / name).glob(f"*/{FACTS}"))
+        return [version for version in found if not version.startswith(".")]
 
     def latest(self, name: str) -> str:
         """Version in use of a catalogue.
@@ -242,6 +249,8 @@ class Store:
 class Following:
     """The version in use of a catalogue, opened anew when another is put in use.
 
+    Of tables of positions by time the others are asked too, each about its times.
+
     Parameters
     ----------
     store : Store
@@ -259,6 +268,7 @@ class Following:
         self._trouble = ""
         self._mark = _mark(store.pointer(name))
         self._catalog = store.open(name)
+        self._others = Ephemerides(store, name)
 
     @property
     def name(self) -> str:
@@ -267,8 +277,8 @@ class Following:
 
     def current(
         self,
-        trouble: Callable[[CatalogError], None] = lambda _: None,
-        accept: Callable[[StoredCatalog], None] = lambda _: None,
+        trouble: Trouble = lambda _: None,
+        accept: Accept = lambda _: None,
     ) -> StoredCatalog:
         """The catalogue in use: 2 µs when nothing changed.
 
@@ -289,13 +299,46 @@ class Following:
             self._catalog, self._mark, self._trouble = found, mark, ""
         return self._catalog
 
+    def asked(
+        self, time_jd: FloatArray, trouble: Trouble, left_out: Trouble, accept: Accept
+    ) -> Iterator[tuple[StoredCatalog, IntArray]]:
+        """Versions, and the positions that each is asked about.
+
+        The version in use comes first, of a table of positions by time for those whose times
+        it covers. The others of these are asked of the newest other version that covers them.
+
+        Parameters
+        ----------
+        time_jd : (n,) float64
+            Times of the positions, Julian dates, UTC.
+        trouble, accept : callable
+            See `current`.
+        left_out : callable
+            Is told why another version cannot be asked, once until versions change.
+
+        Yields
+        ------
+        catalog : StoredCatalog
+        positions : (m,) int64
+            Numbers of positions, ascending; of the version in use it may be none.
+        """
+        current = self.current(trouble, accept)
+        covered = current.covers(time_jd)
+        yield current, np.flatnonzero(covered)
+        if not covered.all():
+            pointer = _mark(self._store.pointer(self._name))
+            # A catalogue that was removed is asked on, as one that is open.
+            if pointer != _GONE:
+                self._others.refresh(pointer, left_out)
+            yield from self._others.asked(time_jd, np.flatnonzero(~covered), left_out, accept)
+
 
 def _mark(path: Path) -> tuple[int, int]:
     """What changes when a file is replaced; zeros without it."""
     try:
         found = os.stat(path)
     except OSError:
-        return 0, 0
+        return _GONE
     return found.st_mtime_ns, found.st_ino
 
 

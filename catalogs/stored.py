@@ -26,7 +26,7 @@ from catalogs.sources import (
     separation_arcsec,
 )
 from crossmatch.errors import CatalogError
-from crossmatch.model import FloatArray, IntArray
+from crossmatch.model import BoolArray, FloatArray, IntArray
 
 FACTS = "catalog.json"
 _PLACES = ("ra", "dec", "ipix29", "offsets")
@@ -155,6 +155,16 @@ class StoredCatalog:
         """First and last time, UTC, of a table of positions by time; None of other catalogues."""
         ways = self.facts.get("segments")
         return None if ways is None else (float(ways["first_jd"]), float(ways["last_jd"]))
+
+    def covers(self, time_jd: FloatArray) -> BoolArray:
+        """Whether it can tell what is near at times, (n,): not before its first or after its last.
+
+        Of catalogues without positions by time that is always.
+        """
+        if self.covers_jd is None:
+            return np.ones(len(time_jd), np.bool_)
+        first, last = self.covers_jd
+        return (first <= time_jd) & (time_jd <= last)
 
     def padding_arcsec(self, years: float) -> float:
         """By how much the fastest source moves in so many years: the search is wider by it."""

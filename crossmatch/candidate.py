@@ -65,7 +65,8 @@ class Context:
     looked_up, not_looked_up : tuple of str
         Catalogues that were asked, and that are to be asked and have not answered yet.
     catalog_versions : tuple of str
-        ``name@version`` of those that were asked.
+        ``name@version`` of those that were asked; of a table of positions by time the one that
+        covers the time of the position.
     kinds : frozenset of str
         What the local ones among them are of.
     near : tuple of str
@@ -202,7 +203,7 @@ def assess(
         "tier": graded.tier,
         "score": graded.score,
         "factors": list(graded.factors),
-        "catalog_versions": list(context.catalog_versions or versions.catalogs),
+        "catalog_versions": list(context.catalog_versions),
         "cuts_version": versions.cuts,
         "code_version": versions.code,
     }

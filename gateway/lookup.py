@@ -25,7 +25,7 @@ from catalogs.stored import StoredCatalog
 from crossmatch.candidate import Context
 from crossmatch.chains import Chain, check_catalogs
 from crossmatch.errors import CatalogError, ConfigError
-from crossmatch.model import FloatArray
+from crossmatch.model import FloatArray, IntArray
 from crossmatch.neighbours import Neighbour, nearest_by_kind
 from crossmatch.remote import Remote
 from crossmatch.times import datetime_from_jd, iso_utc
@@ -35,8 +35,14 @@ from gateway.logs import EventLog
 log = EventLog("match")
 
 _Catalog: TypeAlias = LocalCatalog | StoredCatalog
+_Part: TypeAlias = tuple[_Catalog, IntArray]
+"""A catalogue, and numbers of the positions that it is asked about."""
 _Near: TypeAlias = tuple[Neighbour, float]
 """What is told of a catalogue, and how far its nearest source is, arcsec: often another one."""
+_NOT_COVERED = {
+    "catalog_over": "alerts are later than its last time: add a newer table",
+    "catalog_early": "alerts are earlier than its first time: add a table of theirs",
+}
 
 
 def store_of(config: Config) -> Store:
@@ -115,7 +121,8 @@ def local_lookup(
     lookup : callable
         From positions to one context each: what is near in each catalogue, the host, and
         which catalogues were asked. A catalogue that was replaced in the store is taken
-        anew with the next call.
+        anew with the next call; of a table of positions by time that is asked by its name, the
+        versions before it are asked on about their times.
     versions : tuple of str
         ``name@version``.
 
@@ -139,7 +146,7 @@ class CatalogLookup:
 
     catalogs: Sequence[_Catalog | Following]
     accept: Callable[[StoredCatalog], None] = _accept_all
-    _told_over: set[str] = field(default_factory=set, init=False, repr=False)
+    _told: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False)
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -162,44 +169,65 @@ class CatalogLookup:
     def __call__(
         self, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray
     ) -> list[Context]:
-        """One context a position; those where nothing is near are one and the same.
+        """One context a position; those with nothing near that were asked the same are one.
 
-        Stars are looked for where they are at the time of each position.
+        Stars are looked for where they are at the time of each position. A table of positions by
+        time is asked about the positions whose times it covers, and of the others not named.
         """
-        current = list(self._current())
-        asked = tuple(c.name for c in current)
-        nothing = Context(
-            looked_up=asked,
-            catalog_versions=tuple(f"{c.name}@{c.version}" for c in current),
-            kinds=frozenset(map(_kind, current)),
-        )
+        parts = [part for catalog in self.catalogs for part in self._asked(catalog, time_jd)]
+        contexts = _nothing_near(parts, len(ra_deg))
         found: dict[int, list[_Near]] = {}
         hosts: dict[int, list[Neighbour]] = {}
-        for catalog in current:
-            self._tell_over(catalog, time_jd)
-            for place, near, nearest_arcsec in _answers(catalog, ra_deg, dec_deg, time_jd):
+        for catalog, some in parts:
+            for number, near, nearest_arcsec in _answers(
+                catalog, ra_deg[some], dec_deg[some], time_jd[some]
+            ):
+                place = int(some[number])
                 if near[0].kind == "galaxies":
                     # The first catalogue that has a galaxy near enough gives the host.
                     hosts.setdefault(place, near)
                 found.setdefault(place, []).append((near[0], nearest_arcsec))
-        contexts = [nothing] * len(ra_deg)
         for place, told in found.items():
-            contexts[place] = _context(nothing, told, hosts.get(place, ()))
+            contexts[place] = _context(contexts[place], told, hosts.get(place, ()))
         return contexts
 
-    def _tell_over(self, catalog: _Catalog, time_jd: FloatArray) -> None:
-        """Say once of each version with positions by time that its times are over."""
-        covers = catalog.covers_jd if isinstance(catalog, StoredCatalog) else None
-        if covers is None or not len(time_jd) or time_jd.max() <= covers[1]:
+    def _asked(self, catalog: _Catalog | Following, time_jd: FloatArray) -> list[_Part]:
+        """Which versions of a catalogue are asked about which positions."""
+        if isinstance(catalog, LocalCatalog):
+            return [(catalog, np.arange(len(time_jd)))]
+        if isinstance(catalog, Following):
+            parts = list(catalog.asked(time_jd, _kept, _left_out, self.accept))
+        else:
+            parts = [(catalog, np.flatnonzero(catalog.covers(time_jd)))]
+        self._tell_not_covered(parts, time_jd)
+        return [(version, some) for version, some in parts if len(some)]
+
+    def _tell_not_covered(
+        self, parts: Sequence[tuple[StoredCatalog, IntArray]], time_jd: FloatArray
+    ) -> None:
+        """Say once of each version in use that alerts are before or after its times.
+
+        ``parts`` begin with it; what another version covers is not meant.
+        """
+        catalog = parts[0][0]
+        if catalog.covers_jd is None:
             return
+        first, last = catalog.covers_jd
+        left = np.delete(time_jd, np.concatenate([some for _, some in parts]))
+        if (left > last).any():
+            self._tell("catalog_over", catalog, until=last)
+        if (left < first).any():
+            self._tell("catalog_early", catalog, since=first)
+
+    def _tell(self, event: str, catalog: StoredCatalog, **time_jd: float) -> None:
         name = f"{catalog.name}@{catalog.version}"
-        if name not in self._told_over:
-            self._told_over.add(name)
+        if (event, name) not in self._told:
+            self._told.add((event, name))
             log.warning(
-                "catalog_over",
+                event,
                 catalog=name,
-                until=iso_utc(datetime_from_jd(covers[1])),
-                detail="alerts are later than its last time: add a newer table",
+                **{which: iso_utc(datetime_from_jd(jd)) for which, jd in time_jd.items()},
+                detail=_NOT_COVERED[event],
             )
 
     def _current(self) -> Iterator[_Catalog]:
@@ -229,6 +257,29 @@ def _answers(
         yield place, [galaxy], galaxy.separation_arcsec
 
 
+def _nothing_near(parts: Sequence[_Part], count: int) -> list[Context]:
+    """Contexts of positions with nothing near, one for all that the same was asked about."""
+    shared, which = [Context()], np.zeros(count, np.int64)
+    for catalog, some in parts:
+        if len(some) == count:
+            shared = [_also(one, catalog) for one in shared]
+            continue
+        before, number = np.unique(which[some], return_inverse=True)
+        which[some] = len(shared) + number
+        shared += [_also(shared[one], catalog) for one in before.tolist()]
+    return [shared[one] for one in which.tolist()]
+
+
+def _also(context: Context, catalog: _Catalog) -> Context:
+    """A context of which one more catalogue was asked."""
+    return replace(
+        context,
+        looked_up=(*context.looked_up, catalog.name),
+        catalog_versions=(*context.catalog_versions, f"{catalog.name}@{catalog.version}"),
+        kinds=context.kinds | {_kind(catalog)},
+    )
+
+
 def _context(nothing: Context, found: Sequence[_Near], hosts: Sequence[Neighbour]) -> Context:
     return replace(
         nothing,
@@ -246,6 +297,10 @@ def _kind(catalog: _Catalog) -> str:
 
 def _kept(error: CatalogError) -> None:
     log.warning("catalog_kept", reason=error.reason, detail=error.detail)
+
+
+def _left_out(error: CatalogError) -> None:
+    log.warning("catalog_left_out", reason=error.reason, detail=error.detail)
 
 
 def _loaded(spec: str, store: Store | None) -> _Catalog | Following:

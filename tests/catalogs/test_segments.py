@@ -210,3 +210,12 @@ def test_nothing_asked_and_no_time(tmp_path: Path) -> None:
     assert len(catalog.within(nothing, nothing, time_jd=nothing).row) == 0
     with pytest.raises(CatalogError, match="no_time"):
         catalog.closest(np.array([10.0]), np.array([0.0]))
+
+
+def test_times_are_covered_from_the_first_to_the_last(tmp_path: Path) -> None:
+    place = vector(10, 0)
+    catalog = added(tmp_path, {"a": [(JD, place), (JD + 1, place)]}, 1)
+    asked = np.array([np.nextafter(JD, 0), JD, JD + 0.3, JD + 1, np.nextafter(JD + 1, np.inf)])
+    assert catalog.covers(asked).tolist() == [False, True, True, True, False]
+    found = catalog.closest(np.full(5, 10.0), np.zeros(5), time_jd=asked)
+    assert (found.row >= 0).tolist() == catalog.covers(asked).tolist()

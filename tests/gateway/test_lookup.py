@@ -15,11 +15,13 @@ from catalogs.ingest import Wanted
 from catalogs.kinds import Kind
 from catalogs.store import Store
 from crossmatch.candidate import EventDistance, Versions, assess
-from crossmatch.chains import DEFAULT_CHAINS
+from crossmatch.chains import DEFAULT_CHAINS, chains_with
 from crossmatch.errors import ConfigError
 from crossmatch.selections import BUILT_IN, selection_of
 from gateway.config import Config, load
 from gateway.lookup import local_lookup, lookup_of, store_of
+from tests.broker import conftest as broker
+from tests.broker.runner import Runner
 from tests.crossmatch.test_candidate import matched, region
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -319,3 +321,168 @@ def test_that_a_table_is_over_is_said_once(store: Store, caplog: pytest.LogCaptu
     add(store, "m", Kind.minor_planets, MINOR_PLANETS.replace("10.4", "10.5"))
     lookup(*place, np.array([JD + 2.0]))
     assert len(caplog.messages) == 2
+
+
+def night(first_jd: float, ra: float = 10.0) -> str:
+    """A table of twelve hours with one asteroid, which stands."""
+    rows = (f"Ceres,{first_jd + days},{ra},0,18\n" for days in (0.0, 0.5))
+    return "name,jd,ra,dec,mag\n" + "".join(rows)
+
+
+def at_ceres(*days: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.full(len(days), 10.0), np.zeros(len(days)), JD + np.array(days)
+
+
+def test_each_time_is_asked_of_the_version_that_covers_it(store: Store) -> None:
+    one = add(store, "m", Kind.minor_planets, night(JD))
+    lookup, _ = local_lookup(["m"], store)
+    assert lookup(*at_ceres(0.2))[0].catalog_versions == (f"m@{one}",)
+    two = add(store, "m", Kind.minor_planets, night(JD + 1))
+    # A process that starts then says the same.
+    for asked in (lookup, local_lookup(["m"], store)[0]):
+        found = asked(*at_ceres(1.2, 0.2, 1.5, 0.0))
+        versions = [context.catalog_versions for context in found]
+        assert versions == [(f"m@{v}",) for v in (two, one, two, one)]
+        assert [context.nearest[0].name for context in found] == ["Ceres"] * 4
+        assert {context.looked_up for context in found} == {("m",)}
+
+
+def test_what_two_versions_cover_is_asked_of_the_one_in_use(store: Store) -> None:
+    one = add(store, "m", Kind.minor_planets, night(JD))
+    two = add(store, "m", Kind.minor_planets, night(JD, ra=20.0))
+    lookup, _ = local_lookup(["m"], store)
+    for version in (two, one, two):
+        store.use("m", version)
+        (found,) = lookup(*at_ceres(0.2))
+        assert found.catalog_versions == (f"m@{version}",)
+        assert bool(found.near) == (version == one)
+
+
+def test_a_pinned_version_is_asked_about_its_own_times_alone(store: Store) -> None:
+    add(store, "m", Kind.minor_planets, night(JD))
+    two = add(store, "m", Kind.minor_planets, night(JD + 1))
+    lookup, _ = local_lookup([f"m@{two}"], store)
+    early, now = lookup(*at_ceres(0.2, 1.2))
+    assert (early.looked_up, early.catalog_versions, early.kinds) == ((), (), frozenset())
+    assert now.catalog_versions == (f"m@{two}",)
+
+
+def test_a_time_that_no_version_covers_is_not_looked_up(store: Store) -> None:
+    stars = add(store, "s", Kind.stars, STARS.replace("7,10,", "7,90,"))
+    planets = add(store, "m", Kind.minor_planets, night(JD, ra=50.0))
+    lookup, _ = local_lookup(["s", "m", "nearby_galaxies"], store)
+    found = lookup(*at_ceres(0.2, 0.6, 0.3, -0.1))
+    assert [context.looked_up for context in found[:2]] == [
+        ("s", "m", "nearby_galaxies"),
+        ("s", "nearby_galaxies"),
+    ]
+    assert found[0].kinds - found[1].kinds == {"minor_planets"}
+    assert found[0].catalog_versions[:2] == (f"s@{stars}", f"m@{planets}")
+    assert found[1].catalog_versions == (found[0].catalog_versions[0], found[0].catalog_versions[2])
+    # One for all that were asked the same.
+    assert found[0] is found[2]
+    assert found[1] is found[3]
+
+
+@pytest.mark.parametrize(
+    ("missing", "days", "standing"),
+    [
+        ("pass", 0.2, "passed"),
+        ("fail", 0.2, "passed"),
+        ("pass", 0.6, "passed"),
+        ("fail", 0.6, "withheld.far_from"),
+    ],
+)
+def test_of_a_time_that_no_version_covers_the_cut_decides(
+    store: Store, missing: str, days: float, standing: str
+) -> None:
+    add(store, "m", Kind.minor_planets, night(JD, ra=50.0))
+    lookup, _ = local_lookup(["m"], store)
+    (context,) = lookup(*at_ceres(days))
+    cuts = [{"cut": "far_from", "catalog": "m", "radius_arcsec": 2, "missing": missing}]
+    chain = replace(DEFAULT_CHAINS["grb"], demands=selection_of("d", cuts, BUILT_IN))
+    made = assess(
+        region(), chain, [matched(1, 0.5, 18.0)], context, EventDistance(),
+        Versions("c", "v", ("m@latest",)),
+    )  # fmt: skip
+    assert made.standing == standing
+    covered = days < 0.5
+    assert made.columns["looked_up"] == ("m" if covered else "not_looked_up")
+    assert len(made.columns["catalog_versions"]) == covered
+
+
+def test_an_asteroid_of_the_night_before_stays_withheld_when_all_is_judged_anew(
+    store: Store,
+) -> None:
+    chains = chains_with({"grb": {}})
+    alert = broker.alert(1, 150.0, 2.0, days=0.2)
+    tonight = night(broker.T0_JD, ra=150.0).replace(",0,18", ",2,18")
+    version = add(store, "m", Kind.minor_planets, tonight)
+    runner = Runner(
+        lambda archive, aside: broker.engine_of(
+            archive, aside=aside, chains=chains, lookup=local_lookup(["m"], store)[0]
+        )
+    )
+    event = broker.record(broker.notice("E1", 1, 150.0, 2.0, 3.0), 1)
+    assert runner.step(broker.alerts([alert]), [event]) == []
+    add(store, "m", Kind.minor_planets, night(broker.T0_JD + 1, ra=150.0))
+    assert runner.reselect(runner.new_engine) == []
+    # Without a table of that night it is not known to be one.
+    store.remove("m", version)
+    (said,) = runner.reselect(runner.new_engine)
+    assert (said["state"], said["looked_up"]) == ("in_force", "not_looked_up")
+
+
+def test_versions_that_are_removed_while_asked(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, three = (add(store, "m", Kind.minor_planets, night(JD + n)) for n in range(3))
+    lookup, _ = local_lookup(["m"], store)
+    lookup(*at_ceres(0.2))
+    for version in (one, two):
+        store.remove("m", version)
+    for _ in range(2):
+        found = lookup(*at_ceres(0.2, 1.2, 2.2))
+        # What is open is asked on.
+        versions = [context.catalog_versions for context in found]
+        assert versions == [(f"m@{one}",), (), (f"m@{three}",)]
+    (line,) = [line for line in caplog.messages if "catalog_left_out" in line]
+    assert two in line
+    store.remove("m")
+    found = lookup(*at_ceres(0.2, 2.2))
+    assert [len(context.near) for context in found] == [1, 1]
+
+
+def test_another_version_that_cannot_answer_the_demands_is_not_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = '[selections.wide]\ncuts = [{cut = "far_from", catalog = "m", radius_arcsec = 4}]\n'
+    text = '[match]\ncatalogs = ["m"]\n[chains.grb]\ndemands = "wide"\n'
+    config = configured(tmp_path, wide + text)
+    store = store_of(config)
+    path = tmp_path / "small.csv"
+    path.write_text(night(JD))
+    small = Wanted(name="m", kind=Kind.minor_planets, radius_arcsec=3.0)
+    version = store.add(path, small, NOW).version
+    add(store, "m", Kind.minor_planets, night(JD + 1))
+    lookup, _ = lookup_of(config)
+    for _ in range(2):
+        assert lookup(*at_ceres(0.2))[0].looked_up == ()
+    (line,) = [line for line in caplog.messages if "catalog_left_out" in line]
+    assert f"m@{version}: [chains.grb] demands: far_from looks 4 arcsec far" in line
+
+
+def test_times_that_no_version_covers_are_said_once_of_the_one_in_use(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(store, "m", Kind.minor_planets, night(JD))
+    two = add(store, "m", Kind.minor_planets, night(JD + 1))
+    lookup, _ = local_lookup(["m"], store)
+    lookup(*at_ceres(0.0, 0.5, 1.0, 1.5))
+    assert not caplog.messages
+    for _ in range(2):
+        lookup(*at_ceres(0.7, 1.2))
+        lookup(*at_ceres(1.2, 1.6))
+    early, over = caplog.messages
+    assert f"event=catalog_early catalog=m@{two} since=2025-11-22T00:00:00.000Z" in early
+    assert f"event=catalog_over catalog=m@{two} until=2025-11-22T12:00:00.000Z" in over
