@@ -1,20 +1,23 @@
-"""What a stored catalogue says of positions, by what its sources are."""
+"""What a local catalogue says of positions, by what its sources are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from catalogs.kinds import Kind
+from catalogs.local import LocalCatalog
 from catalogs.roles import TEXTS
 from catalogs.sources import Pairs
 from catalogs.stored import StoredCatalog
 from catalogs.tables import measured, names_of, numbers, texts
 from crossmatch.model import FloatArray
-from crossmatch.neighbours import SIGNIFICANT, Neighbour, chance_coincidence
+from crossmatch.neighbours import MOST_P_CC, SIGNIFICANT, Neighbour, chance_coincidence
+
+Catalog: TypeAlias = LocalCatalog | StoredCatalog
 
 # Catalogues write 99 or 0 where they have no value. NaN is in no interval.
 _PLAUSIBLE = {"magnitude": (-5.0, 50.0), "redshift": (-0.1, 30.0), "distance_mpc": (0.0, np.inf)}
@@ -26,7 +29,7 @@ MOST_HOSTS = 3
 
 
 def neighbours(
-    catalog: StoredCatalog, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray | None
+    catalog: Catalog, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray | None
 ) -> Iterator[tuple[int, list[Neighbour], float]]:
     """What lies near those positions that have something near, best first.
 
@@ -64,7 +67,7 @@ def neighbours(
         yield place, found, arcsec
 
 
-def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
+def described(catalog: Catalog, pairs: Pairs) -> list[Neighbour]:
     """Sources of pairs with what the catalogue's columns say of them, (p,)."""
     if not len(pairs.row):
         return []
@@ -81,12 +84,12 @@ def described(catalog: StoredCatalog, pairs: Pairs) -> list[Neighbour]:
     return [Neighbour(name, kind, *row) for row in zip(away, *fields, strict=True)]
 
 
-def _best(catalog: StoredCatalog, pairs: Pairs) -> Pairs:
+def _best(catalog: Catalog, pairs: Pairs) -> Pairs:
     """Those of a position that are told of, the best first.
 
-    Of stars the nearest significant one, else the nearest. Of galaxies those with the lowest
-    P_cc, and after them those without one by separation. Found in arrays, since a crowded
-    catalogue has hundreds near a position.
+    Of stars the nearest significant one, else the nearest. Of galaxies those that may be the
+    host, with the lowest P_cc first and those without one after them by separation; then what
+    is near by chance. Found in arrays, since a crowded catalogue has hundreds near a position.
     """
     most = MOST_HOSTS if catalog.kind is Kind.galaxies else 1
     if catalog.kind not in (Kind.stars, Kind.galaxies) or not len(pairs.row):
@@ -96,19 +99,20 @@ def _best(catalog: StoredCatalog, pairs: Pairs) -> Pairs:
     figures = _figures(catalog, table, pairs)
     nothing = np.full(len(pairs.row), np.nan)
     if catalog.kind is Kind.galaxies:
+        p_cc = figures.get("p_cc", nothing)
         # NaN goes last.
-        rank = figures.get("p_cc", nothing)
+        rank: list[Any] = [p_cc, p_cc > MOST_P_CC]
     else:
         sigmas = [figures.get(name, nothing) for name in ("parallax_sigma", "motion_sigma")]
-        rank = 1.0 - (np.fmax(*sigmas) >= SIGNIFICANT)
-    order = np.lexsort((pairs.row, pairs.separation_arcsec, rank, pairs.position))
+        rank = [1.0 - (np.fmax(*sigmas) >= SIGNIFICANT)]
+    order = np.lexsort((pairs.row, pairs.separation_arcsec, *rank, pairs.position))
     position = pairs.position[order]
     number = np.arange(len(order)) - np.searchsorted(position, position)
     order = order[number < most]
     return Pairs(pairs.position[order], pairs.row[order], pairs.separation_arcsec[order])
 
 
-def _figures(catalog: StoredCatalog, table: pa.Table, pairs: Pairs) -> dict[str, FloatArray]:
+def _figures(catalog: Catalog, table: pa.Table, pairs: Pairs) -> dict[str, FloatArray]:
     """Numbers of `Neighbour` as far as the catalogue has them, NaN where it has none."""
     columns = catalog.roles.columns
     factors = catalog.roles.factors

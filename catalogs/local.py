@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from catalogs.batches import Batch
 from catalogs.checks import Positions, position_columns, refuse_text
-from catalogs.kinds import Kind
-from catalogs.roles import Roles
-from catalogs.sources import Matches, Sources
+from catalogs.kinds import RADIUS_ARCSEC, Kind
+from catalogs.roles import TEXTS, Roles
+from catalogs.sources import Matches, Pairs, Sources
 from catalogs.tables import read_table
 from crossmatch.errors import CatalogError
 from crossmatch.model import FloatArray, IntArray
@@ -40,6 +40,10 @@ class LocalCatalog:
         Rows of the file without a position.
     units : mapping of str to str
         Of columns, for those that state one.
+    kind : Kind
+        What its sources are.
+    roles : Roles
+        Which column means what.
     """
 
     name: str
@@ -50,11 +54,15 @@ class LocalCatalog:
     table: pa.Table
     skipped: int = 0
     units: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind = Kind.other
+    roles: Roles = field(init=False, repr=False)
     sources: Sources = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sources = Sources.of(self.ra_deg, self.dec_deg, self.ipix29)
         object.__setattr__(self, "sources", sources)
+        roles = Roles.of(self.kind, self.table.column_names, self.units)
+        object.__setattr__(self, "roles", roles)
 
     @classmethod
     def load(
@@ -62,6 +70,7 @@ class LocalCatalog:
         name: str,
         path: Path,
         *,
+        kind: Kind = Kind.other,
         ra: str | None = None,
         dec: str | None = None,
         skip: bool = False,
@@ -70,6 +79,8 @@ class LocalCatalog:
 
         Parameters
         ----------
+        kind : Kind
+            What its sources are.
         ra, dec : str, optional
             Columns with the position; without, the usual names are looked for.
         skip : bool
@@ -82,9 +93,8 @@ class LocalCatalog:
         """
         source = read_table(path)
         rows = Batch(source, path, 1, 1.0)
-        # What is read into memory is of galaxies, and of these the distance is asked for.
-        roles = Roles.of(Kind.galaxies, source.columns.column_names, source.units)
-        refuse_text(rows, [c for role, c in roles.columns.items() if role == "distance_mpc"])
+        roles = Roles.of(kind, source.columns.column_names, source.units)
+        refuse_text(rows, [c for role, c in roles.columns.items() if role not in TEXTS])
         places = Positions(position_columns(path, source, ra, dec, None), skip=skip)
         there, ra_deg, dec_deg = places.of(rows)
         places.refuse_odd_units(path)
@@ -99,27 +109,53 @@ class LocalCatalog:
             table=source.columns.take(pa.array(there[order])),
             skipped=places.skipped,
             units=source.units,
+            kind=kind,
         )
 
     def __len__(self) -> int:
         return len(self.ipix29)
 
-    def nearest(self, ra_deg: FloatArray, dec_deg: FloatArray, radius_arcsec: float) -> Matches:
-        """Nearest source within ``radius_arcsec`` (included) of each position.
+    @property
+    def radius_arcsec(self) -> float:
+        """Of look-ups."""
+        return RADIUS_ARCSEC[self.kind]
+
+    def within(
+        self,
+        ra_deg: FloatArray,
+        dec_deg: FloatArray,
+        radius_arcsec: float | None = None,
+        time_jd: FloatArray | None = None,
+    ) -> Pairs:
+        """All sources within a radius (included) of each position; see :meth:`closest`."""
+        radius = self.radius_arcsec if radius_arcsec is None else radius_arcsec
+        return self.sources.within(ra_deg, dec_deg, radius)
+
+    def closest(
+        self,
+        ra_deg: FloatArray,
+        dec_deg: FloatArray,
+        radius_arcsec: float | None = None,
+        time_jd: FloatArray | None = None,
+    ) -> Matches:
+        """Nearest source within a radius (included) of each position.
 
         Parameters
         ----------
         ra_deg, dec_deg : (n,) float64
             ICRS, finite.
-        radius_arcsec : float
-            Positive; up to degrees, though meant for arcseconds.
+        radius_arcsec : float, optional
+            Positive; up to degrees, though meant for arcseconds. That of its kind, if not given.
+        time_jd : (n,) float64, optional
+            Not looked at: sources are where the file has them.
 
         Returns
         -------
         Matches
             (n,) each. Of equally near sources the first in the catalogue.
         """
-        return self.sources.closest(ra_deg, dec_deg, radius_arcsec)
+        radius = self.radius_arcsec if radius_arcsec is None else radius_arcsec
+        return self.sources.closest(ra_deg, dec_deg, radius)
 
     def columns(self, names: Sequence[str], rows: IntArray) -> pa.Table:
         """Columns ``names`` at ``rows``; all null where the row is -1.

@@ -75,10 +75,12 @@ class Context:
         Catalogues that have something near, and how far the nearest source is, arcsec,
         whichever source ``near`` tells of.
     nearest : tuple of Neighbour
-        The nearest source of each kind, of stars the nearest that is significant; also
-        Simbad's, of a kind of its own.
+        The nearest source of each kind but galaxies, of stars the nearest that is significant;
+        also Simbad's, of a kind of its own.
     hosts : tuple of Neighbour
-        Galaxies that may be the host, the most likely first.
+        Galaxies that may be the host, the most likely first: what `likely_hosts` gives.
+    galaxy_arcsec : float or None
+        How far the nearest galaxy of local catalogues is, a host or not.
     """
 
     looked_up: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ class Context:
     distances: tuple[tuple[str, float], ...] = ()
     nearest: tuple[Neighbour, ...] = ()
     hosts: tuple[Neighbour, ...] = ()
+    galaxy_arcsec: float | None = None
 
     # Most candidates have nothing near, and share one context: its columns are made once.
     @cached_property

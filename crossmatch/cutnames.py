@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from crossmatch import predicates as p
-from crossmatch.neighbours import SIGNIFICANT
 
 Needs: TypeAlias = Literal["alert", "event", "light curve", "distance", "catalogue"]
 """What a cut looks at beyond the alert: its event, the object's light curve, how far it or the
@@ -23,7 +22,7 @@ Value: TypeAlias = float | str | None
 class Parameter:
     """One of a cut: name, default (None: no bound), unit (VOUnits) and whether it may be none.
 
-    ``choices`` are all that a text may be, if any are given; a number is ``least`` or more.
+    ``choices`` are all that a text may be, if any are given.
     """
 
     name: str
@@ -31,7 +30,6 @@ class Parameter:
     unit: str = ""
     may_be_none: bool = False
     choices: tuple[str, ...] = ()
-    least: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,17 +326,28 @@ _ON_CANDIDATES = (
     ),
     Cut(
         name="known_star",
-        doc="no star within the radius: no source of local catalogues of stars whose parallax or"
-        " proper motion is that significant, but what a catalogue of active galaxies has there",
+        doc="no star within the radius: no source of local catalogues of stars with a parallax or"
+        " proper motion of 3 sigma, unless one of active galaxies or galaxies has a source there",
         test=p.known_star,
-        parameters=(
-            Parameter("radius_arcsec", 1.5, "arcsec"),
-            Parameter("min_sigma", SIGNIFICANT, least=SIGNIFICANT),
-        ),
+        parameters=(Parameter("radius_arcsec", 1.5, "arcsec"),),
         needs="catalogue",
         missing_means="no catalogue of stars was asked",
         source=_CHOICE,
         kind="stars",
+    ),
+    Cut(
+        name="known_minor_planet",
+        doc="no minor planet of local catalogues within the radius, or detections span that long:"
+        " what stays at its place does not move",
+        test=p.known_minor_planet,
+        parameters=(
+            Parameter("radius_arcsec", 5.0, "arcsec"),
+            Parameter("max_minutes", 30.0, "min"),
+        ),
+        needs="catalogue",
+        missing_means="no catalogue of minor planets was asked",
+        source=f"main-belt objects move by 30 arcsec an hour; radius and span: {_CHOICE}",
+        kind="minor_planets",
     ),
 )
 

@@ -35,7 +35,7 @@ def numbers(
     What is of an alert is of the latest one, as is its place; dates and rates are of all that is
     known of the object. ``near.<catalogue>`` is the distance of the nearest source, infinite where
     the catalogue was asked and has none near; ``near_kind.<kind>`` that of all local catalogues
-    of a kind, of stars the nearest significant one with its ``star_sigma``.
+    of a kind, of stars the nearest significant one.
     """
     magnitudes = evidence.absolute_magnitudes or (None, None)
     found = {name: _number(latest.alert[name]) for name in _OF_ALERT}
@@ -60,8 +60,8 @@ def numbers(
     found |= {f"near_kind.{kind}": math.inf for kind in context.kinds}
     for one in context.nearest:
         found[f"near_kind.{one.kind}"] = one.separation_arcsec
-        if one.kind == "stars":
-            found["star_sigma"] = _number(one.significance)
+    if context.galaxy_arcsec is not None:
+        found["near_kind.galaxies"] = context.galaxy_arcsec
     return found
 
 

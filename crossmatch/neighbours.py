@@ -13,6 +13,11 @@ from crossmatch.model import FloatArray
 SIGNIFICANT = 3.0
 """Parallaxes and proper motions of as many sigma show that a source is a star of our Galaxy."""
 _CONSISTENT_SIGMA = 3.0
+MOST_P_CC = 0.1
+"""A galaxy that is near by chance with a larger probability is no host.
+
+Berger 2010, ApJ 722, 1946, and others take 0.05 to 0.1.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,20 @@ def nearest_by_kind(found: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
         if known is None or one.separation_arcsec < known.separation_arcsec:
             nearest[one.kind] = one
     return tuple(nearest.values())
+
+
+def likely_hosts(galaxies: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
+    """Galaxies that may be the host, the most likely first.
+
+    Those that are near by chance with more than `MOST_P_CC` are none. The others go by that
+    probability, and after them those of which it is not known by separation; equal ones stay in
+    their order.
+    """
+
+    def rank(one: Neighbour) -> tuple[bool, float]:
+        return one.p_cc is None, one.separation_arcsec if one.p_cc is None else one.p_cc
+
+    return tuple(sorted((g for g in galaxies if (g.p_cc or 0.0) <= MOST_P_CC), key=rank))
 
 
 def host_at(

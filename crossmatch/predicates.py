@@ -107,14 +107,25 @@ def far_from_kind(column: Columns, kind: str, radius_arcsec: float | None) -> Ve
     return _between(column(f"near_kind.{kind}"), least, None)
 
 
-def known_star(column: Columns, radius_arcsec: float, min_sigma: float) -> Verdicts:
-    """No source within the radius, its edge included, moves or has a parallax so significantly.
+def known_star(column: Columns, radius_arcsec: float) -> Verdicts:
+    """No source within the radius, its edge included, that moves or has a parallax significantly.
 
-    What a catalogue of active galaxies has there is none: in hundred of them one seems to move.
+    What a catalogue of active galaxies or of galaxies has there is none: of a hundred quasars
+    one seems to move, and a nucleus that is no point has an astrometry that is none.
     """
     away = column("near_kind.stars")
-    star = (away <= radius_arcsec) & (column("star_sigma") >= min_sigma)
-    return Verdicts(~star | (column("near_kind.agn") <= radius_arcsec), ~np.isnan(away))
+    other = [column(f"near_kind.{kind}") <= radius_arcsec for kind in ("agn", "galaxies")]
+    return Verdicts((away > radius_arcsec) | other[0] | other[1], ~np.isnan(away))
+
+
+def known_minor_planet(column: Columns, radius_arcsec: float, max_minutes: float) -> Verdicts:
+    """No minor planet within the radius, its edge included, or detections span so long.
+
+    Without a first detection they span nothing.
+    """
+    away = column("near_kind.minor_planets")
+    minutes = np.nan_to_num(column("detection_span_days")) * MINUTES_PER_DAY
+    return Verdicts((away > radius_arcsec) | (minutes >= max_minutes), ~np.isnan(away))
 
 
 def detections(

@@ -211,8 +211,6 @@ def _value(value: Any, parameter: Parameter, where: str) -> Value:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         none = ", or false for none" if parameter.may_be_none else ""
         raise ConfigError(f"{where}: {parameter.name}: expected a number{none}, found {value!r}")
-    if parameter.least is not None and value < parameter.least:
-        raise ConfigError(f"{where}: {parameter.name}: {parameter.least:g} or more, not {value:g}")
     return float(value)
 
 
@@ -291,9 +289,9 @@ _BUILT_IN: Mapping[str, tuple[str, list[Any]]] = {
     ),
     NOT_KNOWN: (
         "what every chain demands by default: no star of a local catalogue within 1.5 arcsec, by a"
-        " parallax or proper motion of 3 sigma, no minor planet of one as far as it is searched",
-        ["known_star", {"cut": "far_from_kind", "kind": "minor_planets", "radius_arcsec": False,
-                        "as": "known_minor_planet"}],
+        " parallax or proper motion of 3 sigma; no minor planet of one within 5 arcsec, of what was"
+        " seen for less than 30 minutes",
+        ["known_star", "known_minor_planet"],
     ),
 }
 # fmt: on

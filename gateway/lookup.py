@@ -11,13 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from broker.told import Lookup, no_lookup
-from catalogs.answers import neighbours
-from catalogs.hosts import (
-    HOST_RADIUS_ARCSEC,
-    galaxy_roles,
-    host_candidates,
-    nearby_galaxies,
-)
+from catalogs.answers import Catalog, neighbours
+from catalogs.hosts import galaxies_of, nearby_galaxies
 from catalogs.kinds import BUILT_IN, Kind
 from catalogs.local import LocalCatalog
 from catalogs.store import Following, Store
@@ -26,7 +21,7 @@ from crossmatch.candidate import Context
 from crossmatch.chains import Chain, check_catalogs
 from crossmatch.errors import CatalogError, ConfigError
 from crossmatch.model import FloatArray, IntArray
-from crossmatch.neighbours import Neighbour, nearest_by_kind
+from crossmatch.neighbours import Neighbour, likely_hosts, nearest_by_kind
 from crossmatch.remote import Remote
 from crossmatch.times import datetime_from_jd, iso_utc
 from gateway.config import Config
@@ -34,8 +29,7 @@ from gateway.logs import EventLog
 
 log = EventLog("match")
 
-_Catalog: TypeAlias = LocalCatalog | StoredCatalog
-_Part: TypeAlias = tuple[_Catalog, IntArray]
+_Part: TypeAlias = tuple[Catalog, IntArray]
 """A catalogue, and numbers of the positions that it is asked about."""
 _Near: TypeAlias = tuple[Neighbour, float]
 """What is told of a catalogue, and how far its nearest source is, arcsec: often another one."""
@@ -144,7 +138,7 @@ class CatalogLookup:
     ``accept`` raises CatalogError for a version that is not to take the place of the one before.
     """
 
-    catalogs: Sequence[_Catalog | Following]
+    catalogs: Sequence[Catalog | Following]
     accept: Callable[[StoredCatalog], None] = _accept_all
     _told: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False)
 
@@ -156,15 +150,12 @@ class CatalogLookup:
     @property
     def kinds(self) -> dict[str, str]:
         """What each catalogue is of, by name."""
-        return {c.name: _kind(c) for c in self._current()}
+        return {c.name: str(c.kind) for c in self._current()}
 
     @property
     def radii_arcsec(self) -> dict[str, float]:
         """How far each catalogue is searched, by name."""
-        return {
-            c.name: c.radius_arcsec if isinstance(c, StoredCatalog) else HOST_RADIUS_ARCSEC
-            for c in self._current()
-        }
+        return {c.name: c.radius_arcsec for c in self._current()}
 
     def __call__(
         self, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray
@@ -179,19 +170,18 @@ class CatalogLookup:
         found: dict[int, list[_Near]] = {}
         hosts: dict[int, list[Neighbour]] = {}
         for catalog, some in parts:
-            for number, near, nearest_arcsec in _answers(
+            for number, near, nearest_arcsec in neighbours(
                 catalog, ra_deg[some], dec_deg[some], time_jd[some]
             ):
                 place = int(some[number])
-                if near[0].kind == "galaxies":
-                    # The first catalogue that has a galaxy near enough gives the host.
-                    hosts.setdefault(place, near)
+                if catalog.kind is Kind.galaxies:
+                    hosts.setdefault(place, []).extend(near)
                 found.setdefault(place, []).append((near[0], nearest_arcsec))
         for place, told in found.items():
             contexts[place] = _context(contexts[place], told, hosts.get(place, ()))
         return contexts
 
-    def _asked(self, catalog: _Catalog | Following, time_jd: FloatArray) -> list[_Part]:
+    def _asked(self, catalog: Catalog | Following, time_jd: FloatArray) -> list[_Part]:
         """Which versions of a catalogue are asked about which positions."""
         if isinstance(catalog, LocalCatalog):
             return [(catalog, np.arange(len(time_jd)))]
@@ -230,31 +220,12 @@ class CatalogLookup:
                 detail=_NOT_COVERED[event],
             )
 
-    def _current(self) -> Iterator[_Catalog]:
+    def _current(self) -> Iterator[Catalog]:
         for catalog in self.catalogs:
             if isinstance(catalog, Following):
                 yield catalog.current(_kept, self.accept)
             else:
                 yield catalog
-
-
-def _answers(
-    catalog: _Catalog, ra_deg: FloatArray, dec_deg: FloatArray, time_jd: FloatArray
-) -> Iterator[tuple[int, list[Neighbour], float]]:
-    if isinstance(catalog, StoredCatalog):
-        yield from neighbours(catalog, ra_deg, dec_deg, time_jd)
-        return
-    hosts = host_candidates(catalog, ra_deg, dec_deg)
-    offsets = hosts["host_offset_arcsec"]
-    for place in np.flatnonzero(offsets.is_valid().to_numpy()).tolist():
-        galaxy = Neighbour(
-            catalog=catalog.name,
-            kind="galaxies",
-            separation_arcsec=offsets[place].as_py(),
-            name=hosts["host_name"][place].as_py(),
-            distance_mpc=hosts["host_distance_mpc"][place].as_py(),
-        )
-        yield place, [galaxy], galaxy.separation_arcsec
 
 
 def _nothing_near(parts: Sequence[_Part], count: int) -> list[Context]:
@@ -270,29 +241,27 @@ def _nothing_near(parts: Sequence[_Part], count: int) -> list[Context]:
     return [shared[one] for one in which.tolist()]
 
 
-def _also(context: Context, catalog: _Catalog) -> Context:
+def _also(context: Context, catalog: Catalog) -> Context:
     """A context of which one more catalogue was asked."""
     return replace(
         context,
         looked_up=(*context.looked_up, catalog.name),
         catalog_versions=(*context.catalog_versions, f"{catalog.name}@{catalog.version}"),
-        kinds=context.kinds | {_kind(catalog)},
+        kinds=context.kinds | {str(catalog.kind)},
     )
 
 
 def _context(nothing: Context, found: Sequence[_Near], hosts: Sequence[Neighbour]) -> Context:
+    away = [arcsec for one, arcsec in found if one.kind == Kind.galaxies]
     return replace(
         nothing,
         near=tuple(one.text() for one, _ in found),
         distances=tuple((one.catalog, arcsec) for one, arcsec in found),
-        nearest=nearest_by_kind(one for one, _ in found),
-        hosts=tuple(hosts),
+        # Of galaxies the likeliest host is told, which need not be the nearest.
+        nearest=nearest_by_kind(one for one, _ in found if one.kind != Kind.galaxies),
+        hosts=likely_hosts(hosts),
+        galaxy_arcsec=min(away, default=None),
     )
-
-
-def _kind(catalog: _Catalog) -> str:
-    # What is read from a path into memory is of galaxies.
-    return str(catalog.kind if isinstance(catalog, StoredCatalog) else Kind.galaxies)
 
 
 def _kept(error: CatalogError) -> None:
@@ -303,7 +272,7 @@ def _left_out(error: CatalogError) -> None:
     log.warning("catalog_left_out", reason=error.reason, detail=error.detail)
 
 
-def _loaded(spec: str, store: Store | None) -> _Catalog | Following:
+def _loaded(spec: str, store: Store | None) -> Catalog | Following:
     if spec == BUILT_IN:
         return nearby_galaxies()
     name, equals, path = spec.partition("=")
@@ -311,9 +280,7 @@ def _loaded(spec: str, store: Store | None) -> _Catalog | Following:
         if not equals and store is not None and (at := name.partition("@"))[0] in store.names():
             return store.open(at[0], at[2]) if at[1] else Following(store, name)
         if name and path:
-            catalog = LocalCatalog.load(name, Path(path).expanduser())
-            galaxy_roles(catalog).refuse_wrong(path)
-            return catalog
+            return galaxies_of(name, Path(path).expanduser())
     except CatalogError as error:
         raise ConfigError(f"[match] catalogs: {name}: {error.detail} ({error.reason})") from error
     added = "" if store is None else f" ({', '.join(store.names()) or 'none'})"

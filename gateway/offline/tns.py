@@ -248,7 +248,7 @@ def _near(
     order = np.argsort(pixels, kind="stable")
     rows = pa.table({"row": order})
     catalog = LocalCatalog("tns", "", ra[order], dec[order], pixels[order], rows)
-    near = catalog.nearest(
+    near = catalog.closest(
         np.array([float(c.newest["ra"]) for c in counterparts]),
         np.array([float(c.newest["dec"]) for c in counterparts]),
         radius_arcsec,

@@ -93,7 +93,16 @@ def test_many_near_many_positions_are_ranked_each_for_itself(tmp_path: Path) -> 
         assert len(mine) > 20
         assert nearest_arcsec == min(g.separation_arcsec for g in mine)
         mine.sort(key=lambda g: (g.p_cc is None, g.p_cc or 0.0, g.separation_arcsec))
+        mine.sort(key=lambda g: (g.p_cc or 0.0) > 0.1)
         assert hosts == mine[:MOST_HOSTS]
+
+
+def test_what_is_near_by_chance_keeps_no_other_from_being_the_host(tmp_path: Path) -> None:
+    rows = [f"faint{i},10,{0.015 + i / 1e4},22" for i in range(MOST_HOSTS)]
+    text = "\n".join(["name,ra,dec,mag", *rows, "dark,10,0.016,"])
+    (found,) = near(catalog(tmp_path, text, Kind.galaxies), [10.0], [0.0]).values()
+    assert [one.name for one in found] == ["dark", "faint0", "faint1"]
+    assert (found[1].p_cc or 0.0) > 0.9
 
 
 @pytest.mark.parametrize("kind", [Kind.agn, Kind.variables, Kind.transients, Kind.other])

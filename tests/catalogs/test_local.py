@@ -39,7 +39,7 @@ def separations_arcsec(
 
 def check(found: LocalCatalog, ra: FloatArray, dec: FloatArray, radius: float) -> int:
     """Compare with brute force; the number of matches."""
-    matches = found.nearest(ra, dec, radius)
+    matches = found.closest(ra, dec, radius)
     distance = separations_arcsec(ra, dec, found.ra_deg, found.dec_deg)
     nearest = distance.min(axis=1)
     # Vincenty and chords differ by rounding: leave positions on the rim aside.
@@ -113,7 +113,7 @@ def test_a_source_just_inside_the_radius_is_found(
         table=pa.table({"name": ["s0"]}),
     )
 
-    matches = found.nearest(query_ra, query_dec, radius)
+    matches = found.closest(query_ra, query_dec, radius)
 
     assert matches.row.tolist() == [0]
 
@@ -121,7 +121,7 @@ def test_a_source_just_inside_the_radius_is_found(
 def test_of_equal_sources_the_first_counts_and_columns_follow(tmp_path: Path) -> None:
     found = catalog(tmp_path, np.array([10.0, 10.0, 200.0]), np.array([5.0, 5.0, -5.0]))
 
-    rows = found.nearest(np.array([10.0, 90.0, 200.0]), np.array([5.0, 0.0, -5.0]), 1.0).row
+    rows = found.closest(np.array([10.0, 90.0, 200.0]), np.array([5.0, 0.0, -5.0]), 1.0).row
 
     assert found.columns(["name"], rows)["name"].to_pylist() == ["s0", None, "s2"]
     with pytest.raises(CatalogError) as caught:
@@ -133,9 +133,9 @@ def test_no_positions_and_no_sources(tmp_path: Path) -> None:
     empty = catalog(tmp_path, np.empty(0), np.empty(0))
 
     assert len(empty) == 0
-    assert empty.nearest(np.array([1.0]), np.array([1.0]), 5.0).row.tolist() == [-1]
+    assert empty.closest(np.array([1.0]), np.array([1.0]), 5.0).row.tolist() == [-1]
     full = catalog(tmp_path, np.array([1.0]), np.array([1.0]))
-    assert full.nearest(np.empty(0), np.empty(0), 5.0).row.tolist() == []
+    assert full.closest(np.empty(0), np.empty(0), 5.0).row.tolist() == []
 
 
 def test_rows_without_a_position_are_told_or_skipped_and_counted(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_real_catalogues_of_every_format(
     found = LocalCatalog.load("real", shared_data / "catalogs" / file)
     step = max(rows // 200, 1)
 
-    matches = found.nearest(found.ra_deg[::step], found.dec_deg[::step], 1.0)
+    matches = found.closest(found.ra_deg[::step], found.dec_deg[::step], 1.0)
 
     assert len(found) == rows
     assert (matches.separation_arcsec < 1e-6).all()
@@ -217,6 +217,6 @@ def test_sexagesimal_positions_of_a_real_catalogue(shared_data: Path) -> None:
     found = LocalCatalog.load("3hsp", shared_data / "catalogs" / "3hsp.csv")
 
     # 3HSPJ000116.4+293534
-    matches = found.nearest(np.array([0.318208]), np.array([29.592778]), 1.0)
+    matches = found.closest(np.array([0.318208]), np.array([29.592778]), 1.0)
 
     assert found.columns(["id"], matches.row)["id"].to_pylist() == [1]

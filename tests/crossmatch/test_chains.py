@@ -175,7 +175,7 @@ def test_the_default_demands_what_there_is() -> None:
 
 
 def test_a_selection_of_ones_own_may_be_the_default_of_all_chains() -> None:
-    mine = selections_with({NOT_KNOWN: {"cuts": [{"cut": "known_star", "min_sigma": 5}]}})
+    mine = selections_with({NOT_KNOWN: {"cuts": [{"cut": "known_star", "radius_arcsec": 1}]}})
     chains = chains_with({"grb": {"level": 0.5}}, mine)
     assert {chain.demands for chain in chains.values()} == {mine[NOT_KNOWN]}
     with pytest.raises(ConfigError, match="of which none is asked"):

@@ -121,11 +121,12 @@ ALL_KINDS = frozenset(["stars", "agn", "transients", "variables", "minor_planets
 
 
 def test_a_kind_that_has_nothing_near_is_infinitely_far_and_an_unasked_one_unknown() -> None:
-    context = Context(kinds=frozenset(["stars", "agn", "variables"]), nearest=(STAR, QUASAR))
+    kinds = ["stars", "agn", "variables", "galaxies"]
+    context = Context(kinds=frozenset(kinds), nearest=(STAR, QUASAR))
     found = known(matched(1, 2.0, 18.0), context=context)
-    told = [found[f"near_kind.{kind}"] for kind in ("stars", "agn", "variables")]
-    assert told == [1.4, 0.3, math.inf]
-    assert found["star_sigma"] == 4.0
+    assert [found[f"near_kind.{kind}"] for kind in kinds] == [1.4, 0.3, math.inf, math.inf]
+    in_nucleus = known(matched(1, 2.0, 18.0), context=replace(context, galaxy_arcsec=0.2))
+    assert in_nucleus["near_kind.galaxies"] == 0.2
     assert "near_kind.transients" not in found
 
 
@@ -135,7 +136,8 @@ def test_a_kind_that_has_nothing_near_is_infinitely_far_and_an_unasked_one_unkno
         ((), "passed"),
         ((STAR,), "withheld.known_star"),
         ((replace(STAR, separation_arcsec=1.6),), "passed"),
-        ((Neighbour("m", "minor_planets", 9.0),), "withheld.known_minor_planet"),
+        ((Neighbour("m", "minor_planets", 4.9),), "withheld.known_minor_planet"),
+        ((Neighbour("m", "minor_planets", 5.1),), "passed"),
         ((QUASAR, Neighbour("v", "variables", 0.1), Neighbour("t", "transients", 0.1)), "passed"),
         # One quasar in a hundred seems to move by three sigma.
         ((STAR, QUASAR), "passed"),
@@ -149,6 +151,32 @@ def test_known_stars_and_asteroids_are_withheld_by_default_and_nothing_else(
     assert by_default(DEFAULT_CHAINS[name], context) == standing
     free = chains_with({name: {"demands": False}})[name]
     assert by_default(free, context) is None
+
+
+@pytest.mark.parametrize(
+    ("minutes", "standing"),
+    [((0,), "withheld.known_minor_planet"), ((0, 20), "withheld.known_minor_planet"),
+     ((0, 40), "passed"), ((-60 * 24 * 30, 0), "passed")],
+)  # fmt: skip
+def test_an_asteroid_that_passes_by_withholds_nothing_that_stays_where_it_is(
+    minutes: tuple[int, ...], standing: str
+) -> None:
+    context = Context(kinds=ALL_KINDS, nearest=(Neighbour("m", "minor_planets", 0.5),))
+    first = 0.5 + minutes[0] / 1440
+    alerts = [
+        matched(i, 0.5 + after / 1440, 18.0, first_detection_jd=T0_JD + first)
+        for i, after in enumerate(minutes)
+    ]
+    chain = DEFAULT_CHAINS["neutrino"]
+    made = assess(region(), chain, alerts, context, EventDistance(), Versions("c", "v"))
+    assert made.standing == standing
+
+
+def test_what_gaia_takes_for_a_moving_source_in_a_nucleus_is_told() -> None:
+    context = Context(kinds=ALL_KINDS | {"galaxies"}, nearest=(STAR,), galaxy_arcsec=0.3)
+    assert by_default(DEFAULT_CHAINS["grb"], context) == "passed"
+    beside = replace(context, galaxy_arcsec=1.6)
+    assert by_default(DEFAULT_CHAINS["grb"], beside) == "withheld.known_star"
 
 
 def by_default(chain: Chain, context: Context) -> str | None:

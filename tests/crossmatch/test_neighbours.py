@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossmatch.neighbours import Neighbour, chance_coincidence, host_at, nearest_by_kind
+from crossmatch.neighbours import (
+    MOST_P_CC,
+    Neighbour,
+    chance_coincidence,
+    host_at,
+    likely_hosts,
+    nearest_by_kind,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +82,23 @@ def test_the_host_is_one_that_the_events_distance_allows(
         for galaxy, mpc, away in (("far", 380.0, 1.0), ("unknown", None, 2.0), ("near", 50.0, 9.0))
     ]
     assert host_at(hosts, mean, sigma).name == name
+
+
+def galaxy(name: str, away: float, p_cc: float | None) -> Neighbour:
+    return Neighbour("g", "galaxies", away, name=name, p_cc=p_cc)
+
+
+def test_hosts_are_galaxies_that_are_hardly_near_by_chance_and_those_of_which_it_is_unknown() -> (
+    None
+):
+    found = [
+        galaxy("unknown", 5.0, None), galaxy("chance", 1.0, MOST_P_CC * 1.01),
+        galaxy("edge", 9.0, MOST_P_CC), galaxy("first", 8.0, 0.0), galaxy("second", 7.0, 0.0),
+        galaxy("nearer", 4.0, None), galaxy("as near", 4.0, None),
+    ]  # fmt: skip
+    names = [one.name for one in likely_hosts(found)]
+    assert names == ["first", "second", "edge", "nearer", "as near", "unknown"]
+    assert likely_hosts(found[1:2]) == ()
 
 
 def test_the_text_names_what_is_known() -> None:

@@ -59,20 +59,35 @@ def fails(cut: str | dict[str, Any], **values: float) -> bool:
         ),
         (
             "known_star",
-            {"near_kind.stars": 1.51, "star_sigma": 9.0},
-            {"near_kind.stars": 1.5, "star_sigma": 3.0},
-        ),
-        (
-            {"cut": "known_star", "min_sigma": 5},
-            {"near_kind.stars": 0.1, "star_sigma": 4.9},
-            {"near_kind.stars": 0.1, "star_sigma": 5.0},
+            {"near_kind.stars": 1.51},
+            {"near_kind.stars": 1.5},
         ),
         (
             "known_star",
-            {"near_kind.stars": 0.1, "star_sigma": 9.0, "near_kind.agn": 1.5},
-            {"near_kind.stars": 0.1, "star_sigma": 9.0, "near_kind.agn": 1.6},
+            {"near_kind.stars": 0.1, "near_kind.agn": 1.5},
+            {"near_kind.stars": 0.1, "near_kind.agn": 1.6},
         ),
-        ("known_star", {"near_kind.stars": math.inf}, {"near_kind.stars": 0, "star_sigma": 9}),
+        (
+            "known_star",
+            {"near_kind.stars": 0.1, "near_kind.galaxies": 1.5, "near_kind.agn": math.inf},
+            {"near_kind.stars": 0.1, "near_kind.galaxies": 1.6, "near_kind.agn": math.inf},
+        ),
+        ("known_star", {"near_kind.stars": math.inf}, {"near_kind.stars": 0}),
+        (
+            "known_minor_planet",
+            {"near_kind.minor_planets": 5.01, "detection_span_days": 0.0},
+            {"near_kind.minor_planets": 5.0, "detection_span_days": 0.0},
+        ),
+        (
+            "known_minor_planet",
+            {"near_kind.minor_planets": 0.0, "detection_span_days": 30 / 1440},
+            {"near_kind.minor_planets": 0.0, "detection_span_days": 29 / 1440},
+        ),
+        (
+            "known_minor_planet",
+            {"near_kind.minor_planets": math.inf},
+            {"near_kind.minor_planets": 4.0, "detection_span_days": MISSING},
+        ),
         ("detections", {"n_detections": 2}, {"n_detections": 1}),
         (
             {"cut": "detections", "min_detections": False, "max_detections": 2},

@@ -206,7 +206,7 @@ def test_a_selection_of_kinds_alone_says_so(cuts: list[Any], kinds: tuple[str, .
             [{"cut": "far_from_kind", "kind": "stars"}],
             "kind: one of agn, transients, variables, minor_planets; found 'stars'",
         ),
-        ([{"cut": "known_star", "min_sigma": 2.9}], "min_sigma: 3 or more, not 2.9"),
+        ([{"cut": "known_star", "min_sigma": 5}], "known_star has no 'min_sigma'; it has: radius"),
         ([{"cut": "far_from_kind"}, {"cut": "far_from_kind"}], "near_agn stands there twice"),
         ([{"cut": "star", "not": 1}], "not: expected true or false"),
         ([{"cut": "star", "missing": "maybe"}], 'missing: "pass" or "fail"'),

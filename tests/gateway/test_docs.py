@@ -182,6 +182,23 @@ def test_toml_loads(toml: Block) -> None:
         config.load(path, environ={"MMGATEWAY_GCN__CLIENT_SECRET": "secret"})
 
 
+def test_quasars_stay_in_the_chains_that_the_recipe_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("mmgateway.toml").write_text(block("howto/cuts.md", "toml", "with_point_sources"), "utf-8")
+    assert main(["config", "check"]) == 0
+    assert capsys.readouterr().err == ""
+    found = config.load(Path("mmgateway.toml"), environ={})
+    default = cuts.default_selection(config.load(None, environ={}).cuts)
+    assert found.selections["with_point_sources"].steps == default.steps[:-1]
+    assert default.steps[-1].name == "star"
+    demands = {name: chain.demands for name, chain in found.chains.items()}
+    free = {name for name, selection in demands.items() if selection is None}
+    assert free == {"neutrino", "neutrino_statistical", "gw_bbh"}
+    others = {s.steps[0].name for s in demands.values() if s is not None and len(s.steps) == 1}
+    assert others == {"star"}
+
+
 def test_code_blocks_say_their_language() -> None:
     assert {b.language for b in BLOCKS} <= {"sh", "text", "toml", "python", "xml"}
 

@@ -17,6 +17,8 @@ from catalogs.store import Store
 from crossmatch.candidate import EventDistance, Versions, assess
 from crossmatch.chains import DEFAULT_CHAINS, chains_with
 from crossmatch.errors import ConfigError
+from crossmatch.model import Circle
+from crossmatch.neighbours import host_at
 from crossmatch.selections import BUILT_IN, selection_of
 from gateway.config import Config, load
 from gateway.lookup import local_lookup, lookup_of, store_of
@@ -50,9 +52,10 @@ def test_each_position_has_what_all_catalogues_have_near(store: Store) -> None:
     assert found[0].catalog_versions == versions
     assert [(h.name, h.distance_mpc) for h in found[0].hosts] == [("bright", 40.7), ("near", 400.0)]
     assert found[0].kinds == {"stars", "galaxies"}
-    star, galaxy = found[0].nearest
+    (star,) = found[0].nearest
     assert (star.kind, star.name, star.parallax_sigma) == ("stars", "7", pytest.approx(50.0))
-    assert galaxy == found[0].hosts[0]
+    # That of the nearest, which is not the likeliest host.
+    assert found[0].galaxy_arcsec == pytest.approx(3.6)
     assert found[0].near == (
         "s: stars, 0.36 arcsec, 7, parallax 50 sigma",
         "g: galaxies, 10.80 arcsec, bright, mag 12, 40.7 Mpc, " + found[0].near[1].split(", ")[-1],
@@ -62,13 +65,59 @@ def test_each_position_has_what_all_catalogues_have_near(store: Store) -> None:
     assert (found[1].near, found[1].hosts, found[1].nearest) == ((), (), ())
 
 
-def test_the_first_catalogue_with_a_galaxy_gives_the_host(store: Store) -> None:
+def test_galaxies_of_all_catalogues_may_be_the_host_the_likeliest_first(store: Store) -> None:
     add(store, "a", Kind.galaxies, "name,ra,dec\nfar,10,0.01\n")
     add(store, "b", Kind.galaxies, GALAXIES)
-    lookup, _ = local_lookup(["a", "b"], store)
+    path = store.root.parent / "c.csv"
+    path.write_text("name,ra,dec,z,mag\nbrighter,10,0.003,0.01,11\n")
+    lookup, _ = local_lookup(["a", "b", f"c={path}"], store)
     (found,) = lookup(np.array([10.0]), np.array([0.0]), np.array([JD]))
-    assert [host.name for host in found.hosts] == ["far"]
-    assert len(found.near) == 2
+    assert [host.name for host in found.hosts] == ["brighter", "bright", "near", "far"]
+    assert found.hosts[0].redshift == 0.01
+    assert len(found.near) == 3
+
+
+CHANCE = "name,ra,dec,distmpc,mag\nchance,197.45,-23.3645,{},21\n"
+"""Nearly a minute from where alerts are in `matched`."""
+
+
+@pytest.mark.parametrize("way", ["stored", "file"])
+@pytest.mark.parametrize(
+    ("distance_mpc", "mags", "tier"),
+    [(900, (17.5, 18.5), "gold"), (40, (17.5, 17.5), "silver")],
+)
+def test_a_galaxy_that_is_near_by_chance_neither_lowers_nor_lifts(
+    store: Store, way: str, distance_mpc: float, mags: tuple[float, float], tier: str
+) -> None:
+    """By its distance it made a kilonova too luminous, and a flat object gold."""
+    add(store, "g", Kind.galaxies, CHANCE.format(distance_mpc))
+    spec = "g" if way == "stored" else f"g={store.root.parent / 'g.csv'}"
+    lookup, _ = local_lookup([spec], store)
+    (found,) = lookup(np.array([197.45]), np.array([-23.38]), np.array([JD]))
+    assert found.hosts == ()
+    (text,) = found.near
+    assert "chance, mag 21" in text
+    notice = {"messenger": "gw", "mission": "LVC", "localization": Circle(197.0, -23.0, 5.0, 0.9),
+              "classification": {"BNS": 1.0}, "significant": True}  # fmt: skip
+    alerts = [matched(1, 0.5, mags[0]), matched(2, 1.5, mags[1])]
+    alerts = [one._replace(credible_level=0.5) for one in alerts]
+    made = assess(
+        region(**notice), DEFAULT_CHAINS["gw_ns"], alerts, found, EventDistance(40.0, 5.0),
+        Versions("c", "v"),
+    )  # fmt: skip
+    assert made.columns["host_name"] is None
+    assert made.columns["tier"] == tier
+
+
+def test_of_galaxies_near_by_chance_and_the_host_the_events_distance_chooses(store: Store) -> None:
+    """NGC 4993 has no magnitude in the shipped sample."""
+    text = "name,ra,dec,distmpc,mag\nfaint,197.4504,-23.3812,900,20\nchance,197.45,-23.365,41,21\n"
+    add(store, "g", Kind.galaxies, text)
+    lookup, _ = local_lookup(["g", "nearby_galaxies"], store)
+    (found,) = lookup(np.array([197.45035]), np.array([-23.38148]), np.array([JD]))
+    assert [host.name for host in found.hosts] == ["faint", "NGC 4993"]
+    assert (host := host_at(found.hosts, 40.0, 8.0)).name == "NGC 4993"
+    assert host.separation_arcsec == pytest.approx(10.1, abs=0.2)
 
 
 def test_a_replaced_catalogue_is_asked_with_the_next_call(store: Store) -> None:
