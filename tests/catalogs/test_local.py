@@ -195,7 +195,6 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
         ("4LAC-DR3-h.fits", 3407, "Source_Name"),
         ("fermi_gbm_grb_2008-2021.votable.xml", 3120, "name"),
         ("gcvs.parquet", 59099, "VarType"),
-        ("symbiotic_and_cataclysmic.parquet", 2857, "Name"),
     ],
 )
 def test_real_catalogues_of_every_format(
@@ -210,6 +209,13 @@ def test_real_catalogues_of_every_format(
     assert (matches.separation_arcsec < 1e-6).all()
     assert not name or found.columns([name], matches.row)[name].null_count == 0
     assert (np.diff(found.ipix29) >= 0).all()
+
+
+@pytest.mark.realdata
+def test_magnitudes_that_are_texts_are_refused(shared_data: Path) -> None:
+    path = shared_data / "catalogs" / "symbiotic_and_cataclysmic.parquet"
+    with pytest.raises(CatalogError, match=r"row 1882, column magnitude: '15.0p-18.5p'"):
+        LocalCatalog.load("real", path)
 
 
 @pytest.mark.realdata
